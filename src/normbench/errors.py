@@ -1,0 +1,47 @@
+"""Every error that a user can meet, each with its exit code.
+
+    NormbenchError
+    ├── InputError      what was asked for cannot be done as asked      exit 2
+    │   └── NormError   a norm layer that cannot stand where it is put  exit 2
+    └── RunFailure      a run broke, or a claim does not hold           exit 1
+
+A message says what must hold, what was given, and what to do; the nearest valid names are offered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class NormbenchError(Exception):
+    """Base of all errors raised on purpose. Shown as one line, without a traceback."""
+
+    exit_code = 1
+
+
+class InputError(NormbenchError, ValueError):
+    """Bad input: nothing was trained and nothing was written."""
+
+    exit_code = 2
+
+
+class NormError(InputError):
+    """A norm layer whose arguments or input shape make no sense; the site is named where it is known."""
+
+
+class RunFailure(NormbenchError):
+    """A run failed for another reason than its input, or a claim that was asked for does not hold."""
+
+
+def unknown(kind: str, given: object, known: Iterable[str], *, remedy: str = "") -> InputError:
+    """An InputError for a name that does not exist, offering the nearest ones that do.
+
+    >>> str(unknown("norm", "bm", ["bn", "gn", "ln_c"]))
+    "unknown norm 'bm'; nearest: bn, gn (all: bn, gn, ln_c)"
+    """
+    names = sorted(set(known))
+    near = get_close_matches(str(given), names, n=3, cutoff=0.4)
+    hint = f"; nearest: {', '.join(near)}" if near else ""
+    listing = f" (all: {', '.join(names)})" if names and len(names) <= 40 else ""
+    return InputError(f"unknown {kind} '{given}'{hint}{listing}" + (f"; {remedy}" if remedy else ""))
