@@ -1,12 +1,14 @@
 """What the engine announces, and who may listen.
 
-Events are small plain values: they cross process borders. The engine does not know its listeners, and a listener that
-breaks never reaches a run.
+Events are small plain values: they cross process borders. The engine does not know its listeners, and a
+listener that breaks never reaches a run.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +22,7 @@ class SweepStarted:
     runs: int
     finished: int
     stacks: int
-    steps: int          # run-steps to train: the sum of the steps of all runs
+    steps: int  # run-steps to train: the sum of the steps of all runs
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,9 @@ class StackStarted:
 
     signatures: tuple[str, ...]
     specs: tuple[dict[str, Any], ...]
-    groups: tuple[str, ...]   # the signature without the seed, one per lane
+    groups: tuple[str, ...]  # the signature without the seed, one per lane
     steps: int
-    first_step: int           # > 0 where the stack resumes
+    first_step: int  # > 0 where the stack resumes
 
 
 @dataclass(frozen=True)
@@ -77,23 +79,34 @@ class Observer(Protocol):
 
 
 class Announcer:
-    """Hands events to observers; one that raises is told about once and heard no more."""
+    """Hands events to observers; one that raises is closed, told about once and heard no more."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = list(observers)
 
     def notify(self, event: Event) -> None:
         for observer in list(self._observers):
+            if observer not in self._observers:
+                continue  # it broke on the news of another's end
             try:
                 observer.notify(event)
             except Exception as error:
-                self._observers.remove(observer)
-                name = type(observer).__name__
-                self.notify(Notice(f"{name} stopped: {type(error).__name__}: {error}; training goes on without it"))
+                self._drop(observer, error)
 
     def close(self) -> None:
         for observer in self._observers:
-            try:
+            with suppress(Exception):  # closing is a courtesy; the records are written
                 observer.close()
-            except Exception:
-                continue  # closing is a courtesy; the records are written
+
+    def _drop(self, observer: Observer, error: Exception) -> None:
+        if observer not in self._observers:
+            return
+        self._observers.remove(observer)
+        with suppress(Exception):
+            observer.close()
+        reason = f"{type(error).__name__}: {error}"
+        text = f"{type(observer).__name__} stopped: {reason}; training goes on without it"
+        if self._observers:
+            self.notify(Notice(text))
+        else:
+            print(text, file=sys.stderr)  # nobody is left to show it

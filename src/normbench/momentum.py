@@ -1,6 +1,7 @@
 """Norm momentum in one direction, whatever convention it was written in.
 
-A norm with running statistics keeps, per channel, s ← s + w_t (batch − s): w_t is the weight of the NEW batch.
+A norm with running statistics keeps, per channel, s ← s + w_t (batch − s): w_t is the weight of the NEW
+batch.
 
     0.1             w_t = 0.1                       PyTorch's direction, the plain number
     cumulative      w_t = 1 / t                     equal weight to every batch (torch momentum=None)

@@ -15,15 +15,17 @@ FAILED = "failed"
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of a run for ever. Metrics are fractions (never percent); None stands for "no such number"."""
+    """What is kept of a run for ever. Metrics are fractions (never percent); None stands for "no such
+    number".
+    """
 
     signature: str
-    spec: dict[str, Any]              # RunSpec as plain containers
-    status: str                       # complete | diverged | failed
+    spec: dict[str, Any]  # RunSpec as plain containers
+    status: str  # complete | diverged | failed
     metrics: dict[str, float | None]
     timing: dict[str, float]
     environment: dict[str, Any]
-    provenance: dict[str, Any]        # stack size, lane, git commit, how to rerun
+    provenance: dict[str, Any]  # stack size, lane, git commit, how to rerun
     schema: int = SCHEMA
     history: tuple[dict[str, float | None], ...] = field(default=(), compare=False)
 

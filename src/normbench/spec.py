@@ -1,24 +1,18 @@
 """RunSpec: one resolved run as a frozen, typed value, and the signature that identifies its result.
 
-Values live in `conf/`, types and ranges live here. A knob that is null in the packaged YAML of a choice is one that the
-choice does not have (`norm/gn.yaml` has no momentum): whatever is set there is dropped, so runs that differ in it alone
-are one run. This module never imports torch.
+Values live in `conf/`, types and ranges live here. `normbench.resolve` makes a RunSpec out of a
+configuration.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from functools import lru_cache
-from importlib.resources import files
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from normbench.errors import InputError, unknown
-from normbench.fingerprint import fingerprint
+from normbench.errors import InputError
 from normbench.momentum import Momentum, parse_momentum
 
 Count = Annotated[int, Field(ge=1)]
@@ -114,7 +108,7 @@ class EvalSpec(Part):
 
 
 class EngineSpec(Part):
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+    device: str
     precision: Literal["fp32", "bf16", "fp64"]
     lanes: Literal["auto"] | Count
     processes: Literal["auto"] | Count
@@ -128,8 +122,7 @@ class TrackingSpec(Part):
     tags: Annotated[tuple[str, ...], Field(strict=False)]
 
 
-#: Groups whose members need not have every knob, and the knobs that say where data lies, not what it is.
-_CHOICES = ("model", "norm", "weight", "data", "optim", "schedule")
+#: Knobs that say where data lies, not what it is.
 _WHEREABOUTS = {"root", "path", "download"}
 
 
@@ -161,7 +154,8 @@ class RunSpec(Part):
     def lr(self) -> float:
         """The learning rate in force at this total."""
         ratio = self.total / self.optim.lr_reference
-        return self.optim.lr * {"linear": ratio, "sqrt": ratio**0.5, "none": 1.0}[self.optim.lr_scaling]
+        factor: dict[str, float] = {"linear": ratio, "sqrt": ratio**0.5, "none": 1.0}
+        return self.optim.lr * factor[self.optim.lr_scaling]
 
     def length(self, train_images: int) -> int:
         """Optimiser steps of the run on a training split of that size; incomplete last batches are dropped.
@@ -184,7 +178,8 @@ class RunSpec(Part):
         tree["data"] = {k: v for k, v in tree["data"].items() if k not in _WHEREABOUTS}
         tree["optim"]["lr"] = self.lr
         del tree["optim"]["lr_scaling"], tree["optim"]["lr_reference"]
-        return _without_nulls(tree)
+        identity: dict[str, Any] = _without_nulls(tree)
+        return identity
 
     @property
     def signature(self) -> str:
@@ -192,7 +187,9 @@ class RunSpec(Part):
         return _digest(self.identity())
 
     def stack_key(self) -> str:
-        """Runs of one key can train as one stack: all that shapes the computation, without what lanes may differ in."""
+        """Runs of one key can train as one stack: all that shapes the computation, without what lanes may
+        differ in.
+        """
         return _digest(_drop(self.identity(), LANE_FIELDS))
 
     def group(self) -> str:
@@ -204,113 +201,6 @@ class RunSpec(Part):
 LANE_FIELDS = (
     "seed", "optim.lr", "optim.weight_decay", "optim.momentum", "norm.momentum", "norm.eps",
 )  # fmt: skip
-
-
-class Resolved(NamedTuple):
-    """A spec and the knobs that were set but are not used by the choice they were set on, such as `norm.momentum of gn`."""
-
-    spec: RunSpec
-    unused: tuple[str, ...]
-
-
-def resolve(config: Mapping[str, Any]) -> Resolved:
-    """Turn a composed configuration into a RunSpec.
-
-    Args:
-        config: plain containers, interpolations resolved, with the keys of `conf/config.yaml`.
-
-    Raises:
-        InputError: an unknown key, a wrong type, a value out of range, or values that contradict each other.
-    """
-    tree = json.loads(json.dumps(config))
-    unused = [knob for group in _CHOICES for knob in _drop_unused(group, tree[group])]
-    _resolve_total(tree)
-    if tree["steps"] is not None:
-        tree["epochs"] = None
-    _resolve_norm(tree["norm"])
-    if tree["data"].get("path"):
-        tree["data"]["fingerprint"] = fingerprint(tree["data"]["path"])
-    try:
-        spec = RunSpec.model_validate(tree)
-    except ValidationError as error:
-        raise _one_line(error) from None
-    if spec.steps is None and spec.epochs is None:
-        raise InputError("the length of a run is given by epochs or by steps; both are null")
-    return Resolved(spec, tuple(unused))
-
-
-@lru_cache(maxsize=256)
-def declared(group: str, name: str) -> dict[str, Any]:
-    """The packaged YAML of a choice: its knobs, null where it has none.
-
-    Raises:
-        InputError: there is no such choice; the nearest names are offered.
-    """
-    folder = files("normbench.conf") / group
-    file = folder / f"{name}.yaml"
-    if not file.is_file():
-        raise unknown(group, name, choices(group))
-    knobs: dict[str, Any] = yaml.safe_load(file.read_text())
-    return knobs
-
-
-def choices(group: str) -> list[str]:
-    """The packaged names of a configuration group, sorted."""
-    return sorted(f.name[:-5] for f in (files("normbench.conf") / group).iterdir() if f.name.endswith(".yaml"))
-
-
-def _drop_unused(group: str, values: dict[str, Any]) -> list[str]:
-    """Set to None, in place, what the choice has no use for; return the names of those that were set."""
-    name = values.get("name")
-    if not isinstance(name, str):
-        raise InputError(f"{group}.name must be a name out of {', '.join(choices(group))}; got {name!r}")
-    known = declared(group, name)
-    unused = []
-    for knob, default in known.items():
-        if default is None and values.get(knob) is not None:
-            values[knob] = None
-            unused.append(f"{group}.{knob} of {name}")
-    for knob in values.get("args") or {}:
-        if knob not in known["args"]:
-            raise unknown(f"argument of {group}={name}", knob, known["args"])
-    return unused
-
-
-def _resolve_total(tree: dict[str, Any]) -> None:
-    total, batch = tree.pop("total", None), tree["batch"]
-    if total is None:
-        return
-    if not (_whole(batch) and _whole(total)):
-        raise InputError(f"batch and total must be whole numbers ≥ 1; got batch={batch}, total={total}")
-    if total % batch:
-        raise InputError(f"total must be a multiple of batch, so that workers = total / batch; got total={total}, batch={batch}")
-    if tree["workers"] not in (1, total // batch):
-        raise InputError(f"total={total} and batch={batch} make {total // batch} workers; got workers={tree['workers']}. Give two of the three")
-    tree["workers"] = total // batch
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _resolve_norm(norm: dict[str, Any]) -> None:
-    if (norm.get("args") or {}).get("track") is False:
-        norm["momentum"] = None  # nothing is tracked, so nothing is weighed
-    if norm.get("momentum") is not None:
-        norm["momentum"] = parse_momentum(norm["momentum"]).canonical
-
-
-def _one_line(error: ValidationError) -> InputError:
-    first = error.errors()[0]
-    place = [str(p) for p in first["loc"] if not str(p).startswith(("literal", "function", "int", "float", "bool", "str", "tuple", "constrained"))]
-    key = ".".join(place)
-    if first["type"] == "extra_forbidden":
-        part = RunSpec.model_fields[place[0]].annotation if len(place) > 1 else RunSpec
-        return unknown("key", key, [".".join([*place[:-1], f]) for f in part.model_fields])  # type: ignore[union-attr]
-    if first["type"] == "missing":
-        return InputError(f"{key} is missing; every key of conf/config.yaml must have a value")
-    wanted = "; or ".join(dict.fromkeys(e["msg"].removeprefix("Input ") for e in error.errors() if e["loc"][: len(place)] == first["loc"][: len(place)]))
-    return InputError(f"{key} {wanted}; got {first['input']!r}")
 
 
 def _without_nulls(tree: Any) -> Any:

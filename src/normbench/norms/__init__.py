@@ -1,25 +1,30 @@
 """Normalization layers as a library: drop-in for torch's own, and K runs wide where asked.
 
+>>> import torch
 >>> from normbench import norms
 >>> layer = norms.build("gn", channels=64, group_size=16)
+>>> layer(torch.randn(2, 64, 8, 8)).shape
+torch.Size([2, 64, 8, 8])
+>>> norms.catalogue()["gn"].reduces
+'C/G, H, W'
 
 Every module of this package that registers a layer is found by itself: a new method is one file.
 """
 
 from __future__ import annotations
 
-import inspect
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from normbench.errors import unknown
+from normbench.errors import NormError, unknown
+from normbench.norms.conversion import convert
 from normbench.norms.core import REGISTRY, Entry, Norm
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["Entry", "Norm", "build", "catalogue", "entry"]
+__all__ = ["Entry", "Norm", "NormError", "arguments", "build", "catalogue", "convert", "entry"]
 
 
 def build(key: str, channels: int, lanes: int = 1, **args: Any) -> Norm:
@@ -35,10 +40,9 @@ def build(key: str, channels: int, lanes: int = 1, **args: Any) -> Norm:
         InputError: an unknown key or argument (the nearest names are offered), or an argument out of range.
     """
     layer = entry(key).layer
-    known = arguments(layer)
     for name in args:
-        if name not in known:
-            raise unknown(f"argument of norm {key}", name, known)
+        if name not in arguments(layer):
+            raise unknown(f"argument of norm {key}", name, arguments(layer))
     return layer(channels, lanes, **args)
 
 
@@ -55,5 +59,9 @@ def entry(key: str) -> Entry:
 
 
 def arguments(layer: type[Norm]) -> list[str]:
-    """Names of the keyword arguments of a layer's constructor, without channels and lanes."""
-    return [p for p in inspect.signature(layer).parameters if p not in ("channels", "lanes")]
+    """Names of the keyword arguments of a layer's constructor, without channels and lanes.
+
+    >>> arguments(entry("rms").layer)
+    ['eps', 'affine']
+    """
+    return list(REGISTRY[layer.key].arguments)

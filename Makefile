@@ -1,0 +1,42 @@
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test test-slow check lint type fmt clean
+
+help: ## Show these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Install into .venv, editable, with the tools for development
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(READY)
+
+quickstart: setup ## Reproduce a paper table on real digits: about two minutes on a laptop
+	$(BIN)/normbench reproduce wu2018/batch_size scale=tiny
+
+test: setup ## Run the tests that take seconds each; those for a GPU are skipped without one
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: setup ## Run all tests, those that take minutes too
+	$(BIN)/python -m pytest
+
+check: lint type test ## All that must pass before a change is ready
+
+lint: setup ## Check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: setup ## Check types
+	$(BIN)/mypy
+
+fmt: setup ## Mend what can be mended by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove what tools left behind; results and .venv stay
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache src/*.egg-info
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

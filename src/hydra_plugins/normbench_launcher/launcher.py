@@ -1,0 +1,142 @@
+"""A launcher that gives all jobs of a sweep to the task at once, so that they can train as stacks.
+
+Hydra imports this module at the start of every Hydra program around: what is heavy is imported in `launch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import (
+    JobReturn,
+    JobRuntime,
+    JobStatus,
+    configure_log,
+    env_override,
+    run_job,
+    setup_globals,
+)
+from hydra.errors import CompactHydraException
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from normbench.errors import RunFailure
+
+ConfigStore.instance().store(
+    group="hydra/launcher",
+    name="normbench",
+    node={"_target_": f"{__name__}.NormbenchLauncher"},
+    provider="normbench",
+)
+
+
+@runtime_checkable
+class ManyTask(Protocol):
+    """A task function that can take all jobs at once."""
+
+    def many(self, configs: Sequence[Mapping[str, Any]]) -> Sequence[object]:
+        """For each configuration its result, or the exception that it ended with, in the same order."""
+
+
+class JobFailure(CompactHydraException, RunFailure):
+    """A job that failed: Hydra says it in one line, and so does normbench."""
+
+
+class NormbenchLauncher(Launcher):
+    """Hands a sweep in one piece to a task function that is a ManyTask; runs any other job by job, here."""
+
+    config: DictConfig
+    hydra_context: HydraContext
+    task_function: TaskFunction
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    @property
+    def composes_first(self) -> bool:
+        """Whether a job that does not compose is refused before any other starts."""
+        return isinstance(self.task_function, ManyTask)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run all jobs; one JobReturn each, in the same order. Hydra calls this by parameter name."""
+        setup_globals()
+        self._configure_log()
+        numbered = list(enumerate(job_overrides, start=initial_job_idx))
+        if isinstance(self.task_function, ManyTask):
+            return self._together(numbered, self.task_function)
+        return [self._alone(*job) for job in numbered]
+
+    def _alone(self, number: int, words: Sequence[str]) -> JobReturn:
+        result = run_job(
+            task_function=self.task_function,
+            config=self._full_config(number, words),
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+            hydra_context=self.hydra_context,
+        )
+        self._configure_log()  # the job has replaced the handlers
+        return result
+
+    def _together(self, numbered: Sequence[tuple[int, Sequence[str]]], task: ManyTask) -> list[JobReturn]:
+        from normbench.compose import Composer, plain
+
+        composer = Composer(self.hydra_context.config_loader, self.config)
+        tasks = [composer.job(words) for _, words in numbered]
+        configs = [plain(config) for config in tasks]
+        with self._callbacks(numbered) as returns, env_override(dict(self.config.hydra.job.env_set)):
+            outcomes = task.many(configs)
+            for (_, words), config, outcome in zip(numbered, tasks, outcomes, strict=True):
+                returns.append(_job_return(words, config, outcome))
+        return returns
+
+    @contextmanager
+    def _callbacks(self, numbered: Sequence[tuple[int, Sequence[str]]]) -> Iterator[list[JobReturn]]:
+        """Tell Hydra's callbacks that every job starts, and that it ends with the JobReturn in the list.
+
+        Configurations with the node `hydra` take 40 ms each: they are composed only where somebody listens.
+        """
+        callbacks: Any = self.hydra_context.callbacks
+        heard = [self._full_config(*job) for job in numbered] if callbacks.callbacks else []
+        returns: list[JobReturn] = []
+        before = HydraConfig.instance().cfg
+        try:
+            for config in heard:
+                HydraConfig.instance().set_config(config)
+                callbacks.on_job_start(config=config, task_function=self.task_function)
+            yield returns
+            for config, result in zip(heard, returns, strict=bool(heard)):
+                HydraConfig.instance().set_config(config)
+                result.hydra_cfg = DictConfig({"hydra": config.hydra})
+                callbacks.on_job_end(config=config, job_return=result)
+        finally:
+            HydraConfig.instance().cfg = before
+
+    def _full_config(self, number: int, words: Sequence[str]) -> DictConfig:
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
+        with open_dict(config):
+            config.hydra.job.id = str(number)
+            config.hydra.job.num = number
+        return config
+
+    def _configure_log(self) -> None:
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+
+
+def _job_return(words: Sequence[str], config: DictConfig, outcome: object) -> JobReturn:
+    """Of an exception only the text is kept: its traceback would keep the tensors of the run alive."""
+    failed = isinstance(outcome, Exception)
+    result = JobReturn(
+        overrides=list(words),
+        cfg=config,
+        working_dir=str(Path.cwd()),
+        task_name=JobRuntime.instance().get("name"),
+        status=JobStatus.FAILED if failed else JobStatus.COMPLETED,
+    )
+    result.return_value = JobFailure(f"{' '.join(words)}: {outcome}") if failed else outcome
+    return result

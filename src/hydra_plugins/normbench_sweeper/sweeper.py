@@ -1,0 +1,63 @@
+"""Hydra's basic sweeper, without composing each job twice and without writing before all jobs compose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
+
+ConfigStore.instance().store(
+    group="hydra/sweeper",
+    name="normbench",
+    node={"_target_": f"{__name__}.NormbenchSweeper", "max_batch_size": None, "params": None},
+    provider="normbench",
+)
+
+
+class NormbenchSweeper(BasicSweeper):
+    """Expands comma lists, range(), choice(), glob() and `hydra.sweeper.params` into jobs, last key fastest.
+
+    A job that does not compose stops the sweep before any job starts: the launcher sees to that where it
+    promises to (`composes_first`), else the jobs are composed here first. `multirun.yaml` is kept where Hydra
+    keeps files at all, which is where `hydra.output_subdir` is not null.
+
+    Args:
+        max_batch_size: jobs handed to the launcher at once; None: all.
+        params:         overrides from a configuration file; the command line wins.
+    """
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        """Launch all jobs; the returns of each batch.
+
+        Raises:
+            InputError: the sweep is empty or cannot be read.
+            Exception:  that of the first job that failed, once its batch has ended.
+        """
+        from normbench.compose import expand
+
+        assert self.config is not None and self.launcher is not None and self.hydra_context is not None
+        jobs = expand(self.hydra_context.config_loader, self.config)
+        returns: list[Sequence[JobReturn]] = []
+        launched = 0
+        for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):
+            if not getattr(self.launcher, "composes_first", False):
+                self.validate_batch_is_legal(batch)
+            results = self.launcher.launch(batch, initial_job_idx=launched)
+            self._keep_multirun()
+            for result in results:
+                if result.status is JobStatus.FAILED:
+                    raise result._return_value
+            launched += len(batch)
+            returns.append(results)
+        return returns
+
+    def _keep_multirun(self) -> None:
+        assert self.config is not None
+        if self.config.hydra.output_subdir is not None:
+            folder = Path(self.config.hydra.sweep.dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(self.config, folder / "multirun.yaml")

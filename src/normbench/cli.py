@@ -1,0 +1,108 @@
+"""The command `normbench VERB …`: calls the verb's module, turns what it raises into a line and an exit code.
+
+    0 fine · 1 a run failed, or a claim that was asked for does not hold · 2 bad input · 130 interrupted
+
+A verb is a module of `normbench.commands` with `run(argv) -> exit code`. It is imported when it is called, so
+that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn, TextIO
+
+from normbench import __version__
+from normbench.errors import InputError, NormbenchError, unknown
+
+VERBS = {
+    "train": "train one run, or a sweep when a key lists several values",
+    "plan": "show what a train command would run; trains nothing",
+    "reproduce": "a paper's table: train what is missing, render it, check its claims",
+    "table": "a table with error bars from the runs at hand",
+    "norms": "the catalogue of norms; with a key, its equation and arguments",
+    "info": "one run: configuration, metrics, environment, how to rerun it",
+}
+
+HELP = """normbench: normalization ablations, with error bars
+
+usage: normbench VERB …        normbench VERB --help says more
+
+{verbs}
+
+  --debug     show the traceback of an error
+  --version   print the version
+  -h, --help  print this
+
+A first look:
+  normbench train norm=bn batch=2
+  normbench train norm=bn,gn,ln_chw batch=2,8,32 'seed=range(3)'
+  normbench table --rows norm --cols batch
+
+Tab completion: eval "$(normbench -sc install=bash)"
+"""
+
+INTERRUPTED = 130
+
+
+def main() -> NoReturn:
+    """The entry point of the installed command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line without the program's name; the exit code. Errors are said on stderr."""
+    debug = "--debug" in argv
+    try:
+        code = _dispatch([word for word in argv if word != "--debug"])
+        sys.stdout.flush()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    except KeyboardInterrupt:
+        _complain("interrupted; runs that ended are kept, the same command goes on with the others", debug)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the last flush fails, too
+        return 1
+    except NormbenchError as error:
+        _complain(str(error), debug)
+        return error.exit_code
+    except Exception as error:
+        hint = "" if debug else "; --debug shows where"
+        _complain(f"unexpected {type(error).__name__}: {error}{hint}", debug)
+        return 1
+    return code
+
+
+def _dispatch(words: Sequence[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP.format(verbs="\n".join(f"  {verb:<11} {line}" for verb, line in VERBS.items())), end="")
+        return 0
+    if "--version" in words:
+        print(f"normbench {__version__}")
+        return 0
+    verb, rest = words[0], words[1:]
+    if verb in ("-sc", "--shell-completion"):
+        verb_module = "normbench.completion"
+    elif verb in VERBS:
+        verb_module = f"normbench.commands.{verb}"
+    elif "=" in verb:
+        raise InputError(f"a verb must come first; got '{verb}'; perhaps: normbench train {' '.join(words)}")
+    else:
+        raise unknown("verb", verb, VERBS, remedy="see normbench --help")
+    code: int = import_module(verb_module).run(rest)
+    return code
+
+
+def _complain(text: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    line = "error: " + " ".join(text.split())
+    print(f"\033[31m{line}\033[0m" if _in_colour(sys.stderr) else line, file=sys.stderr)
+
+
+def _in_colour(stream: TextIO) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,122 @@
+"""Hydra's own program, `hydra.main`, under the verb `train`.
+
+Everything Hydra can do works after the verb, flags and words in any order; what it raises is an InputError.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+
+from normbench.errors import InputError, NormbenchError
+from normbench.explain import FOREIGN, explain
+from normbench.loader import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, known_keys, own_config_dir
+
+_COMMANDS = ("help", "hydra_help", "cfg", "info", "run", "multirun", "shell_completion")
+_SWITCHES = ("help", "hydra_help", "resolve", "run", "multirun", "shell_completion")
+_VALUES = ("cfg", "package", "config_path", "config_name", "config_dir", "info")
+
+
+def parse_flags(argv: Sequence[str]) -> argparse.Namespace:
+    """Hydra's flags and, as `overrides`, the words between them.
+
+    `./conf` is searched for choices of the user's own unless another folder is named. Where runs are asked
+    for, they go through sweeper and launcher, a lone one too: there is one code path.
+
+    Raises:
+        InputError: a flag that Hydra does not have, or two that exclude each other.
+    """
+    with _python_3_14():
+        parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]
+    flags = parser.parse_intermixed_args(list(argv))
+    given = [_option(name) for name in _COMMANDS if getattr(flags, name)]
+    if len(given) > 1:
+        raise InputError(f"one thing at a time: give one of {', '.join(given)}")
+    if flags.experimental_rerun:
+        raise InputError("--experimental-rerun reads a pickle; to rerun a run see normbench info RUN")
+    if flags.config_dir is None:
+        flags.config_dir = own_config_dir()
+    flags.multirun = not given or flags.multirun
+    return flags
+
+
+def call_hydra(flags: argparse.Namespace, task: Callable[[Any], Any]) -> None:
+    """Run `hydra.main` on a task function.
+
+    Raises:
+        InputError: the words do not compose.
+        RunFailure: a job failed; the others ran.
+    """
+    switches = [_option(name) for name in _SWITCHES if getattr(flags, name)]
+    values = [f"{_option(name)}={value}" for name in _VALUES if (value := getattr(flags, name))]
+    main = hydra.main(version_base=VERSION_BASE, config_path=CONFIG_PATH, config_name=CONFIG_NAME)(task)
+    try:
+        with _python_3_14(), _arguments([*switches, *values, *flags.overrides]), _errors_raised():
+            main()
+    except NormbenchError:
+        raise
+    except (*FOREIGN, ValueError) as error:
+        if not isinstance(error, FOREIGN) and not _raised_by_hydra(error):
+            raise
+        raise explain(error, lambda: known_keys(flags.overrides, flags.config_dir)) from error
+
+
+def _raised_by_hydra(error: BaseException) -> bool:
+    *_, (last, _) = traceback.walk_tb(error.__traceback__)
+    return str(last.f_globals.get("__name__")).partition(".")[0] in ("hydra", "omegaconf")
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _refuse(message: str) -> NoReturn:
+    raise InputError(f"{message}; see normbench train --help")
+
+
+@contextmanager
+def _arguments(argv: list[str]) -> Iterator[None]:
+    """Hydra reads sys.argv; its first word, the program's name, goes into completion scripts."""
+    before = sys.argv
+    sys.argv = [before[0], *argv]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextmanager
+def _errors_raised() -> Iterator[None]:
+    """Have Hydra raise instead of printing and leaving."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+@contextmanager
+def _python_3_14() -> Iterator[None]:
+    """Hydra 1.3 gives argparse a help object that is no text, which Python 3.14 refuses."""
+    check = getattr(argparse.ArgumentParser, "_check_help", None)
+    if check is None:
+        yield
+        return
+    argparse.ArgumentParser._check_help = lambda self, action: None  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        argparse.ArgumentParser._check_help = check  # type: ignore[attr-defined]

@@ -1,0 +1,39 @@
+"""`normbench plan`: what a train command with the same words would run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from normbench.commands.parser import Parser
+
+
+def parser() -> Parser:
+    made = Parser(
+        "plan",
+        "Show what `normbench train` with the same words would run. Trains and writes nothing.",
+        "normbench plan norm=bn,gn batch=2,8,32 'seed=range(5)'",
+    )
+    made.add_argument("words", nargs="*", metavar="key=value", help="the words of a train command")
+    made.add_argument("-m", "--multirun", action="store_true", help="as after train; a sweep needs no flag")
+    made.add_argument("-cd", "--config-dir", metavar="DIR", help="look for choices of your own in DIR")
+    return made
+
+
+def run(argv: Sequence[str]) -> int:
+    """Print the plan."""
+    args = parser().parse_intermixed_args(list(argv))
+    from normbench import run as runs
+    from normbench.commands.stacks import stacks
+    from normbench.compose import compose
+    from normbench.loader import own_config_dir
+    from normbench.resolve import resolve
+    from normbench.store import Store
+
+    configs = compose(args.words, args.config_dir or own_config_dir())
+    todo = runs.plan([resolve(config) for config in configs], Store.default())
+    print(todo.headline())
+    for note in todo.notes():
+        print(f"note: {note}")
+    for line in stacks(todo.packs):
+        print(line)
+    return 0

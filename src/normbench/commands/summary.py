@@ -1,0 +1,107 @@
+"""What a train command says at its end: what came of the runs, where records lie, which table to look at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from normbench.record import DIVERGED, FAILED, Record
+from normbench.report.selection import flatten, label
+from normbench.store import Store
+
+#: Shown of a signature; enough for `normbench info`.
+DIGITS = 8
+#: Fields that tell no two runs of a table apart: repetitions, and where data lies.
+_NEVER = ("seed", "data.root")
+
+
+def summary(records: Sequence[Record], store: Store, *, trained: Collection[str]) -> list[str]:
+    """Lines about the runs of one command.
+
+    Args:
+        records: of every run asked for, duplicates included.
+        store:   where they lie.
+        trained: signatures of those trained now.
+    """
+    distinct = list({record.signature: record for record in records}.values())
+    keys = varying([record.spec for record in distinct])
+    lines = _one(distinct[0], store, trained) if len(distinct) == 1 else _many(distinct, store, trained)
+    if any(record.ended_well for record in distinct):
+        axes = [*keys, *(key for key in ("norm", "batch") if key not in keys)][:2]
+        rows, cols = sorted(axes, key=lambda key: isinstance(distinct[0].value(key), int | float))
+        lines.append(f"table    normbench table --rows {rows} --cols {cols}")
+    return lines
+
+
+def failure(record: Record) -> str:
+    """Why a run failed, in one line."""
+    return str(record.provenance.get("error", "see error.txt in its folder"))
+
+
+def varying(specs: Sequence[dict[str, Any]]) -> list[str]:
+    """The fields in which runs differ, without the seed: those with most values first.
+
+    Where a group's choice differs (`norm`), its knobs are left out: they differ because it does. So are the
+    workers where they follow from the batch, the total being one.
+
+    >>> varying([{"norm": {"name": "bn", "eps": 1}}, {"norm": {"name": "gn", "eps": 2}}])
+    ['norm']
+    """
+    flat = [flatten(spec) for spec in specs]
+    keys = dict.fromkeys(key for spec in flat for key in spec)
+    values = {key: len({label(spec.get(key)) for spec in flat}) for key in keys if key not in _NEVER}
+    if len({(spec.get("batch"), spec.get("workers")) for spec in flat}) == values.get("batch"):
+        values.pop("workers", None)
+    differ = {key: count for key, count in values.items() if count > 1}
+    groups = {key.removesuffix(".name"): count for key, count in differ.items() if key.endswith(".name")}
+    knobs = {key: count for key, count in differ.items() if key.partition(".")[0] not in groups}
+    both = groups | knobs
+    return sorted(both, key=lambda key: -both[key])
+
+
+def _one(record: Record, store: Store, trained: Collection[str]) -> list[str]:
+    when = "" if record.signature in trained else ", finished before: nothing was trained"
+    seconds = record.timing.get("train_s")
+    took = f" in {seconds:.1f} s" if seconds is not None and record.signature in trained else ""
+    lines = [f"run {record.signature} {record.status}{took}{when}"]
+    if record.status == FAILED:
+        lines.append(f"reason   {failure(record)}")
+    width = max(map(len, record.metrics), default=0)
+    lines += [f"  {name:<{width}}  {metric(name, value)}" for name, value in record.metrics.items()]
+    return [*lines, f"record   {store.run_folder(record.signature)}"]
+
+
+def _many(records: Sequence[Record], store: Store, trained: Collection[str]) -> list[str]:
+    count = Counter(record.status for record in records)
+    before = sum(record.signature not in trained for record in records)
+    if before == len(records):
+        lines = [f"{len(records)} runs, all finished before: nothing was trained"]
+    else:
+        lines = [f"{len(records)} runs: {len(records) - before} trained, {before} finished before"]
+    if count[DIVERGED]:
+        lines.append(f"diverged {count[DIVERGED]}: a result, kept in the table with its own mark")
+    return [*lines, *broken(records), f"records  {store.root / 'runs'}"]
+
+
+def broken(records: Sequence[Record]) -> list[str]:
+    """The runs that failed, a line each with what sets it apart and why it failed; nothing where none did."""
+    distinct = list({record.signature: record for record in records}.values())
+    failed = [record for record in distinct if record.status == FAILED]
+    keys = [*varying([record.spec for record in distinct]), "seed"]
+    lines = [f"failed   {len(failed)}"] if failed else []
+    for record in failed:
+        settings = " ".join(f"{key}={label(record.value(key))}" for key in keys)
+        lines.append(f"  {record.signature[:DIGITS]}  {settings}  {failure(record)}")
+    return lines
+
+
+def metric(name: str, value: float | None) -> str:
+    """A metric as text: errors in percent, the rest with four digits.
+
+    >>> metric("test_error@batch", 0.0425), metric("test_loss", 0.123456), metric("steps_to_0.1", None)
+    ('4.25 %', '0.1235', '–')
+    """
+    if value is None:
+        return label(None)
+    return f"{100 * value:.2f} %" if name.partition("@")[0].endswith("_error") else f"{value:.4g}"

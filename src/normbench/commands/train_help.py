@@ -1,0 +1,43 @@
+"""The first page of `normbench train --help`, made from the files of `conf/` alone.
+
+Hydra's own help composes the configuration and lists every group anew for each line, which takes half a
+second; it answers where words stand beside --help.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from textwrap import indent
+
+import yaml
+
+FLAGS = """\
+  --cfg job          print the configuration of the words, train nothing
+  --info [defaults]  print how it is composed; also: plugins, searchpath, config
+  --config-dir DIR   look for choices of your own in DIR; ./conf is looked at by itself
+  WORDS --help       all keys under these words, from Hydra
+  --hydra-help       Hydra's other flags"""
+
+
+def page() -> str:
+    """What can be written after `normbench train`: groups with their choices, keys, flags, examples."""
+    conf = files("normbench.conf")
+    text = (conf / "config.yaml").read_text(encoding="utf-8")
+    config = yaml.safe_load(text)
+    defaults = [entry for entry in config["defaults"] if isinstance(entry, dict)]
+    chosen = {group: choice for entry in defaults for group, choice in entry.items() if " " not in group}
+    groups = [f"  {group:<10} {_choices(conf / group, choice)}" for group, choice in chosen.items()]
+    keys = text.partition("\n\n")[2].partition("\nhydra:")[0].rstrip()
+    help_ = config["hydra"]["help"]
+    return "\n".join([
+        help_["header"], "", f"usage: {help_['app_name']} [group=choice | key=value …] [flags]", "",
+        "groups, the default in brackets:", *groups, "",
+        "keys; those of a group are written group.key=value:", indent(keys, "  "), "",
+        "flags:", FLAGS, "", help_["footer"].rstrip(),
+    ])  # fmt: skip
+
+
+def _choices(folder: Traversable, default: str) -> str:
+    names = sorted(file.name[:-5] for file in folder.iterdir() if file.name.endswith(".yaml"))
+    return " ".join(f"[{name}]" if name == default else name for name in names)

@@ -1,0 +1,151 @@
+"""Batches for a stack: every lane in its own order, gathered, augmented and standardized on the device.
+
+A lane's order is a permutation drawn from (seed, epoch); its crops and flips are numbers of (seed, epoch,
+position in that order). So a lane sees the same bytes alone and in a stack, and the same images with the same
+crops in the same order at every batch size; and any step can be asked for, which is all that resuming needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from normbench import rng
+from normbench.data.dataset import Dataset
+from normbench.errors import InputError
+
+
+class Batches:
+    """Training batches of K lanes as a function of the step.
+
+    Args:
+        dataset:       on the device where batches are wanted.
+        seeds:         one per lane.
+        total:         N, images per lane and optimiser step. An epoch's last incomplete step is dropped.
+        flip:          mirror an image left to right with probability ½.
+        crop:          pad this many black pixels on each side, then cut the size out at random; 0: don't.
+        channels_last: memory format of the images.
+        dtype:         of the images; float64 is standardized in float64, all others in float32.
+
+    Raises:
+        InputError: the training split holds fewer images than one step takes.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        seeds: Sequence[int],
+        total: int,
+        *,
+        flip: bool = False,
+        crop: int = 0,
+        channels_last: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        images = len(dataset.train_images)
+        if images < total:
+            raise InputError(
+                f"a step takes {total} images, but the training split of {dataset.name} holds {images}; "
+                "lower batch or workers"
+            )
+        self.steps_per_epoch = images // total
+        self._dataset, self._seeds, self._total = dataset, tuple(seeds), total
+        self._flip, self._crop = flip, crop
+        self._standardize = Standardize(dataset, len(seeds), channels_last, dtype)
+        self._rows = _first_pixels(dataset, len(seeds) * total, crop) if crop else None
+        self._epoch = -1
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        """The batch of a global step, counted from 0: x (N, K·C, H, W) and labels (N, K) int64."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._draw(epoch)
+        now = slice(place * self._total, (place + 1) * self._total)
+        order = self._order[now]  # (N, K)
+        pixels = self._dataset.train_images.index_select(0, order.view(-1))  # (N·K, C, H, W)
+        if self._rows is not None:
+            pixels = _cut(pixels, self._rows + self._corners[now].view(-1, 1, 1), self._crop)
+        if self._flip:
+            pixels = _mirror(pixels, self._flips[now].view(-1))
+        labels = self._dataset.train_labels.index_select(0, order.view(-1)).view(order.shape)
+        return self._standardize(pixels.view(self._total, -1, *pixels.shape[2:])), labels
+
+    def _draw(self, epoch: int) -> None:
+        """The order, corners and flips of an epoch, each (images, K): a step's are rows in sequence."""
+        device, images = self._dataset.train_images.device, len(self._dataset.train_images)
+        orders = [torch.randperm(images, generator=rng.generator(s, f"order/{epoch}")) for s in self._seeds]
+        self._order = torch.stack(orders, 1).to(device)
+        if self._crop:
+            places = 2 * self._crop + 1
+            corner = (self._uniform("crop", epoch) * places**2).long()
+            self._corners = corner // places * (self._dataset.size + 2 * self._crop) + corner % places
+        if self._flip:
+            self._flips = self._uniform("flip", epoch) < 0.5
+        self._epoch = epoch
+
+    def _uniform(self, purpose: str, epoch: int) -> Tensor:
+        keys = rng.lane_keys(self._seeds, purpose).to(self._dataset.train_images.device)
+        images = len(self._dataset.train_images)
+        return rng.uniform(keys, epoch, count=images, dtype=torch.float64).t().contiguous()
+
+
+class Standardize:
+    """Map pixels (N, K·C, H, W) uint8 to (pixel − mean) / std, per channel of the data set."""
+
+    def __init__(self, dataset: Dataset, lanes: int, channels_last: bool, dtype: torch.dtype) -> None:
+        self._working = torch.float64 if dtype == torch.float64 else torch.float32
+        self._dtype = dtype
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
+        self._mean, self._std = (
+            torch.tensor(moment, dtype=torch.float64).mul(255).repeat(lanes).view(-1, 1, 1)
+            .to(dataset.train_images.device, self._working)
+            for moment in (dataset.mean, dataset.std)
+        )  # fmt: skip
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        x = pixels.to(self._working, memory_format=self._format)
+        # NUMERICS: not one fused operation, which vector and scalar code may round differently: a lane's
+        # bits must not depend on where in the batch it stands.
+        return x.sub_(self._mean).div_(self._std).to(self._dtype)
+
+
+def test_batches(
+    dataset: Dataset,
+    size: int,
+    *,
+    lanes: int = 1,
+    channels_last: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The test split in order, the same images for every lane: x (n, K·C, H, W) and labels (n,).
+
+    n is `size`, and what remains in the last batch.
+    """
+    standardize = Standardize(dataset, lanes, channels_last, dtype)
+    for start in range(0, len(dataset.test_images), size):
+        images = dataset.test_images[start : start + size]
+        yield standardize(images.repeat(1, lanes, 1, 1)), dataset.test_labels[start : start + size]
+
+
+def _first_pixels(dataset: Dataset, images: int, crop: int) -> Tensor:
+    """Where the rows of the top left cut begin in padded images that lie end to end, (images, C, H)."""
+    device, side = dataset.train_images.device, dataset.size + 2 * crop
+    planes = torch.arange(images * dataset.channels, device=device).view(images, -1, 1) * side**2
+    return planes + torch.arange(dataset.size, device=device) * side
+
+
+def _cut(pixels: Tensor, rows: Tensor, crop: int) -> Tensor:
+    """Pad images (B, C, H, W) with zeros and cut out the rows that begin at the pixels `rows`, (B, C, H)."""
+    padded = F.pad(pixels, (crop, crop, crop, crop))
+    windows = padded.view(-1).unfold(0, pixels.shape[-1], 1)  # a view: the W pixels from every pixel on
+    return windows.index_select(0, rows.view(-1)).view(pixels.shape)
+
+
+def _mirror(pixels: Tensor, flips: Tensor) -> Tensor:
+    """Images (B, C, H, W), those with flips (B,) mirrored left to right."""
+    # Choosing whole images by number takes a third of the time of torch.where with a broadcast mask (CPU).
+    number = torch.arange(len(pixels), device=pixels.device)
+    return torch.cat((pixels, pixels.flip(-1))).index_select(0, number + flips * len(pixels))

@@ -1,0 +1,75 @@
+"""Decoded image folders on disk: one folder each, whole or absent, safe with several processes at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+
+from normbench.data.raw import Raw
+from normbench.data.shapes import Shape
+from normbench.errors import InputError
+
+_SHAPE = "shape.json"
+
+
+def load_shape(place: Path | None) -> Shape | None:
+    """The shape of what is kept there, None where nothing readable is."""
+    if place is None:
+        return None
+    try:
+        return Shape(**json.loads((place / _SHAPE).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def load_arrays(place: Path | None) -> Raw | None:
+    """Memory-map what is kept there, None where nothing whole is. Writing to the arrays changes no file."""
+    if place is None or load_shape(place) is None:
+        return None
+    try:
+        return Raw(*(np.load(place / f"{name}.npy", mmap_mode="c") for name in Raw._fields))
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def keep(place: Path | None, raw: Raw, shape: Shape) -> None:
+    """Write beside the place and rename: another process sees all of it or nothing. None keeps nothing.
+
+    Raises:
+        InputError: the cache cannot be written.
+    """
+    if place is None:
+        return
+    draft = place.with_name(f".{place.name}.{uuid4().hex}")
+    try:
+        draft.mkdir(parents=True)
+        for name, array in raw._asdict().items():
+            with (draft / f"{name}.npy").open("wb") as file:
+                np.save(file, array)
+                os.fsync(file.fileno())  # a rename may reach the disk before the pixels do
+        (draft / _SHAPE).write_text(json.dumps(asdict(shape)))
+        _publish(draft, place)
+    except OSError as error:
+        raise InputError(
+            f"cannot write the decoded images to {place.parent} ({error.strerror or error}); make room "
+            "there, or set NORMBENCH_RESULTS to a folder that can be written"
+        ) from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _publish(draft: Path, place: Path) -> None:
+    if load_arrays(place) is not None:
+        return  # another process decoded the same in the meantime
+    shutil.rmtree(place, ignore_errors=True)
+    try:
+        draft.rename(place)
+    except OSError:
+        if load_arrays(place) is None:
+            raise

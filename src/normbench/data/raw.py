@@ -1,0 +1,20 @@
+"""What a source hands over."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+
+class Raw(NamedTuple):
+    """Both splits whole, in the order of which `train_size` and `test_size` take the first."""
+
+    train_images: Images  # (n, C, size, size)
+    train_labels: Labels  # (n,), 0 … classes−1
+    test_images: Images
+    test_labels: Labels

@@ -1,0 +1,45 @@
+"""Training curves: where they have points, and what a run's metrics are once it has ended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from normbench.engine.evaluate import Metrics, finite
+from normbench.spec import EvalSpec
+
+#: Points of a curve, besides evaluations and the start of the last epoch.
+POINTS = 50
+
+
+def milestones(wanted: EvalSpec, steps: int, per_epoch: int) -> tuple[set[int], set[int]]:
+    """Counts of finished steps at which the curve has a point, and those at which the test split is read too."""
+    every = wanted.every or steps
+    evaluations = {*range(every, steps, every), steps}
+    curve = {math.ceil(steps * i / POINTS) for i in range(1, POINTS + 1)}
+    return curve | evaluations | {max(steps - per_epoch, 0)} - {0}, evaluations
+
+
+def summary(wanted: EvalSpec, history: Sequence[Metrics], last_epoch: int, *, diverged: bool) -> Metrics:
+    """The metrics of a run: training metrics over the last epoch, test metrics of the last evaluation.
+
+    Args:
+        history:    the curve; each point's training metrics cover the steps since the point before.
+        last_epoch: steps finished when the last epoch began.
+        diverged:   such a run has no metrics, but for the targets that it reached before.
+    """
+    at = [int(point["step"] or 0) for point in history]
+    shares = [step - before if step > last_epoch else 0 for before, step in zip([0, *at], at, strict=False)]
+    metrics: Metrics = {}
+    for name in ("train_loss", "train_error"):
+        values = [point[name] for point in history]
+        metrics[name] = None if diverged else finite(np.average(np.array(values, float), weights=shares))
+    tests = {name: value for name, value in history[-1].items() if name.startswith("test_")}
+    metrics |= dict.fromkeys(tests) if diverged else tests
+    if wanted.target is not None:
+        errors = [point.get("test_error") for point in history]
+        reached = (s for s, e in zip(at, errors, strict=True) if e is not None and e <= wanted.target)
+        metrics[f"steps_to_{wanted.target:g}"] = next(reached, None)
+    return metrics

@@ -1,0 +1,100 @@
+"""Test metrics of every lane, with running statistics or with those of the test batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from normbench.data.batches import test_batches
+from normbench.data.dataset import Dataset
+from normbench.engine.device import STORAGE, casting, layout
+from normbench.models import Network
+from normbench.spec import RunSpec
+
+Metrics = dict[str, float | None]
+
+#: Images in flight over all lanes, by device. PERF: on a CPU their activations must stay in its cache
+#: (docs/LOG.md).
+IMAGES_IN_FLIGHT = {"cpu": 256, "cuda": 8192}
+
+
+def evaluate(network: Network, dataset: Dataset, spec: RunSpec, *, final: bool) -> list[Metrics]:
+    """test_loss and test_error of every lane; at the end of a run for every statistics source that was asked
+    for.
+
+    A source other than `running` is a suffix: `test_error@batch` takes statistics over `batch` test images at
+    a time; images that do not fill a batch are then left out. Norms without batch statistics evaluate the
+    same way for every source.
+    """
+    layers = [layer for layer in network.norms().values() if hasattr(layer, "source")]
+    untracked = any(layer.running_mean is None for layer in layers)
+    lanes = [_measure(network, dataset, spec, by_batch=untracked)]
+    if final and "batch" in spec.eval.statistics:
+        with _batch_statistics(layers):
+            by_batch = _measure(network, dataset, spec, by_batch=True) if layers else lanes[0]
+        lanes.append([{f"{name}@batch": value for name, value in lane.items()} for lane in by_batch])
+    return [{k: v for part in lane for k, v in part.items()} for lane in zip(*lanes, strict=True)]
+
+
+@torch.no_grad()
+def _measure(network: Network, dataset: Dataset, spec: RunSpec, *, by_batch: bool) -> list[Metrics]:
+    device = dataset.test_images.device
+    unit = min(spec.batch, len(dataset.test_labels)) if by_batch else 1
+    size = max(1, IMAGES_IN_FLIGHT[device.type] // network.lanes // unit) * unit
+    losses, errors = torch.zeros(2, network.lanes, dtype=torch.float64, device=device)
+    seen = 0
+    network.eval()
+    for x, y in test_batches(
+        dataset,
+        size,
+        lanes=network.lanes,
+        channels_last=layout(device) == torch.channels_last,
+        dtype=STORAGE[spec.engine.precision],
+    ):
+        whole = len(y) // unit * unit
+        labels = y[:whole, None].expand(-1, network.lanes)
+        with casting(spec.engine, device):
+            logits = network(x[:whole])
+        losses += lane_losses(logits, labels, 0.0).sum(0)
+        errors += (logits.argmax(2) != labels).sum(0)
+        seen += whole
+    network.train()
+    return [
+        {"test_loss": finite(loss), "test_error": error}
+        for loss, error in zip((losses / seen).tolist(), (errors / seen).tolist(), strict=True)
+    ]
+
+
+def finite(number: float) -> float | None:
+    """The number, or None where it is none."""
+    return number if math.isfinite(number) else None
+
+
+def lane_losses(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    """Cross-entropy of every image and lane: logits (N, K, classes), labels (N, K) → (N, K), in fp32 at
+    least.
+    """
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    losses = F.cross_entropy(
+        wide.flatten(0, 1), labels.flatten(), reduction="none", label_smoothing=label_smoothing
+    )
+    return losses.view(labels.shape)
+
+
+@contextmanager
+def _batch_statistics(layers: list[Any]) -> Iterator[None]:
+    """Let norms with running statistics take those of the batch at evaluation."""
+    before = [layer.source for layer in layers]
+    for layer in layers:
+        layer.source = "batch"
+    try:
+        yield
+    finally:
+        for layer, source in zip(layers, before, strict=True):
+            layer.source = source

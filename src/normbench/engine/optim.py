@@ -1,0 +1,165 @@
+"""Optimisers over stacked parameters: torch's own fused kernels, called once per block of lanes that share
+their settings.
+
+Lanes with equal learning rate, weight decay and momentum lie side by side in most sweeps, so a step is two
+kernel calls: one for the parameters that decay, one for those that do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
+
+from normbench.errors import unknown
+from normbench.spec import OptimSpec, RunSpec
+
+#: State tensors per parameter, by optimiser; each is shaped like its parameter.
+SLOTS = {"sgd": ("momentum",), "adamw": ("mean", "square")}
+
+
+class Settings(NamedTuple):
+    """What lanes may differ in."""
+
+    lr: float
+    weight_decay: float
+    momentum: float
+
+
+@dataclass
+class Block:
+    """Consecutive lanes with the same settings, and their slices of the parameters of one decay group."""
+
+    lanes: slice
+    settings: Settings
+    indices: list[int]  # of the parameters, in the optimiser's order
+    parameters: list[Tensor]
+    slots: dict[str, list[Tensor]]
+    steps: list[Tensor]  # AdamW's step counters
+
+
+class Optimizer:
+    """SGD (sutskever2013 as torch writes it) or AdamW (loshchilov2019), with per-lane settings and clipping.
+
+    Args:
+        parameters: by name, lane-major.
+        roles:      weight, bias, scale or shift for every name; `decay: weights` spares all but weights.
+        specs:      the K runs.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], roles: Mapping[str, str], specs: Sequence[RunSpec]
+    ) -> None:
+        self.kind: OptimSpec = specs[0].optim
+        if self.kind.name not in SLOTS:
+            raise unknown("optimiser", self.kind.name, SLOTS)
+        self.parameters = list(parameters.values())
+        self.names = list(parameters)
+        self.lanes = len(specs)
+        self.slots = {
+            slot: [torch.zeros_like(p, memory_format=torch.preserve_format) for p in self.parameters]
+            for slot in SLOTS[self.kind.name]
+        }
+        self.steps_taken = torch.zeros((), device=self.parameters[0].device)
+        self.blocks = self._blocks([roles[name] for name in self.names], specs)
+
+    def _blocks(self, roles: list[str], specs: Sequence[RunSpec]) -> list[Block]:
+        blocks = []
+        for decays in (True, False):
+            chosen = [
+                i for i, role in enumerate(roles) if (self.kind.decay == "all" or role == "weight") == decays
+            ]
+            settings = [
+                Settings(s.lr, s.optim.weight_decay if decays else 0.0, s.optim.momentum or 0.0)
+                for s in specs
+            ]
+            for shared, members in groupby(range(self.lanes), key=settings.__getitem__):
+                run = list(members)
+                lanes = slice(run[0], run[-1] + 1)
+                blocks.append(
+                    Block(
+                        lanes,
+                        shared,
+                        chosen,
+                        [self._of(self.parameters[i].detach(), lanes) for i in chosen],
+                        {
+                            slot: [self._of(tensors[i], lanes) for i in chosen]
+                            for slot, tensors in self.slots.items()
+                        },
+                        [self.steps_taken.clone() for _ in chosen],
+                    )
+                )
+        return [block for block in blocks if block.indices]
+
+    def _of(self, tensor: Tensor, lanes: slice) -> Tensor:
+        """What belongs to some lanes of a lane-major tensor; the tensor itself where that is all of it."""
+        part: Tensor = (
+            tensor if lanes == slice(0, self.lanes) else tensor.unflatten(0, (self.lanes, -1))[lanes]
+        )
+        return part
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor], multiplier: float) -> None:
+        """Update all parameters in place.
+
+        Args:
+            gradients:  one per parameter, in its shape.
+            multiplier: the schedule's share of every lane's learning rate.
+        """
+        # NUMERICS: the fused kernels walk memory, so a gradient must lie in it as its parameter does
+        grads = [
+            g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
+            for g, p in zip(gradients, self.parameters, strict=True)
+        ]
+        if self.kind.clip != "none":
+            self._clip(grads, self.kind.clip)
+        for block in self.blocks:
+            self._update(block, [self._of(grads[i], block.lanes) for i in block.indices], multiplier)
+        self.steps_taken += 1
+
+    def _update(self, block: Block, grads: list[Tensor], multiplier: float) -> None:
+        lr, weight_decay, momentum = block.settings
+        if self.kind.name == "sgd":
+            buffers: list[Tensor | None] = [*block.slots["momentum"]] if momentum else [None] * len(grads)
+            sgd(
+                block.parameters, grads, buffers, fused=True, weight_decay=weight_decay, momentum=momentum,
+                lr=lr * multiplier, dampening=0.0, nesterov=bool(self.kind.nesterov), maximize=False,
+            )  # fmt: skip
+            return
+        beta1, beta2 = self.kind.betas or (0.9, 0.999)
+        adamw(
+            block.parameters, grads, block.slots["mean"], block.slots["square"], [], block.steps, fused=True,
+            amsgrad=False, beta1=beta1, beta2=beta2, lr=lr * multiplier, weight_decay=weight_decay,
+            eps=self.kind.eps or 1e-8, maximize=False,
+        )  # fmt: skip
+
+    def _clip(self, grads: list[Tensor], largest: float) -> None:
+        """Scale the gradient of every lane whose norm exceeds `largest` down to it; lanes do not see each
+        other.
+        """
+        per_lane = [g.unflatten(0, (self.lanes, -1)) for g in grads]
+        squares = torch.stack([g.flatten(1).square().sum(1) for g in per_lane]).sum(0)  # (K,)
+        factor = (largest / (squares.sqrt() + 1e-6)).clamp(max=1.0)
+        for g in per_lane:
+            g.mul_(factor.view(-1, *(1,) * (g.dim() - 1)))
+
+    def state(self) -> dict[str, Tensor]:
+        """Every state tensor by `slot/parameter`, lane-major."""
+        return {
+            f"{slot}/{name}": t
+            for slot, tensors in self.slots.items()
+            for name, t in zip(self.names, tensors, strict=True)
+        }
+
+    def resume(self, step: int) -> None:
+        """Set the step counters; the state tensors have been filled through `state`."""
+        self.steps_taken.fill_(step)
+        for block in self.blocks:
+            for counter in block.steps:
+                counter.fill_(step)

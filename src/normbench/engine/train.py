@@ -1,0 +1,124 @@
+"""The training loop: K runs, one network, one straight path from images to results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from normbench import models
+from normbench.data.batches import Batches
+from normbench.data.dataset import Dataset
+from normbench.engine.curve import milestones, summary
+from normbench.engine.device import STORAGE, casting, layout
+from normbench.engine.evaluate import Metrics, evaluate, finite, lane_losses
+from normbench.engine.meters import Meters
+from normbench.engine.optim import Optimizer
+from normbench.engine.schedule import multiplier
+from normbench.engine.state import LaneState, load_lanes, save_lanes
+from normbench.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Result:
+    """What training one lane came to."""
+
+    diverged_at: int | None  # the first step whose loss was not finite
+    metrics: Metrics
+    history: tuple[Metrics, ...]
+    seconds: float  # of the whole stack, in this process
+    network: dict[str, object]  # parameters of one run, and what stands at each site
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Whom the loop tells, without knowing them; a checkpoint is offered at every point of the curve."""
+
+    point: Callable[[int, list[Metrics]], None] = lambda step, points: None
+    checkpoint: Callable[[Callable[[], list[LaneState]]], None] = lambda states: None
+
+
+def train_stack(
+    specs: Sequence[RunSpec],
+    dataset: Dataset,
+    device: torch.device,
+    listener: Listener = Listener(),
+    resume: Sequence[LaneState] | None = None,
+) -> list[Result]:
+    """Train K runs as one network.
+
+    Args:
+        specs:    the runs, equal but for lane fields; a lone run is a stack of one.
+        dataset:  on the device, its images fitted to the model.
+        listener: told of every point of the curve.
+        resume:   states of the lanes, all at one step, in the order of specs.
+    """
+    spec, lanes = specs[0], len(specs)
+    steps = spec.length(len(dataset.train_labels))
+    network = models.build(specs, dataset.shape)
+    network.to(device, STORAGE[spec.engine.precision]).to(memory_format=layout(device))
+    parameters = dict(network.named_parameters())
+    optimizer = Optimizer(parameters, network.roles(), specs)
+    batches = Batches(
+        dataset, [s.seed for s in specs], spec.total, flip=spec.data.flip, crop=spec.data.crop,
+        channels_last=layout(device) == torch.channels_last, dtype=STORAGE[spec.engine.precision],
+    )  # fmt: skip
+    meters = Meters(lanes, spec.total, device)
+    histories: list[list[Metrics]] = [[] for _ in specs]
+    first = 0
+    if resume is not None:
+        first = load_lanes(network, optimizer, meters, resume)
+        histories = [list(state["history"]) for state in resume]
+    points, evaluations = milestones(spec.eval, steps, batches.steps_per_epoch)
+    began = time.perf_counter()
+
+    network.train()
+    for step in range(first, steps):
+        x, y = batches.at(step)
+        network.set_step(step)
+        with casting(spec.engine, device):
+            logits = network(x)
+        losses = lane_losses(logits, y, spec.optim.label_smoothing).mean(0)  # (K,)
+        gradients = torch.autograd.grad(losses.sum(), list(parameters.values()))
+        optimizer.step(gradients, multiplier(spec.schedule, step, steps))
+        meters.add(losses.detach(), logits.detach(), y)
+        if (done := step + 1) not in points:
+            continue
+
+        loss, error, sound = meters.read()
+        tests = evaluate(network, dataset, spec, final=done == steps) if done in evaluations else [{}] * lanes
+        for k, s in enumerate(specs):
+            histories[k].append(
+                {
+                    "step": done, "images_seen": done * spec.total, "epoch": done / batches.steps_per_epoch,
+                    "lr": s.lr * multiplier(spec.schedule, step, steps),
+                    "train_loss": finite(loss[k]), "train_error": error[k], **tests[k],
+                }
+            )  # fmt: skip
+        listener.point(done, [history[-1] for history in histories])
+        if not any(sound):
+            break
+        listener.checkpoint(partial(save_lanes, network, optimizer, meters, done, histories))
+
+    seconds = time.perf_counter() - began
+    diverged = [
+        None if ok else at for ok, at in zip(meters.sound.tolist(), meters.sound_steps.tolist(), strict=True)
+    ]
+    about = {
+        "parameters": sum(p.numel() for p in network.parameters()) // lanes,
+        "sites": {site: str(layer) for site, layer in network.norms().items()},
+    }
+    last_epoch = steps - batches.steps_per_epoch
+    return [
+        Result(
+            at,
+            summary(spec.eval, history, last_epoch, diverged=at is not None),
+            tuple(history),
+            seconds,
+            about,
+        )
+        for at, history in zip(diverged, histories, strict=True)
+    ]

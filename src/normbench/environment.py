@@ -1,0 +1,49 @@
+"""What a record says of the machine and the code that made it."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import normbench
+
+
+@lru_cache(maxsize=1)
+def environment() -> dict[str, str]:
+    """Versions and operating system; the device is added by who trains."""
+    found = {
+        "normbench": normbench.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+    for package in ("torch", "torchvision", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@lru_cache(maxsize=1)
+def commit() -> str | None:
+    """The git commit of normbench's own checkout, with `+` where files differ from it; None for an installed
+    package.
+    """
+    root = Path(normbench.__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        head = _git(root, "rev-parse", "--short=12", "HEAD")
+        return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(root: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True
+    )
+    return done.stdout.strip()

@@ -1,0 +1,155 @@
+"""The builder that architectures are written against: it makes stacked layers and decides what stands at each
+site.
+
+An architecture names its layers and sites and wires them; which norm stands where, in which order, and
+whether a layer keeps its bias is decided here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from normbench import norms, rng, weight_norms
+from normbench.data.shapes import Shape
+from normbench.models.layers import Conv2d, Dropout, Linear
+from normbench.spec import RunSpec
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
+#: Gain of the initial weights before each activation: He et al. 2015 for ReLU, Glorot & Bengio 2010 for the
+#: others.
+GAINS = {"relu": 2.0**0.5, "sigmoid": 1.0, "tanh": 5.0 / 3.0}
+
+
+@dataclass
+class Builder:
+    """Makes the layers of K stacked runs.
+
+    Args:
+        specs:  the K runs; they differ in lane fields only, the first speaks for all others.
+        image:  what the network sees: channels, size, classes.
+        chosen: sites that carry the norm; None while the sites are being counted.
+        dry:    weights are ones that nobody will train: for counting sites and looking at shapes.
+    """
+
+    specs: tuple[RunSpec, ...]
+    image: Shape
+    chosen: frozenset[str] | None = None
+    dry: bool = False
+    sites: list[str] = field(default_factory=list)
+
+    @property
+    def spec(self) -> RunSpec:
+        return self.specs[0]
+
+    @property
+    def lanes(self) -> int:
+        return len(self.specs)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(spec.seed for spec in self.specs)
+
+    def conv(
+        self,
+        name: str,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        before: str | None,
+    ) -> Conv2d:
+        """A convolution; `before` is the site that reads its output with nothing nonlinear in between, if
+        any.
+        """
+        weight = self._initial(name, (outputs, inputs, kernel, kernel), GAINS[self.spec.model.activation])
+        weight = weight.flatten(0, 1)  # (K·Cout, Cin, k, k)
+        mapped = self._weight_norm(name, weight, head=False)
+        return Conv2d(weight, self._keeps_bias(before), mapped, self.lanes, stride=stride, padding=padding)
+
+    def linear(self, name: str, inputs: int, outputs: int, *, before: str | None) -> Linear:
+        """A hidden fully connected layer; `before` as for `conv`."""
+        weight = self._initial(name, (outputs, inputs), GAINS[self.spec.model.activation])
+        return Linear(weight, self._keeps_bias(before), self._weight_norm(name, weight, head=False))
+
+    def head(self, inputs: int) -> Linear:
+        """The classifier: always with a bias, never followed by a norm."""
+        weight = self._initial("head", (self.image.classes, inputs), 1.0)
+        return Linear(weight, True, self._weight_norm("head", weight, head=True))
+
+    def norm(self, site: str, channels: int) -> nn.Module:
+        """What stands at a site: the run's norm, or nothing where the placement leaves it out."""
+        self.sites.append(site)
+        if not self.carries(site):
+            return nn.Identity()
+        kind, entry = self.spec.norm, norms.entry(self.spec.norm.name)
+        args = dict(kind.args)
+        for knob in ("momentum", "eps"):
+            if getattr(kind, knob) is not None:
+                args[knob] = [getattr(spec.norm, knob) for spec in self.specs]
+        if kind.affine is not None:
+            args["affine"] = kind.affine
+        if entry.batch_statistics:
+            args["batch"] = self.spec.batch
+        try:
+            layer = norms.build(kind.name, channels, self.lanes, **args)
+        except norms.NormError as error:
+            raise norms.NormError(f"site {site}: {error}") from None
+        layer.site = site
+        return layer
+
+    def activation(self) -> nn.Module:
+        return ACTIVATIONS[self.spec.model.activation]()
+
+    def dropout(self, name: str) -> nn.Module:
+        rate = self.spec.model.dropout
+        return Dropout(rate, self.seeds, name) if rate else nn.Identity()
+
+    def unit(self, site: str, layer: nn.Module, channels: int) -> nn.Sequential:
+        """A layer of a plain net with its norm and activation, in the order of the placement."""
+        norm, act = self.norm(site, channels), self.activation()
+        order = (layer, act, norm) if self.spec.placement.name == "conv_act_norm" else (layer, norm, act)
+        return nn.Sequential(*order)
+
+    def before(self, site: str) -> str | None:
+        """The site that reads a plain net's layer directly: none where the activation stands in between."""
+        return None if self.spec.placement.name == "conv_act_norm" else site
+
+    def carries(self, site: str) -> bool:
+        """Whether the placement puts the run's norm at a site."""
+        return self.chosen is not None and site in self.chosen
+
+    def _keeps_bias(self, before: str | None) -> bool:
+        """A bias is kept unless the next norm removes it (bn, in) or brings its own (any with β)."""
+        if self.spec.model.bias != "auto":
+            return self.spec.model.bias
+        if before is None or not self.carries(before):
+            return True
+        brings_own = self.spec.norm.affine in (True, "bias")
+        return not (brings_own or norms.entry(self.spec.norm.name).absorbs_bias)
+
+    def _initial(self, name: str, shape: tuple[int, ...], gain: float) -> Tensor:
+        """Normal weights of variance gain² / fan_in: (K, *shape), each lane's from its seed and the layer's name."""
+        if self.dry:
+            return torch.ones(self.lanes, *shape)
+        deviation: float = gain / math.prod(shape[1:]) ** 0.5
+        draws = [torch.randn(shape, generator=rng.generator(seed, f"init/{name}")) for seed in self.seeds]
+        return torch.stack(draws) * deviation
+
+    def _weight_norm(self, name: str, weight: Tensor, *, head: bool) -> weight_norms.WeightNorm:
+        kind = self.spec.weight
+        spared = head and not weight_norms.entry(kind.name).on_head
+        try:
+            return (
+                weight_norms.build("none", weight, self.lanes)
+                if spared
+                else weight_norms.build(kind.name, weight, self.lanes, kind.eps)
+            )
+        except norms.NormError as error:
+            raise norms.NormError(f"layer {name}: {error}") from None

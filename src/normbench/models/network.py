@@ -1,0 +1,145 @@
+"""Network: K runs as one module, and the check that refuses what cannot be built before anything trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from normbench.data.shapes import Shape
+from normbench.errors import InputError, NormError, unknown
+from normbench.models import lenet, mlp, resnet, vgg
+from normbench.models.builder import Builder
+from normbench.models.layers import Dropout
+from normbench.models.sites import selected
+from normbench.norms import Norm
+from normbench.spec import RunSpec
+
+PLAIN = ("conv_norm_act", "conv_act_norm")
+RESIDUAL = tuple(resnet.BASIC)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a family of models is built, the image side it needs (None: any) and the placements it has."""
+
+    build: Callable[[Builder], nn.Module]
+    size: int | None
+    placements: tuple[str, ...]
+
+
+ARCHITECTURES = {
+    "mlp": Architecture(mlp.mlp, None, PLAIN),
+    "lenet300": Architecture(mlp.lenet300, 28, PLAIN),
+    "lenet5": Architecture(lenet.lenet5, 32, PLAIN),
+    **{name: Architecture(vgg.vgg, 32, PLAIN) for name in vgg.STAGES},
+    **{name: Architecture(resnet.resnet, None, RESIDUAL) for name in resnet.DEPTHS},
+}
+
+
+class Network(nn.Module):
+    """K stacked runs.
+
+    Shape:
+        x: (N, K·C, H, W) → logits: (N, K, classes)
+    """
+
+    def __init__(self, body: nn.Module, lanes: int, sites: Sequence[str]) -> None:
+        super().__init__()
+        self.body, self.lanes, self.sites = body, lanes, tuple(sites)
+        self._dropouts = [module for module in body.modules() if isinstance(module, Dropout)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.body(x).unflatten(1, (self.lanes, -1))
+        return logits
+
+    def set_step(self, step: int) -> None:
+        """Tell the layers that draw random numbers which optimiser step this is."""
+        for dropout in self._dropouts:
+            dropout.step = step
+
+    def norms(self) -> dict[str, Norm]:
+        """The norm layers by site, in the order of the sites."""
+        layers = {m.site: m for m in self.modules() if isinstance(m, Norm)}
+        return {site: layers[site] for site in self.sites if site in layers}
+
+    def roles(self) -> dict[str, str]:
+        """What every parameter is: weight, bias, scale (γ) or shift (β)."""
+        return {
+            f"{prefix}.{name}" if prefix else name: module.roles[name]  # type: ignore[index]
+            for prefix, module in self.named_modules()
+            for name, _ in module.named_parameters(recurse=False)
+        }
+
+
+def build(specs: Sequence[RunSpec], image: Shape, *, dry: bool = False) -> Network:
+    """Build the network of a stack; its weights follow from each run's seed alone.
+
+    Args:
+        specs: the K runs, equal but for lane fields.
+        image: channels, size and classes of the data as the network gets them.
+        dry:   leave the weights at one, for a look at shapes and counts.
+
+    Raises:
+        InputError: an unknown model, a placement or site that it does not have, or norm arguments that do not
+                    fit a site.
+    """
+    plan = architecture(specs[0])
+    scout = Builder(tuple(specs), image, chosen=None, dry=True)
+    plan.build(scout)
+    chosen = selected(specs[0].placement.sites, scout.sites)
+    return Network(plan.build(Builder(tuple(specs), image, chosen, dry)), len(specs), scout.sites)
+
+
+def architecture(spec: RunSpec) -> Architecture:
+    """The architecture of a run's model, its placement checked."""
+    name = spec.model.name
+    if name not in ARCHITECTURES:
+        raise unknown("model", name, ARCHITECTURES)
+    plan = ARCHITECTURES[name]
+    if spec.placement.name not in plan.placements:
+        raise InputError(
+            f"model {name} has no placement {spec.placement.name}; it has {', '.join(plan.placements)}"
+        )
+    return plan
+
+
+def fitted_size(spec: RunSpec) -> int | None:
+    """The image side that the run's model needs, None where it takes any."""
+    return architecture(spec).size
+
+
+def check(spec: RunSpec, image: Shape) -> None:
+    """Refuse a run that cannot train as asked, before it starts, at the price of one image's forward pass.
+
+    Raises:
+        InputError: as `build`, or a norm whose statistics would average a single value; the site is named.
+    """
+    network = build([spec], image, dry=True)
+    for site, layer in network.norms().items():
+        layer.forward = _only_check(site, layer, spec.total)  # type: ignore[method-assign, assignment]
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, image.channels, image.size, image.size))
+    except NormError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"model {spec.model.name} cannot take images of {image.size}×{image.size}: {reason}"
+        ) from None
+
+
+def _only_check(site: str, layer: Norm, images: int) -> Callable[[Tensor], Tensor]:
+    """What a norm does in a dry run with one image: judge the shape that a step will have."""
+
+    def forward(x: Tensor) -> Tensor:
+        try:
+            layer.check((images, *x.shape[1:]))
+        except NormError as error:
+            raise NormError(f"site {site}: {error}") from None
+        return x
+
+    return forward

@@ -1,0 +1,35 @@
+"""VGG (simonyan2014, Table 1) for 32×32 images: the convolutions of A, B, D and E, then one linear
+classifier.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from normbench.models.builder import Builder
+
+#: Convolutions in each of the five stages; a stage ends with max-pooling.
+STAGES = {
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
+
+
+def vgg(b: Builder) -> nn.Module:
+    """Sites conv1_1, conv1_2, …; widths 1, 2, 4, 8, 8 times `model.width`. Dropout stands before the
+    classifier.
+    """
+    width = b.spec.model.width or 64
+    net = nn.Sequential()
+    channels = b.image.channels
+    for stage, convs in enumerate(STAGES[b.spec.model.name], 1):
+        outputs = width * min(2 ** (stage - 1), 8)
+        for i in range(1, convs + 1):
+            site = f"conv{stage}_{i}"
+            conv = b.conv(site, channels, outputs, 3, padding=1, before=b.before(site))
+            net.append(b.unit(site, conv, outputs))
+            channels = outputs
+        net.append(nn.MaxPool2d(2))
+    return net.extend([nn.Flatten(), b.dropout("head"), b.head(channels)])

@@ -1,0 +1,108 @@
+"""Group normalization (key: gn)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from normbench.errors import NormError
+from normbench.norms.core import Affine, Norm, PerLane, positions, register
+
+#: Most channels in a group where neither the groups nor their size are given.
+DEFAULT_SIZE = 16
+
+
+@register("gn", family="sample", reduces="C/G, H, W", reference="wu2018")
+class GroupNorm(Norm):
+    """Group normalization: statistics per image over groups of channels.
+
+        y = γ (x − μ) / √(σ² + ε) + β                                  eqs. (1), (6)
+        μ, σ² over 𝒮 = {same image, same group of channels} × H × W     eqs. (2), (7)
+
+    Symbols:      μ mean · σ² var (biased) · γ weight · β bias · G num_groups
+    Reduces:      (C/G, H, W) for each image and group.
+    Train / eval: identical; no running state. Batch-independent: yes.
+    Numerics:     fp32 (fp64 for fp64 input); ε inside the root. A bias before the layer is absorbed for group
+                  size 1 alone, so models keep it.
+
+    Shape:
+        x: (N, K·C, *spatial) → y: same shape and dtype
+        weight, bias: (K·C,)
+
+    Args:
+        channels:   C, channels of one run.
+        lanes:      K, stacked runs; 1 for a lone run.
+        num_groups: G, groups of one run, dividing C. The paper: 32.
+        group_size: C/G instead, dividing C. With neither: the largest divisor of C that is at most 16, which
+                    keeps narrow layers from becoming instance norm.
+        eps:        ε > 0; one value or one per lane.
+        affine:     True, False, "weight" or "bias".
+
+    Attributes:
+        num_groups, group_size: as in effect, of one run.
+
+    Raises:
+        NormError: an argument out of range, both num_groups and group_size, or a value that does not divide
+                   C.
+
+    Reference:  wu2018 — Group Normalization, ECCV 2018, arXiv:1803.08494, §3.1.
+    Deviations: the default is a group size and not 32 groups.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        lanes: int = 1,
+        *,
+        num_groups: int | None = None,
+        group_size: int | None = None,
+        eps: PerLane = 1e-5,
+        affine: Affine = True,
+    ) -> None:
+        super().__init__(channels, lanes, eps=eps, affine=affine)
+        if num_groups is not None and group_size is not None:
+            raise NormError(
+                "gn: give num_groups or group_size, not both; "
+                f"got num_groups={num_groups} and group_size={group_size}"
+            )
+        if num_groups is not None:
+            self.num_groups = self._divisor("num_groups", num_groups)
+            self.group_size = channels // self.num_groups
+        else:
+            default = max(d for d in divisors(channels) if d <= DEFAULT_SIZE)
+            self.group_size = default if group_size is None else self._divisor("group_size", group_size)
+            self.num_groups = channels // self.group_size
+
+    def normalize(self, x: Tensor) -> Tensor:
+        groups = self.lanes * self.num_groups
+        return F.group_norm(self.equalized(x), groups, self.weight, self.bias, self.eps)
+
+    def check(self, shape: Sequence[int]) -> None:
+        self.need_several(
+            self.group_size * positions(shape),
+            f"a group of {self.group_size} channel on a map of {positions(shape)} position",
+            "use norm.args.group_size ≥ 2, another norm, or placement.sites without this site",
+        )
+
+    def _divisor(self, name: str, value: int) -> int:
+        if self.channels % self.whole(name, value):
+            fitting = ", ".join(map(str, divisors(self.channels)))
+            raise NormError(
+                f"gn: {name} must divide the channels; got {name}={value} for {self.channels} channels. "
+                f"Set a divisor of {self.channels} ({fitting}), or neither num_groups nor group_size"
+            )
+        return value
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, num_groups={self.num_groups}, group_size={self.group_size}"
+
+
+def divisors(number: int) -> list[int]:
+    """Divisors in ascending order.
+
+    >>> divisors(6)
+    [1, 2, 3, 6]
+    """
+    return [d for d in range(1, number + 1) if number % d == 0]

@@ -1,0 +1,70 @@
+"""Local response normalization (key: lrn)."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from normbench.errors import NormError
+from normbench.norms.core import Norm, register
+
+
+@register("lrn", family="channel", reduces="n channels", reference="krizhevsky2012")
+class LocalResponseNorm(Norm):
+    """Local response normalization: every channel is damped by the energy of the channels around it.
+
+        y_c = x_c / (k + α/n Σ_{c' ∈ 𝒮} x_{c'}²)^β                      §3.3
+        𝒮 = {same image, same position} × channels c − ⌊n/2⌋ … c + ⌈n/2⌉ − 1, as far as they exist
+
+    Symbols:      n size · α alpha · β beta · k
+    Reduces:      (n channels) around each channel, for each image and position.
+    Train / eval: identical; no running state. Batch-independent: yes.
+    Numerics:     fp32 (fp64 for fp64 input). With α = 10⁻⁴ and activations of unit variance it hardly differs
+                  from x / k^β.
+
+    Shape:
+        x: (N, K·C, *spatial) → y: same shape and dtype
+
+    Args:
+        channels: C, channels of one run.
+        lanes:    K, stacked runs; 1 for a lone run.
+        size:     n ≥ 1, channels in the window. The paper: 5.
+        alpha:    α ≥ 0. The paper: 10⁻⁴ n in this convention.
+        beta:     β ≥ 0. The paper: 0.75.
+        k:        k > 0. The paper: 2.
+
+    Raises:
+        NormError: an argument out of range.
+
+    Reference:  krizhevsky2012 — ImageNet Classification with Deep Convolutional Neural Networks, NeurIPS
+                2012, §3.3.
+    Deviations: α is divided by n, as in torch and Caffe; the paper does not divide.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        lanes: int = 1,
+        *,
+        size: int = 5,
+        alpha: float = 5e-4,
+        beta: float = 0.75,
+        k: float = 2.0,
+    ) -> None:
+        super().__init__(channels, lanes)
+        self.size = self.whole("size", size)
+        for name, value in (("alpha", alpha), ("beta", beta), ("k", k)):
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise NormError(f"lrn: {name} must be a finite number ≥ 0; got {value!r}")
+        if k == 0:
+            raise NormError("lrn: k must be > 0, or a silent neighbourhood divides by 0; got 0")
+        self.alpha, self.beta, self.k = alpha, beta, k
+
+    def normalize(self, x: Tensor) -> Tensor:
+        runs = x.reshape(x.shape[0] * self.lanes, self.channels, -1)  # (N·K, C, positions)
+        return F.local_response_norm(runs, self.size, self.alpha, self.beta, self.k).reshape(x.shape)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, size={self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

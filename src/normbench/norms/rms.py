@@ -1,0 +1,58 @@
+"""Root mean square normalization over channels (key: rms)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from normbench.norms.core import Affine, Norm, PerLane, over_channels, register
+
+
+@register("rms", family="channel", reduces="C", reference="zhang2019")
+class RMSNorm(Norm):
+    """Root mean square normalization of every position by itself, over channels; nothing is centred.
+
+        y = γ x / √(mean x² + ε)                                       eq. (4)
+        mean over 𝒮 = {same image, same position} × C
+
+    Symbols:      γ weight
+    Reduces:      (C) for each image and position.
+    Train / eval: identical; no running state. Batch-independent: yes.
+    Numerics:     fp32 (fp64 for fp64 input); ε inside the root.
+
+    Shape:
+        x: (N, K·C, *spatial) → y: same shape and dtype
+        weight: (K·C,)
+
+    Args:
+        channels: C ≥ 2, channels of one run.
+        lanes:    K, stacked runs; 1 for a lone run.
+        eps:      ε > 0; one value or one per lane. torch.nn.RMSNorm's default is the machine epsilon instead.
+        affine:   "weight" as in the paper; True, False or "bias".
+
+    Raises:
+        NormError: an argument out of range.
+
+    Reference:  zhang2019 — Root Mean Square Layer Normalization, NeurIPS 2019, arXiv:1910.07467, §4.
+    Deviations: ε, which the paper leaves out.
+    """
+
+    def __init__(
+        self, channels: int, lanes: int = 1, *, eps: PerLane = 1e-5, affine: Affine = "weight"
+    ) -> None:
+        super().__init__(channels, lanes, eps=eps, affine=affine)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        return self.scale_shift(over_channels(self.equalized(x), self.lanes, self._divide))
+
+    def _divide(self, runs: Tensor, axis: int) -> Tensor:
+        return runs * torch.rsqrt(runs.square().mean(axis, keepdim=True) + self.eps)
+
+    def check(self, shape: Sequence[int]) -> None:
+        self.need_several(
+            self.channels,
+            f"{self.channels} channel, of which only the sign is left,",
+            "use another norm, or placement.sites without this site",
+        )

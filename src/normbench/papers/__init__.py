@@ -1,0 +1,32 @@
+"""Paper tables: what a published table asks, which runs it needs at a scale, and whether its claims hold.
+
+A table is a file `conf/paper/<citekey>/<table>.yaml`. It names its settings as override words: nothing here
+decides a setting or trains a run.
+
+    table = papers.load("wu2018/batch_size")
+    sweeps = papers.sweeps(table, "tiny")           # words for the same composition that `train` uses
+    made = papers.report(table, "tiny", records)    # its Table, and a verdict on every claim
+    papers.write(made, store.root)                  # tables/wu2018/batch_size.tiny.{md,csv,tex,json}
+"""
+
+from __future__ import annotations
+
+from normbench.papers.catalogue import load, names
+from normbench.papers.claims import ClaimResult, check_claims
+from normbench.papers.description import PaperTable
+from normbench.papers.grids import Extra, overrides, sweeps
+from normbench.papers.reproduction import PaperReport, report, write
+
+__all__ = [
+    "ClaimResult",
+    "Extra",
+    "PaperReport",
+    "PaperTable",
+    "check_claims",
+    "load",
+    "names",
+    "overrides",
+    "report",
+    "sweeps",
+    "write",
+]

@@ -1,0 +1,119 @@
+"""Planning: which runs are missing, and which of them train together. Pure: values in, values out, no
+torch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from normbench.resolve import Resolved
+from normbench.spec import RunSpec
+
+#: The most lanes that a stack of such runs may have.
+Capacity = Callable[[RunSpec], int]
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Runs that train as one stack, in lane order."""
+
+    specs: tuple[RunSpec, ...]
+
+    @property
+    def signatures(self) -> tuple[str, ...]:
+        return tuple(spec.signature for spec in self.specs)
+
+    def halves(self) -> tuple[Pack, Pack]:
+        """Two packs of about half the lanes each, for a stack that was too much."""
+        middle = (len(self.specs) + 1) // 2
+        return Pack(self.specs[:middle]), Pack(self.specs[middle:])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep comes to.
+
+    asked:    runs as asked for, duplicates included, in order.
+    finished: signatures that have a record already.
+    packs:    the missing runs, each exactly once.
+    unused:   how many of the asked runs set a knob that their choice does not have, by knob.
+    """
+
+    asked: tuple[RunSpec, ...]
+    finished: frozenset[str]
+    packs: tuple[Pack, ...]
+    unused: dict[str, int]
+
+    @property
+    def distinct(self) -> int:
+        return len({spec.signature for spec in self.asked})
+
+    @property
+    def trainings(self) -> int:
+        return sum(len(pack.specs) for pack in self.packs)
+
+    def notes(self) -> list[str]:
+        """What a user should be told about runs that became one or were left out."""
+        lines = [
+            f"{knob} has no effect: dropped in {count} of the runs" for knob, count in self.unused.items()
+        ]
+        if doubled := len(self.asked) - self.distinct:
+            lines.append(f"{doubled} of {len(self.asked)} runs are the same as another one and train once")
+        return lines
+
+    def headline(self) -> str:
+        """`24 runs: 6 finished before, 18 to train in 3 stacks`"""
+        finished = f"{len(self.finished)} finished before, " if self.finished else ""
+        stacks = f" in {_count(len(self.packs), 'stack')}" if self.packs else ""
+        return f"{_count(self.distinct, 'run')}: {finished}{self.trainings} to train{stacks}"
+
+
+def make_plan(
+    resolved: Sequence[Resolved], finished: Collection[str], *, capacity: Capacity, processes: int = 1
+) -> Plan:
+    """Plan a sweep.
+
+    Args:
+        resolved:  the runs asked for.
+        finished:  signatures that need no training.
+        capacity:  the most lanes a stack of such runs may have.
+        processes: worker processes to keep busy: stacks are split evenly until there is one for each.
+    """
+    missing = {r.spec.signature: r.spec for r in resolved if r.spec.signature not in finished}
+    groups: dict[str, list[RunSpec]] = {}
+    for spec in missing.values():
+        groups.setdefault(spec.stack_key(), []).append(spec)
+    packs = [pack for specs in groups.values() for pack in _split(specs, capacity(specs[0]))]
+    while packs and len(packs) < processes:
+        largest = max(packs, key=lambda pack: len(pack.specs))
+        if len(largest.specs) == 1:
+            break
+        at = packs.index(largest)
+        packs[at : at + 1] = largest.halves()
+    return Plan(
+        asked=tuple(r.spec for r in resolved),
+        finished=frozenset(r.spec.signature for r in resolved if r.spec.signature in finished),
+        packs=tuple(packs),
+        unused=dict(Counter(knob for r in resolved for knob in r.unused)),
+    )
+
+
+def _split(specs: list[RunSpec], most: int) -> list[Pack]:
+    """As few packs as `most` allows, of sizes that differ by one at the most; lanes with equal settings lie
+    together.
+    """
+    specs = sorted(specs, key=lambda s: (s.lr, s.optim.weight_decay, s.optim.momentum or 0.0))
+    parts = -(-len(specs) // most)
+    base, longer = divmod(len(specs), parts)
+    packs, start = [], 0
+    for part in range(parts):
+        size = base + (part < longer)
+        packs.append(Pack(tuple(specs[start : start + size])))
+        start += size
+    return packs
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""What is made of records: statistics, tables, claims. Nothing here imports torch."""

@@ -1,0 +1,121 @@
+"""A sweep on a terminal: a view that is redrawn in place, and above it what stays in the scrollback."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from normbench.events import Event, Notice, StackSplit, SweepStarted
+from normbench.record import FAILED
+from normbench.tracking import wording
+from normbench.tracking.progress import Progress, Stack
+
+INTERVAL_S = 0.25
+
+
+class LiveView:
+    """Header, bar and one row per stack under way; ended stacks, splits and notices are printed above.
+
+    Drawn from `notify` alone, at most every quarter second: no thread reads the state while it changes.
+
+    Args:
+        console: the terminal.
+        err:     where notices go instead, where they are not wanted on the terminal.
+        clock:   seconds, from any origin.
+    """
+
+    def __init__(
+        self, console: Console, err: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console, self._err, self._clock = console, err, clock
+        self._progress = Progress()
+        self._live: Live | None = None
+        self._drawn = 0.0  # when the view was last drawn
+
+    @classmethod
+    def on_stdout(cls) -> LiveView:
+        """The view of this process; notices keep to stderr where that is a file."""
+        return cls(Console(file=sys.stdout), None if sys.stderr.isatty() else sys.stderr)
+
+    def notify(self, event: Event) -> None:
+        now = self._clock()
+        if isinstance(event, SweepStarted):
+            self.close()
+        elif isinstance(event, Notice):
+            self._warn(event.text)
+        elif isinstance(event, StackSplit) and (stack := self._progress.stack_of(event.signatures)):
+            self._warn(wording.split(stack.spec, stack.lanes, event.reason))
+        ended = self._progress.apply(event, now)
+        if isinstance(event, SweepStarted):
+            self._start()
+        elif ended is not None:
+            self._say(
+                wording.stack_ended(ended, self._progress, now), "red" if ended.statuses[FAILED] else ""
+            )
+        if self._live is not None and (ended is not None or now - self._drawn >= INTERVAL_S):
+            self._live.update(self._view(now), refresh=True)
+            self._drawn = now
+
+    def close(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+            failed = self._progress.statuses[FAILED]
+            self._say(wording.closing(self._progress, self._clock()), "red" if failed else "")
+        self._progress = Progress()
+
+    def _start(self) -> None:
+        if not self._progress.to_train:
+            self._say(wording.opening(self._progress), "")
+            return
+        self._live = Live(
+            console=self._console, auto_refresh=False, transient=True, redirect_stderr=self._err is None
+        )
+        self._live.start()
+
+    def _warn(self, text: str) -> None:
+        if self._err is None:
+            self._say(text, "yellow")
+        else:
+            print(text, file=self._err, flush=True)
+
+    def _say(self, text: str, style: str) -> None:
+        self._console.print(Text(text, style=style), soft_wrap=True)
+
+    def _view(self, now: float) -> RenderableType:
+        progress = self._progress
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(
+            ProgressBar(total=max(progress.sweep.steps, 1), completed=progress.done, width=20),
+            Text(wording.state(progress, now), overflow="ellipsis", no_wrap=True),
+        )
+        header = f"{wording.opening(progress)} · {progress.ended} ended"
+        return Group(Text(header, style="bold"), bar, self._rows())
+
+    def _rows(self) -> RenderableType:
+        room = max(3, self._console.height - 6)
+        table = Table.grid(padding=(0, 2))
+        table.add_column()
+        table.add_column(justify="right")
+        table.add_column(justify="right")
+        for stack in self._progress.stacks[:room]:
+            table.add_row(*_cells(stack))
+        more = len(self._progress.stacks) - room
+        return Group(table, Text(f"… and {more} more", style="dim")) if more > 0 else table
+
+
+def _cells(stack: Stack) -> tuple[Text, Text, Text]:
+    loss = stack.train_loss
+    return (
+        Text(wording.title(stack.spec, stack.lanes)),
+        Text(f"step {stack.step:,}/{stack.steps:,}"),
+        Text("" if loss is None else f"train_loss {loss:.4f}"),
+    )

@@ -1,0 +1,162 @@
+"""How far a sweep has come, counted from its events. No clock of its own, no output.
+
+Work is counted in run-steps: one optimiser step of one run. A run that ended early has no work left, so it
+counts whole.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from normbench.events import Event, RunEnded, StackLogged, StackSplit, StackStarted, SweepStarted
+from normbench.record import COMPLETE, Record
+
+WINDOW_S = 60.0  # the rate is that of the last minute: it follows a sweep from fast stacks to slow ones
+SAMPLE_S = 1.0
+
+
+@dataclass
+class Stack:
+    """A stack under way, or one that has just ended."""
+
+    spec: dict[str, Any]  # of the first lane: what the lanes have in common is all that is shown
+    lanes: int
+    steps: int
+    step: int
+    started: float  # s, on the caller's clock
+    open: set[str]  # signatures of the lanes that have not ended
+    points: tuple[dict[str, float | None], ...] = ()
+    statuses: Counter[str] = field(default_factory=Counter)
+    test_errors: list[float] = field(default_factory=list)
+
+    @property
+    def train_loss(self) -> float | None:
+        """Mean over the lanes at the last point of the curve; None where no lane has a finite loss."""
+        return _mean([p["train_loss"] for p in self.points if p.get("train_loss") is not None])
+
+    @property
+    def test_error(self) -> float | None:
+        """Mean over the lanes that ended with one, a fraction."""
+        return _mean(self.test_errors)
+
+
+class Progress:
+    """The state that a view shows: `apply` every event to it, in order."""
+
+    def __init__(self) -> None:
+        self.sweep = SweepStarted(runs=0, finished=0, stacks=0, steps=0)
+        self.stacks: list[Stack] = []
+        self.statuses: Counter[str] = Counter()  # of the runs that ended since the start
+        self.started = 0.0
+        self._home: dict[str, Stack] = {}  # open lane → its stack
+        self._ended_steps = 0
+        self._trained = 0  # run-steps of this sitting: resumed steps are done, but were not trained now
+        self._samples: deque[tuple[float, int]] = deque()
+
+    @property
+    def to_train(self) -> int:
+        """Runs that were not finished before."""
+        return self.sweep.runs - self.sweep.finished
+
+    @property
+    def ended(self) -> int:
+        """Runs that ended since the start, in whatever way."""
+        return self.statuses.total()
+
+    @property
+    def done(self) -> int:
+        """Run-steps that need no more work."""
+        return self._ended_steps + sum(len(stack.open) * stack.step for stack in self.stacks)
+
+    def rate(self, now: float) -> float:
+        """Run-steps per second over the last minute; 0 before the first two points."""
+        if not self._samples:
+            return 0.0
+        then, trained = self._samples[0]
+        return (self._trained - trained) / (now - then) if now > then else 0.0
+
+    def left_s(self, now: float) -> float | None:
+        """Seconds to the end at the present rate; None while there is no rate."""
+        rate = self.rate(now)
+        return (self.sweep.steps - self.done) / rate if rate else None
+
+    def apply(self, event: Event, now: float) -> Stack | None:
+        """Count an event in; returns the stack that it ended, if it ended one."""
+        match event:
+            case SweepStarted():
+                self.sweep, self.started = event, now
+            case StackStarted():
+                self._start(event, now)
+            case StackLogged():
+                self._log(event, now)
+            case StackSplit():
+                self._forget(event.signatures)
+            case RunEnded(record=record):
+                return self._end(record, now)
+        return None
+
+    def stack_of(self, signatures: tuple[str, ...]) -> Stack | None:
+        """The stack under way that trains any of these runs."""
+        return next((self._home[s] for s in signatures if s in self._home), None)
+
+    def _start(self, event: StackStarted, now: float) -> None:
+        stack = Stack(
+            spec=event.specs[0],
+            lanes=len(event.signatures),
+            steps=event.steps,
+            step=event.first_step,
+            started=now,
+            open=set(event.signatures),
+        )
+        self.stacks.append(stack)
+        self._home.update(dict.fromkeys(event.signatures, stack))
+        self._sample(now)
+
+    def _log(self, event: StackLogged, now: float) -> None:
+        stack = self.stack_of(event.signatures)
+        if stack is None:
+            return
+        self._trained += len(stack.open) * (event.step - stack.step)
+        stack.step, stack.points = event.step, event.points
+        self._sample(now)
+
+    def _sample(self, now: float) -> None:
+        if not self._samples or now - self._samples[-1][0] >= SAMPLE_S:
+            self._samples.append((now, self._trained))
+        while len(self._samples) > 2 and now - self._samples[1][0] > WINDOW_S:
+            self._samples.popleft()
+
+    def _forget(self, signatures: tuple[str, ...]) -> None:
+        stack = self.stack_of(signatures)
+        if stack is not None:
+            self._close(stack)
+
+    def _end(self, record: Record, now: float) -> Stack | None:
+        self.statuses[record.status] += 1
+        stack = self._home.pop(record.signature, None)
+        if stack is None:
+            return None
+        stack.open.discard(record.signature)
+        stack.statuses[record.status] += 1
+        error = record.metrics.get("test_error")
+        if error is not None:
+            stack.test_errors.append(error)
+        self._ended_steps += stack.steps
+        if record.status == COMPLETE:
+            self._trained += stack.steps - stack.step  # the curve may have no point at the last step
+            self._sample(now)
+        if stack.open:
+            return None
+        self._close(stack)
+        return stack
+
+    def _close(self, stack: Stack) -> None:
+        self.stacks.remove(stack)
+        for signature in stack.open:
+            del self._home[signature]
+
+
+def _mean(values: list[Any]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,80 @@
+"""What every weight map shares: the view of a stacked weight as filters, and the registry.
+
+A weight map turns the weight that is stored and trained into the one that is used, filter by filter, so that
+no lane sees another's. A filter is all that one output channel of one run is computed with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from normbench.errors import NormError
+
+M = TypeVar("M", bound="type[WeightNorm]")
+REGISTRY: dict[str, type[WeightNorm]] = {}
+
+
+def register(key: str, *, reference: str, on_head: bool) -> Callable[[M], M]:
+    """Class decorator that enters a weight map in the catalogue under its key.
+
+    Args:
+        reference: citation key of docs/references.bib.
+        on_head:   whether the map also applies to the classifier.
+    """
+    assert key not in REGISTRY, f"two weight maps are registered as {key}"
+
+    def enter(kind: M) -> M:
+        kind.key, kind.reference, kind.on_head = key, reference, on_head
+        REGISTRY[key] = kind
+        return kind
+
+    return enter
+
+
+class WeightNorm(nn.Module):
+    """Base of all weight maps. A subclass implements `normalize` on filters in fp32 or fp64.
+
+    Args:
+        weight: initial weight, (K·Cout, Cin, *kernel) or (K, Cout, Cin) with lanes = K.
+        lanes:  K, stacked runs.
+
+    Raises:
+        NormError: the weight is no stacked weight of that many lanes.
+    """
+
+    key: ClassVar[str]
+    reference: ClassVar[str]
+    on_head: ClassVar[bool]
+    #: Parameter name → role; optimisers decide on weight decay by role.
+    roles: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, weight: Tensor, lanes: int = 1) -> None:
+        super().__init__()
+        leading = weight.shape[0] // lanes * lanes if weight.dim() > 3 else lanes
+        if weight.dim() < 3 or weight.shape[0] != leading:
+            raise NormError(
+                f"{self.key}: a stacked weight must be (lanes·outputs, inputs, *kernel) or "
+                f"(lanes, outputs, inputs); got {tuple(weight.shape)} for {lanes} lanes"
+            )
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The effective weight: same shape and dtype; computed in fp32 (fp64 for an fp64 weight)."""
+        wide = weight if weight.dtype in (torch.float32, torch.float64) else weight.float()
+        return self.normalize(filters(wide)).view_as(weight).to(weight.dtype)
+
+    def normalize(self, filters: Tensor) -> Tensor:
+        """Map (K·Cout, fan_in) to the same shape."""
+        raise NotImplementedError
+
+
+def filters(weight: Tensor) -> Tensor:
+    """A stacked weight as rows: (K·Cout, Cin, *kernel) or (K, Cout, Cin) → (K·Cout, fan_in).
+
+    >>> filters(torch.zeros(8, 3, 5, 5)).shape, filters(torch.zeros(2, 10, 84)).shape
+    (torch.Size([8, 75]), torch.Size([20, 84]))
+    """
+    return weight.flatten(0, 1) if weight.dim() == 3 else weight.flatten(1)

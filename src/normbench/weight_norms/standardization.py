@@ -1,0 +1,59 @@
+"""Weight standardization (key: ws)."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from normbench.errors import NormError
+from normbench.weight_norms.core import WeightNorm, filters, register
+
+
+@register("ws", reference="qiao2019", on_head=False)
+class WeightStandardization(WeightNorm):
+    """Weight standardization: filters of mean 0 and variance 1, meant to stand before a norm layer.
+
+        w = (v − μ) / √(σ² + ε)
+        μ, σ² over 𝒮 = {same filter} × Cin × kernel
+
+    Symbols:      v the weight that is stored · μ mean · σ² var (biased)
+    Reduces:      (Cin, *kernel) for each filter.
+    Train / eval: identical; no running state, no parameters.
+    Numerics:     fp32 (fp64 for an fp64 weight); ε inside the root.
+
+    Shape:
+        weight: (K·Cout, Cin, *kernel) or (K, Cout, Cin) → same shape and dtype
+
+    Args:
+        weight: the initial v.
+        lanes:  K, stacked runs.
+        eps:    ε > 0.
+
+    Raises:
+        NormError: filters of a single value, which standardization maps to 0, or ε out of range.
+
+    Reference:  qiao2019 — Micro-Batch Training with Batch-Channel Normalization and Weight Standardization,
+                arXiv:1903.10520.
+    Deviations: σ² is biased and ε inside the root, as in timm; the authors' codes divide by n − 1, and one of
+                them adds ε to σ. Not applied to the classifier, whose output would grow with √fan_in.
+    """
+
+    def __init__(self, weight: Tensor, lanes: int = 1, eps: float = 1e-5) -> None:
+        super().__init__(weight, lanes)
+        if not isinstance(eps, int | float) or not 0 < eps < math.inf:
+            raise NormError(f"ws: eps must be a finite number > 0; got {eps!r}")
+        if filters(weight).shape[1] < 2:
+            raise NormError(
+                "ws: a filter must hold at least 2 values to be standardized, but fan-in 1 gives 1; "
+                "use weight=none or weight=wn"
+            )
+        self.eps = eps
+
+    def normalize(self, filters: Tensor) -> Tensor:
+        rows = filters.unsqueeze(0)  # filters as channels: torch's batch norm kernel takes their statistics
+        return F.batch_norm(rows, None, None, training=True, eps=self.eps).squeeze(0)
+
+    def extra_repr(self) -> str:
+        return f"eps={self.eps:g}"

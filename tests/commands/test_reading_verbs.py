@@ -1,0 +1,157 @@
+"""The verbs that read: table, norms, info, plan."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from normbench import cli, norms
+from normbench.commands.columns import columns
+from normbench.commands.rerun import _written, command, words
+from normbench.compose import compose
+from normbench.resolve import resolve
+from normbench.spec import RunSpec
+from normbench.store import Store
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def runs(trainer, capsys: Capture) -> list[RunSpec]:
+    """Twelve finished runs: two norms, two batches, three seeds."""
+    assert cli.run(["train", "norm=bn,gn", "batch=2,4", "seed=range(3)"]) == 0
+    capsys.readouterr()
+    return trainer.trained
+
+
+def said(capsys: Capture, *argv: str) -> str:
+    assert cli.run(argv) == 0
+    return capsys.readouterr().out
+
+
+def test_a_table_has_means_and_deviations(runs: list[RunSpec], capsys: Capture) -> None:
+    text = said(capsys, "table", "--rows", "norm", "--cols", "batch")
+    assert "2.10 ± 0.10" in text
+    assert "4.10 ± 0.10" in text
+
+
+def test_a_table_can_be_narrowed_and_turned(runs: list[RunSpec], capsys: Capture) -> None:
+    argv = ["table", "--rows", "batch", "--cols", "norm", "--where", "norm=bn", "--where", "batch!=4"]
+    cells = json.loads(said(capsys, *argv, "--format", "json"))["cells"]
+    assert [(cell["row"], cell["col"], cell["n"]) for cell in cells] == [("2", "bn", 3)]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "start"), [("md", "test_error"), ("csv", "row,"), ("tex", "%"), ("json", "{")]
+)
+def test_a_table_goes_to_a_file_by_its_suffix(
+    suffix: str, start: str, runs: list[RunSpec], tmp_path: Path, capsys: Capture
+) -> None:
+    file = tmp_path / f"table.{suffix}"
+    assert said(capsys, "table", "--out", str(file)) == f"wrote {file}\n"
+    assert file.read_text().startswith(start)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["--out", "t.pdf"], ["--out", "no/t.md"], ["--out", "t.md", "--format", "rich"], ["--rows", "nrom"]],
+)
+def test_a_table_that_cannot_be_is_refused(
+    argv: list[str], runs: list[RunSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["table", *argv]) == 2
+    assert [entry.name for entry in tmp_path.iterdir()] == ["results"]
+
+
+def test_the_catalogue_has_every_norm_once(capsys: Capture) -> None:
+    lines = said(capsys, "norms").splitlines()
+    assert lines[0].split()[:4] == ["key", "name", "family", "reduces"]
+    assert [line.split()[0] for line in lines[1:]] == list(norms.catalogue())
+
+
+@pytest.mark.parametrize("key", norms.catalogue())
+def test_a_norm_shows_its_equation_and_its_configuration(key: str, capsys: Capture) -> None:
+    text = said(capsys, "norms", key)
+    assert text.startswith(f"{key}  (")
+    assert "Reference:" in text
+    assert f"    name: {key}" in text
+
+
+def test_info_shows_a_run_and_how_to_repeat_it(runs: list[RunSpec], capsys: Capture) -> None:
+    spec = runs[4]
+    text = said(capsys, "info", spec.signature[:6])
+    assert f"run {spec.signature}: complete" in text
+    assert "normbench train batch=4 seed=1" in text
+    assert "test_error  4.10 %" in text
+
+
+def test_info_as_json_is_the_record_as_written(runs: list[RunSpec], capsys: Capture) -> None:
+    folder = Store.default().run_folder(runs[0].signature)
+    assert said(capsys, "info", str(folder), "--json") == (folder / "record.json").read_text()
+
+
+def test_a_failed_run_says_why(trainer, capsys: Capture) -> None:
+    trainer.breaks = lambda spec: True
+    cli.run(["train"])
+    capsys.readouterr()
+    assert "failed, RuntimeError: no luck" in said(capsys, "info", trainer.trained[0].signature)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "",
+        "norm=gn norm.args.num_groups=2 batch=4 total=16 steps=20 seed=3",
+        "model=mlp model.hidden=[10,20] norm.momentum=debiased:0.1 placement.sites=[a.*,b]",
+        "norm.args.track=false norm.momentum=keras:0.9 data=synthetic engine.precision=bf16",
+        "schedule=step schedule.milestones=[0.1,0.2] tracking=none engine.lanes=1 norm.affine=weight",
+        "data=folder data.path=. optim.lr=0.3 optim.nesterov=true eval.every=7 model=resnet20 weight=ws",
+    ],
+)
+def test_the_words_of_a_record_give_the_same_run(
+    asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "image").touch()
+    [config] = compose(asked.split())
+    spec = resolve(config).spec
+    [again] = compose(words(spec.model_dump(mode="json")))
+    assert resolve(again).spec.signature == spec.signature
+
+
+@pytest.mark.parametrize("text", ["a b", "it's", 'say "so"', "back\\slash", "a,b", "null", "1e3", "ü", "a=b"])
+def test_any_text_survives_as_a_word(text: str) -> None:
+    [config] = compose([f"tracking.project={_written(text)}"])
+    assert config["tracking"]["project"] == text
+
+
+def test_the_words_of_a_record_hold_no_defaults(trainer) -> None:
+    [config] = compose(["norm=gn", "seed=1", "placement.sites=[a.*]"])
+    spec = resolve(config).spec.model_dump(mode="json")
+    assert command(spec) == "normbench train norm=gn 'placement.sites=[a.*]' seed=1"
+
+
+def test_a_plan_counts_runs_and_says_what_became_one(runs: list[RunSpec], capsys: Capture) -> None:
+    text = said(capsys, "plan", "norm=bn,gn", "batch=2,8", "seed=range(3)", "norm.momentum=0.1,0.2", "-m")
+    assert "18 runs: 6 finished before, 12 to train" in text
+    assert "norm.momentum of gn has no effect" in text
+    assert "6 of 24 runs are the same" in text
+    assert "stacks  lanes" in text
+
+
+def test_a_plan_with_nothing_left_to_train_lists_no_stacks(runs: list[RunSpec], capsys: Capture) -> None:
+    text = said(capsys, "plan", "norm=bn,gn", "batch=2,4", "seed=range(3)")
+    assert text == "12 runs: 12 finished before, 0 to train\n"
+
+
+def test_a_plan_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.chdir(tmp_path)
+    said(capsys, "plan", "batch=2,4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_columns_hold_numbers_to_the_right() -> None:
+    assert columns([{"a": "x", "n": 1}, {"a": "long", "n": 100}]) == ["a       n", "x       1", "long  100"]

@@ -1,0 +1,95 @@
+"""`normbench reproduce` trains what is missing, writes the table, and fails where a claim does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from normbench import cli
+from normbench.spec import RunSpec
+from normbench.store import Store
+
+Capture = pytest.CaptureFixture[str]
+TINY = ["reproduce", "wu2018/batch_size", "scale=tiny"]
+
+
+def as_published(spec: RunSpec) -> float:
+    """Batch norm falls apart over small batches; nothing else looks at the batch."""
+    return (0.05 + 0.6 / spec.batch if spec.norm.name == "bn" else 0.1) + 1e-4 * spec.seed
+
+
+@pytest.fixture
+def reproduced(trainer, capsys: Capture, tmp_path: Path):
+    trainer.error = as_published
+    assert cli.run([*TINY, "--json", str(tmp_path / "out.json")]) == 0
+    return trainer
+
+
+def test_without_a_name_the_tables_are_listed(capsys: Capture) -> None:
+    assert cli.run(["reproduce"]) == 0
+    assert "wu2018/batch_size  tiny small" in capsys.readouterr().out
+
+
+def test_the_table_its_claims_and_its_files_are_shown(trainer, capsys: Capture) -> None:
+    trainer.error = as_published
+    assert cli.run(TINY) == 0
+    said = capsys.readouterr().out
+    assert "PASS bn_collapses" in said
+    assert "norm / batch" in said
+    for suffix in ("md", "csv", "tex", "json"):
+        file = Store.default().root / "tables" / "wu2018" / f"batch_size.tiny.{suffix}"
+        assert f"wrote {file}" in said
+        assert file.is_file()
+
+
+def test_the_json_file_has_cells_claims_scale_and_environment(reproduced, tmp_path: Path) -> None:
+    made = json.loads((tmp_path / "out.json").read_text())
+    assert made["scale"] == "tiny"
+    assert made["environment"]["torch"] == "2.6"
+    assert {"id", "text", "holds", "evidence", "p"} <= made["claims"][0].keys()
+    cell = next(c for c in made["cells"] if (c["row"], c["col"]) == ("bn", "2"))
+    assert (cell["n"], cell["published"]) == (5, 0.347)
+    assert cell["mean"] == pytest.approx(0.3502)
+
+
+def test_a_second_time_trains_nothing(reproduced, capsys: Capture) -> None:
+    before = len(reproduced.trained)
+    assert cli.run(TINY) == 0
+    assert len(reproduced.trained) == before == 100
+
+
+def test_a_claim_that_does_not_hold_exits_1(trainer, capsys: Capture) -> None:
+    trainer.error = lambda spec: 0.1
+    assert cli.run(TINY) == 1
+    assert "FAIL bn_collapses" in capsys.readouterr().out
+
+
+def test_a_run_that_failed_exits_1_and_is_named(trainer, capsys: Capture) -> None:
+    trainer.error = as_published
+    trainer.breaks = lambda spec: (spec.norm.name, spec.batch, spec.seed) == ("none", 8, 3)
+    assert cli.run(TINY) == 1
+    assert "batch=8 norm=none seed=3  RuntimeError: no luck" in capsys.readouterr().out
+
+
+def test_words_narrow_a_table(trainer, capsys: Capture) -> None:
+    trainer.error = as_published
+    assert cli.run([*TINY, "norm=bn,gn", "batch=2,32", "seed=range(3)", "steps=10", "tracking=none"]) == 0
+    assert len(trainer.trained) == 12
+    assert {(spec.steps, spec.tracking.name) for spec in trainer.trained} == {(10, "none")}
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["scale=tiny,small"], "one scale at a time"),
+        (["scale=tiny", "--json", "nowhere/out.json"], "--json must lie in a folder that exists"),
+        (["scale=tiny", "nrom=bn"], "unknown key 'nrom'"),
+        (["scale=tiny", "norm=bm"], "unknown norm 'bm'"),
+    ],
+)
+def test_what_cannot_be_reproduced_is_refused(argv: list[str], said: str, trainer, capsys: Capture) -> None:
+    assert cli.run([TINY[0], TINY[1], *argv]) == 2
+    assert said in capsys.readouterr().err
+    assert trainer.trained == []

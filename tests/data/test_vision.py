@@ -1,0 +1,262 @@
+"""MNIST, Fashion-MNIST and CIFAR from files in their true formats: used where they lie, else fetched."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import http.server
+import io
+import pickle
+import re
+import socket
+import tarfile
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torchvision import datasets
+
+from normbench import data
+from normbench.data import download
+from normbench.data.shapes import KNOWN, Shape
+from normbench.errors import InputError
+
+TRAIN, TEST = 20, 10
+NOWHERE = "http://127.0.0.1:9/"  # the discard port: refused at once
+
+
+def noise(*shape):
+    return np.random.default_rng(len(shape)).integers(0, 256, shape, dtype=np.uint8)
+
+
+def md5(content):
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def idx(array):
+    """LeCun's format: two zeros, 8 for uint8, the number of axes, each length in four bytes, the numbers."""
+    return (
+        bytes((0, 0, 8, array.ndim)) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+    )
+
+
+@pytest.fixture
+def mnist_files(monkeypatch):
+    """Contents of the four idx files by name; the data set is declared to be that small."""
+    monkeypatch.setitem(KNOWN, "mnist", Shape(1, 28, 10, TRAIN, TEST))
+    monkeypatch.setitem(KNOWN, "fashion_mnist", Shape(1, 28, 10, TRAIN, TEST))
+    return {
+        "train-images-idx3-ubyte": idx(noise(TRAIN, 28, 28)),
+        "train-labels-idx1-ubyte": idx(noise(TRAIN) % 10),
+        "t10k-images-idx3-ubyte": idx(noise(TEST, 28, 28)),
+        "t10k-labels-idx1-ubyte": idx(noise(TEST) % 10),
+    }
+
+
+def write(folder, files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+def old_pickle(batch):
+    """Protocol 2 with the module name and the dtype flags of 2009, as in CIFAR's files."""
+    content = pickle.dumps(batch, protocol=2).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    return re.sub(rb"(u1q.)\x89\x88", b"\\1K\x00K\x01", content, flags=re.DOTALL)
+
+
+@pytest.fixture
+def cifar(monkeypatch):
+    """Build a CIFAR data set: torchvision's class, set to its checksums, file contents, images and labels."""
+
+    def build(name):
+        many = name == "cifar100"
+        source, key = (datasets.CIFAR100, "fine_labels") if many else (datasets.CIFAR10, "labels")
+        parts = ["train"] if many else [f"data_batch_{i}" for i in range(1, 6)]
+        tests, meta = ("test", "meta") if many else ("test_batch", "batches.meta")
+        pixels, labels = noise(TRAIN + TEST, 3 * 32 * 32), (np.arange(TRAIN + TEST) % 10).tolist()
+        cuts = np.split(np.arange(TRAIN), len(parts))
+        files = {
+            part: old_pickle({"data": pixels[cut], key: [labels[i] for i in cut]})
+            for part, cut in zip(parts, cuts, strict=True)
+        }
+        files[tests] = old_pickle({"data": pixels[TRAIN:], key: labels[TRAIN:]})
+        names = "fine_label_names" if many else "label_names"
+        files[meta] = pickle.dumps({names: [str(i) for i in range(10)]}, protocol=2)
+        monkeypatch.setattr(source, "train_list", [[part, md5(files[part])] for part in parts])
+        monkeypatch.setattr(source, "test_list", [[tests, md5(files[tests])]])
+        monkeypatch.setattr(source, "meta", {"filename": meta, "key": names, "md5": md5(files[meta])})
+        monkeypatch.setitem(KNOWN, name, Shape(3, 32, 100 if many else 10, TRAIN, TEST))
+        return source, files, pixels.reshape(-1, 3, 32, 32), labels
+
+    return build
+
+
+@pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
+def test_idx_files_are_read_in_their_order(data_spec, tmp_path, mnist_files, name, folder):
+    write(tmp_path / folder / "raw", mnist_files)
+    dataset = data.load(data_spec(name, root=str(tmp_path)))
+    assert torch.equal(dataset.train_images, torch.from_numpy(noise(TRAIN, 28, 28))[:, None])
+    assert torch.equal(dataset.test_images, torch.from_numpy(noise(TEST, 28, 28))[:, None])
+    assert dataset.train_labels.tolist() == (noise(TRAIN) % 10).tolist()
+    assert dataset.test_labels.tolist() == (noise(TEST) % 10).tolist()
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_batches_are_read_in_their_order(data_spec, tmp_path, cifar, name):
+    source, files, pixels, labels = cifar(name)
+    write(tmp_path / source.base_folder, files)
+    dataset = data.load(data_spec(name, root=str(tmp_path), download=False))
+    assert torch.equal(torch.cat((dataset.train_images, dataset.test_images)), torch.from_numpy(pixels))
+    assert dataset.train_labels.tolist() + dataset.test_labels.tolist() == labels
+    assert dataset.classes == (100 if name == "cifar100" else 10)
+
+
+def test_real_mnist_begins_with_5_0_4_1_9(data_spec, real_data):
+    root = real_data("MNIST/raw/train-images-idx3-ubyte")
+    dataset = data.load(data_spec("mnist", root=str(root), download=False))
+    assert dataset.train_labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert dataset.shape == KNOWN["mnist"]
+    assert dataset.mean == pytest.approx([0.1307], abs=1e-4)  # the usual constants
+    assert dataset.std == pytest.approx([0.3081], abs=1e-4)
+
+
+LAYOUT = {
+    "mnist": "MNIST/raw/train-images-idx3-ubyte there and beside it train-labels-idx1-ubyte, t10k-images",
+    "cifar10": "cifar-10-batches-py/data_batch_1 there and beside it data_batch_2,",
+    "cifar100": "cifar-100-python/train there and beside it test, meta",
+}
+
+
+@pytest.mark.parametrize("name", LAYOUT)
+def test_absent_files_are_named_where_download_is_off(data_spec, tmp_path, name):
+    root = tmp_path / "nothing"
+    with pytest.raises(InputError) as raised:
+        data.load(data_spec(name, root=str(root), download=False))
+    assert str(raised.value).startswith(
+        f"no whole copy of data={name} under data.root={root}, and data.download=false"
+    )
+    assert f"put {root}/{LAYOUT[name]}" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", LAYOUT)
+def test_without_a_network_nothing_is_left_behind(data_spec, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [NOWHERE, NOWHERE])
+    for source in (datasets.CIFAR10, datasets.CIFAR100):
+        monkeypatch.setattr(source, "url", NOWHERE)
+    with pytest.raises(InputError, match=r"its download failed: .*refused.* put ") as raised:
+        data.load(data_spec(name, root=str(tmp_path / "new" / "root")))
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_server_that_never_answers_is_given_up(data_spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "PATIENCE_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{deaf.getsockname()[1]}/"])
+        with pytest.raises(InputError, match=r"its download failed: .*timed out"):
+            data.load(data_spec("mnist", root=str(tmp_path)))
+    assert socket.getdefaulttimeout() is None
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    """Addresses on this machine are asked directly."""
+    monkeypatch.setenv("no_proxy", "*")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        """Requests are not printed among the tests."""
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch, mnist_files):
+    """A folder that a server on this machine gives out in MNIST's place."""
+    packed = {f"{name}.gz": gzip.compress(content) for name, content in mnist_files.items()}
+    write(tmp_path / "mirror", packed)
+    handler = functools.partial(Quiet, directory=tmp_path / "mirror")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+        monkeypatch.setattr(datasets.MNIST, "resources", [(name, md5(c)) for name, c in packed.items()])
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield tmp_path / "mirror"
+        server.shutdown()
+        thread.join()
+
+
+def test_what_is_absent_is_fetched_whole(data_spec, tmp_path, mirror, mnist_files):
+    root = tmp_path / "new" / "root"
+    assert len(data.load(data_spec("mnist", root=str(root))).train_images) == TRAIN
+    assert [p.name for p in root.iterdir()] == ["MNIST"]
+    assert {p.name: p.read_bytes() for p in (root / "MNIST" / "raw").iterdir()} == mnist_files
+
+
+def test_a_part_that_is_there_is_completed(data_spec, tmp_path, mirror, mnist_files):
+    write(tmp_path / "MNIST" / "raw", dict([*mnist_files.items()][:2]))
+    assert len(data.load(data_spec("mnist", root=str(tmp_path))).train_images) == TRAIN
+
+
+def test_files_that_are_there_are_not_fetched_again(data_spec, tmp_path, monkeypatch, mnist_files):
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [NOWHERE])
+    write(tmp_path / "MNIST" / "raw", mnist_files)
+    assert len(data.load(data_spec("mnist", root=str(tmp_path))).train_images) == TRAIN
+
+
+def test_a_download_with_a_wrong_checksum_does_not_become_data(data_spec, tmp_path, mirror):
+    (mirror / "t10k-labels-idx1-ubyte.gz").write_bytes(b"something else")
+    with pytest.raises(InputError, match="its download failed: File not found or corrupted"):
+        data.load(data_spec("mnist", root=str(tmp_path / "root")))
+    assert not (tmp_path / "root").exists()
+
+
+def test_an_interrupted_download_does_not_become_data(tmp_path):
+    def source(root, download):
+        write(root / "MNIST" / "raw", {"train-images-idx3-ubyte": b"half of it"})
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        download.fetch(source, tmp_path / "root", ())
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_archive_that_lies_under_the_root_is_unpacked_without_a_network(
+    data_spec, tmp_path, monkeypatch, cifar
+):
+    source, files, _, _ = cifar("cifar10")
+    with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    monkeypatch.setattr(source, "url", NOWHERE)
+    monkeypatch.setattr(source, "tgz_md5", md5((tmp_path / "cifar-10-python.tar.gz").read_bytes()))
+    assert len(data.load(data_spec("cifar10", root=str(tmp_path))).train_images) == TRAIN
+
+
+@pytest.mark.parametrize("left", [0, 10])
+@pytest.mark.parametrize(
+    "torn", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte"]
+)
+def test_a_torn_file_is_reported_with_its_place(data_spec, tmp_path, mnist_files, torn, left):
+    write(tmp_path / "MNIST" / "raw", {**mnist_files, torn: mnist_files[torn][:left]})
+    with pytest.raises(InputError, match=rf"data=mnist in {tmp_path}/MNIST/raw are damaged .*remove them"):
+        data.load(data_spec("mnist", root=str(tmp_path)))
+
+
+def test_another_data_set_under_the_name_is_refused(data_spec, tmp_path, mnist_files):
+    write(tmp_path / "MNIST" / "raw", {**mnist_files, "t10k-images-idx3-ubyte": idx(noise(TEST + 1, 28, 28))})
+    with pytest.raises(InputError, match=r"damaged \(the test split holds \(11, 1, 28, 28\) and 10 labels\)"):
+        data.load(data_spec("mnist", root=str(tmp_path)))
+
+
+def test_a_damaged_cifar_batch_is_not_read(data_spec, tmp_path, cifar):
+    source, files, _, _ = cifar("cifar10")
+    write(tmp_path / source.base_folder, {**files, "data_batch_3": files["data_batch_3"][:-1] + b"!"})
+    with pytest.raises(InputError, match="no whole copy of data=cifar10"):
+        data.load(data_spec("cifar10", root=str(tmp_path), download=False))

@@ -1,0 +1,106 @@
+"""The stacked optimisers against torch's own classes, and what lanes must not share."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from normbench.engine.optim import Optimizer
+from normbench.engine.schedule import multiplier
+
+
+def problem(lanes):
+    torch.manual_seed(0)
+    return {
+        "conv": nn.Parameter(
+            torch.randn(lanes * 4, 3, 2, 2, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+        ),
+        "gamma": nn.Parameter(torch.randn(lanes * 4, dtype=torch.float64)),
+    }
+
+
+ROLES = {"conv": "weight", "gamma": "scale"}
+
+
+@pytest.mark.parametrize(
+    ("words", "reference"),
+    [
+        (["optim=sgd", "optim.nesterov=true"], lambda p, decay: torch.optim.SGD(p, lr=0.1, momentum=0.9,
+        nesterov=True, weight_decay=decay)), (["optim=sgd", "optim.momentum=0"], lambda p, decay:
+        torch.optim.SGD(p, lr=0.1, weight_decay=decay)), (["optim=adamw"], lambda p, decay:
+        torch.optim.AdamW(p, lr=0.1, weight_decay=decay)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("decay", ["all", "weights"])
+def test_a_step_is_torchs_step_with_weight_decay_by_role(make_spec, words, reference, decay):
+    spec = make_spec(
+        *words, "optim.lr=0.1", "optim.lr_scaling=none", "optim.weight_decay=0.02", f"optim.decay={decay}"
+    )
+    ours, theirs = problem(1), problem(1)
+    optimizer = Optimizer(ours, ROLES, [spec])
+    check = [reference([theirs["conv"]], 0.02), reference([theirs["gamma"]], 0.02 if decay == "all" else 0.0)]
+    for step in range(5):
+        gradients = [torch.randn(p.shape, dtype=p.dtype) * (step + 1) for p in ours.values()]
+        optimizer.step(gradients, 0.5)
+        for p, g, torchs in zip(theirs.values(), gradients, check, strict=True):
+            p.grad = g.clone(memory_format=torch.preserve_format)
+            for group in torchs.param_groups:
+                group["lr"] = 0.05
+            torchs.step()
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-12, atol=1e-12)
+
+
+def test_every_lane_has_its_own_rate_decay_and_momentum(make_spec):
+    own = [
+        ["optim.lr=0.1"],
+        ["optim.lr=0.2"],
+        ["optim.lr=0.1", "optim.weight_decay=0.3"],
+        ["optim.lr=0.1", "optim.momentum=0.1"],
+    ]
+    specs = [make_spec("optim.lr_scaling=none", *words) for words in own]
+    stack = problem(4)
+    optimizer = Optimizer(stack, ROLES, specs)
+    gradients = [[torch.randn(p.shape, dtype=p.dtype) for p in stack.values()] for _ in range(3)]
+    before = {name: p.detach().clone() for name, p in stack.items()}
+    for g in gradients:
+        optimizer.step(g, 1.0)
+    for k, spec in enumerate(specs):
+        lone = {n: nn.Parameter(p.unflatten(0, (4, -1))[k].clone()) for n, p in before.items()}
+        alone = Optimizer(lone, ROLES, [spec])
+        for g in gradients:
+            alone.step([t.unflatten(0, (4, -1))[k] for t in g], 1.0)
+        for name in stack:
+            torch.testing.assert_close(
+                stack[name].unflatten(0, (4, -1))[k], lone[name], rtol=1e-12, atol=1e-12
+            )
+
+
+def test_clipping_is_per_lane(make_spec):
+    specs = [
+        make_spec(
+            "optim.clip=1.0",
+            "optim.momentum=0",
+            "optim.lr_scaling=none",
+            "optim.weight_decay=0",
+            "optim.lr=1.0",
+        )
+    ] * 2
+    stack = {"w": nn.Parameter(torch.zeros(2, 3))}
+    Optimizer(stack, {"w": "weight"}, specs).step([torch.tensor([[3.0, 4.0, 0.0], [0.3, 0.4, 0.0]])], 1.0)
+    torch.testing.assert_close(stack["w"].detach(), -torch.tensor([[0.6, 0.8, 0.0], [0.3, 0.4, 0.0]]))
+
+
+def curve(spec, steps=100):
+    return [multiplier(spec.schedule, step, steps) for step in range(steps)]
+
+
+def test_schedules_have_their_shapes(make_spec):
+    assert curve(make_spec("schedule=constant")) == [1.0] * 100
+    step = curve(make_spec("schedule=step"))
+    assert step[49] == 1.0 and step[50] == pytest.approx(0.1) and step[75] == pytest.approx(0.01)
+    cosine = curve(make_spec("schedule=cosine"))
+    assert cosine[0] == 1.0 and cosine[50] == pytest.approx(0.5) and 0 < cosine[99] < 0.001
+    warm = curve(make_spec("schedule=cosine", "schedule.warmup=0.1"))
+    assert warm[:10] == pytest.approx([0.1 * i for i in range(1, 11)]) and warm[10] == 1.0

@@ -1,0 +1,157 @@
+"""The theorem of the engine: K lanes are K lone runs. In float64 on the CPU, over ten optimiser steps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from normbench import data, models, norms
+from normbench.data.batches import Batches
+from normbench.engine.evaluate import lane_losses
+from normbench.engine.meters import Meters
+from normbench.engine.optim import Optimizer
+from normbench.engine.state import save_lanes
+from normbench.models.network import ARCHITECTURES
+
+FAMILIES = {
+    "mlp": ["model=mlp", "model.hidden=[12,9]"],
+    "lenet5": ["model=lenet5"],
+    "vgg11": ["model=vgg11", "model.width=4"],
+    "resnet20": ["model=resnet20", "model.width=4"],
+    "resnet50": ["model=resnet50", "model.width=4"],
+}
+SMALL = [
+    "data=synthetic",
+    "data.train_size=64",
+    "data.test_size=16",
+    "data.channels=1",
+    "engine.precision=fp64",
+    "optim.lr_scaling=none",
+]
+
+
+def train(specs, dataset, steps=10, poison=None):
+    """The states of all lanes after some steps, the final logits, and the gradients of the last step."""
+    network = models.build(specs, dataset.shape).double()
+    parameters = dict(network.named_parameters())
+    optimizer = Optimizer(parameters, network.roles(), specs)
+    batches = Batches(
+        dataset,
+        [s.seed for s in specs],
+        specs[0].total,
+        flip=True,
+        crop=2,
+        channels_last=True,
+        dtype=torch.float64,
+    )
+    meters = Meters(len(specs), specs[0].total, torch.device("cpu"))
+    if poison is not None:
+        with torch.no_grad():
+            next(iter(parameters.values())).unflatten(0, (len(specs), -1))[poison].fill_(float("nan"))
+    for step in range(steps):
+        x, y = batches.at(step)
+        network.set_step(step)
+        logits = network(x)
+        losses = lane_losses(logits, y, 0.1).mean(0)
+        gradients = torch.autograd.grad(losses.sum(), list(parameters.values()))
+        optimizer.step(gradients, 1.0)
+        meters.add(losses.detach(), logits.detach(), y)
+    states = save_lanes(network, optimizer, meters, steps, [[] for _ in specs])
+    by_lane = [
+        {
+            name: g.unflatten(0, (len(specs), -1))[k].flatten()
+            for name, g in zip(parameters, gradients, strict=True)
+        }
+        for k in range(len(specs))
+    ]
+    return [state["tensors"] for state in states], logits.detach(), by_lane
+
+
+def assert_same(one, other, tolerance=1e-9):
+    """Equal tensor by tensor, relative to the tensor's norm: rounding grows from step to step, errors are no
+    rounding.
+    """
+    assert one.keys() == other.keys()
+    for name in one:
+        a, b = one[name].double().flatten(), other[name].double().flatten()
+        assert (a - b).norm() <= tolerance * (1 + b.norm()), name
+
+
+def combinations():
+    for family in FAMILIES:
+        for placement in ARCHITECTURES[family].placements:
+            for key in norms.catalogue():
+                yield family, placement, key
+
+
+@pytest.mark.parametrize("steps", [3, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("family", "placement", "key"), list(combinations()))
+def test_lanes_are_lone_runs(make_spec, family, placement, key, steps):
+    words = [*FAMILIES[family], *SMALL, f"placement={placement}", f"norm={key}", "batch=4", "data.size=32"]
+    if key == "in":
+        if family == "mlp":
+            pytest.skip("in has nothing to average on a fully connected net")
+        words.append(
+            "placement.sites=" + {"lenet5": "conv*", "vgg11": "[conv1*,conv2*]"}.get(family, "stage1*")
+        )
+    if key == "ghost":
+        words.append("norm.args.ghost_size=2")
+    # small enough that the nets without statistics do not explode, and rounding does not grow
+    lr = {"resnet20": 1e-4, "resnet50": 1e-6}.get(family, 1e-3)
+    if family.startswith("resnet") and key in ("none", "affine", "lrn"):
+        lr = 1e-7
+    lanes = [
+        ["seed=5", f"optim.lr={lr}"],
+        ["seed=1", f"optim.lr={lr / 2}", "optim.weight_decay=0"],
+        ["seed=9", f"optim.lr={lr}", "optim.momentum=0.5"],
+    ]
+    if norms.entry(key).batch_statistics:
+        lanes[1].append("norm.momentum=cumulative")
+        lanes[2].append("norm.momentum=debiased:0.3")
+    if make_spec(f"norm={key}").norm.eps is not None:
+        words.append("norm.eps=0.1")  # far from the kinks where rounding grows from step to step
+        lanes[2].append("norm.eps=0.2")
+    specs = [make_spec(*words, *own) for own in lanes]
+    assert len({spec.stack_key() for spec in specs}) == 1
+    dataset = data.load(specs[0].data)
+    states, logits, gradients = train(specs, dataset, steps)
+    for k, spec in enumerate(specs):
+        lone, lone_logits, lone_gradients = train([spec], dataset, steps)
+        assert_same(lone[0], states[k])
+        assert_same(lone_gradients[0], gradients[k])
+        assert_same({"logits": lone_logits[:, 0]}, {"logits": logits[:, k]})
+
+
+@pytest.mark.parametrize("key", sorted(norms.catalogue()))
+def test_a_lane_that_is_not_a_number_leaves_the_others_bit_identical(make_spec, key):
+    words = [*FAMILIES["lenet5"], *SMALL, f"norm={key}", "batch=4", "optim.clip=1.0", "model.dropout=0.2"]
+    if key == "in":
+        words.append("placement.sites=conv*")
+    if key == "ghost":
+        words.append("norm.args.ghost_size=2")
+    specs = [make_spec(*words, f"seed={seed}") for seed in range(3)]
+    dataset = data.load(specs[0].data)
+    clean, _, _ = train(specs, dataset)
+    poisoned, _, _ = train(specs, dataset, poison=1)
+    assert any(t.isnan().any() for t in poisoned[1].values())
+    for k in (0, 2):
+        assert all(torch.equal(clean[k][name], poisoned[k][name]) for name in clean[k])
+
+
+@pytest.mark.parametrize("optim", ["sgd", "adamw"])
+def test_a_lanes_result_depends_neither_on_its_position_nor_on_its_neighbours(make_spec, optim):
+    words = [
+        *FAMILIES["lenet5"],
+        *SMALL,
+        f"optim={optim}",
+        "optim.lr=0.01",
+        "batch=4",
+        "model.dropout=0.5",
+        "optim.clip=0.5",
+    ]
+    specs = {seed: make_spec(*words, f"seed={seed}") for seed in range(4)}
+    dataset = data.load(specs[0].data)
+    one, _, _ = train([specs[0], specs[1], specs[2]], dataset)
+    other, _, _ = train([specs[3], specs[2], specs[1], specs[0]], dataset)
+    assert_same(one[0], other[3])
+    assert_same(one[1], other[2])

@@ -1,0 +1,98 @@
+"""Records made through the real specification, so that tables are tested on what training writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from normbench.record import COMPLETE, Record
+from normbench.resolve import declared, resolve
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def _config(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The packaged baseline with other choices, merged by hand: composing with Hydra is slower by far."""
+    named = {
+        group: part["name"] for group, part in spec.items() if isinstance(part, Mapping) and "name" in part
+    }
+    choices = named | {group: name for group, name in spec.items() if isinstance(name, str)}
+    baseline = yaml.safe_load((files("normbench.conf") / "config.yaml").read_text())
+    for default in baseline.pop("defaults"):
+        if isinstance(default, dict) and not next(iter(default)).startswith("override"):
+            [(group, name)] = default.items()
+            baseline[group] = dict(declared(group, choices.get(group, name)))
+    del baseline["hydra"]
+    return baseline
+
+
+@pytest.fixture
+def make() -> Callable[..., Record]:
+    """make(0.02, norm="gn", batch=2, seed=1, optim={"lr": 0.05}) → a Record with that test error."""
+
+    def record(
+        test_error: float | None,
+        *,
+        status: str = COMPLETE,
+        metrics: Mapping[str, float | None] | None = None,
+        environment: Mapping[str, str] | None = None,
+        **spec: Any,
+    ) -> Record:
+        config = _config(spec)
+        for key, value in spec.items():
+            if isinstance(value, Mapping):
+                config[key] |= value
+            elif not isinstance(value, str):
+                config[key] = value
+        run = resolve(config).spec
+        return Record(
+            signature=run.signature,
+            spec=run.model_dump(mode="json"),
+            status=status,
+            metrics={"test_error": test_error, **(metrics or {})},
+            timing={"train_s": 1.5},
+            environment={"device": "cpu", "torch": "2.6.0", **(environment or {})},
+            provenance={"commit": "0123456789ab", "stack_size": 1, "lane": 0},
+        )
+
+    return record
+
+
+@pytest.fixture
+def runs(make: Callable[..., Record]) -> list[Record]:
+    """BN and GN over 2 and 32 images, three seeds each; BN is ahead at 32 and behind at 2."""
+    errors = {"bn": (0.020, 0.022, 0.021), "gn": (0.030, 0.033, 0.031)}
+    made = []
+    for seed in range(3):
+        for norm, values in errors.items():
+            harm = (0.4 if norm == "bn" else 0.0) + 0.01 * seed
+            made.append(make(values[seed], norm=norm, batch=32, total=32, seed=seed))
+            made.append(make(values[seed] + harm, norm=norm, batch=2, total=32, seed=seed))
+    return made
+
+
+@pytest.fixture
+def numbered() -> Callable[[list[Record]], list[Record]]:
+    """Records with signatures that count: golden files do not change when the identity of a run does."""
+    return lambda records: [replace(record, signature=f"{i:016x}") for i, record in enumerate(records)]
+
+
+@pytest.fixture
+def golden() -> Callable[[str, str], None]:
+    """golden(name, text): the text is that of tests/golden/<name>; NORMBENCH_UPDATE_GOLDEN=1 writes it."""
+
+    def check(name: str, text: str) -> None:
+        file = GOLDEN / name
+        if os.environ.get("NORMBENCH_UPDATE_GOLDEN"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        assert text == file.read_text(encoding="utf-8")
+
+    return check

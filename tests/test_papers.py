@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from normbench import papers
+from normbench.compose import compose
+from normbench.errors import InputError
+from normbench.papers.catalogue import parse
+from normbench.resolve import resolve
+
+NAME = "wu2018/batch_size"
+TEXT = (files("normbench.conf") / "paper" / f"{NAME}.yaml").read_text(encoding="utf-8")
+SCALES = [(name, scale) for name in papers.names() for scale in papers.load(name).scales]
+
+
+@pytest.fixture
+def table() -> papers.PaperTable:
+    return papers.load(NAME)
+
+
+@cache
+def configs(name: str, scale: str) -> list[dict[str, Any]]:
+    """The composed configuration of every run of a scale."""
+    return [config for words in papers.sweeps(papers.load(name), scale) for config in compose(words)]
+
+
+# The file
+
+
+def test_the_packaged_table_says_what_the_paper_says(table) -> None:
+    assert NAME in papers.names()
+    assert {"tiny", "small"} <= table.scales.keys()
+    [table2] = [source for source in table.published if source.id == "table2"]
+    errors = {(place["norm"], place["batch"]): number for place, number in table2.numbers()}
+    assert errors[("bn", 32)] == 0.236
+    assert errors[("bn", 2)] == 0.347
+    assert errors[("gn", 2)] == 0.241
+    assert len(errors) == 10
+
+
+@pytest.mark.parametrize("name", ["wu2018/batchsize", "wu2018", "batch_size", "../config"])
+def test_an_unknown_table_is_bad_input(name) -> None:
+    with pytest.raises(InputError, match=f"unknown paper table '{name}'.*all: {NAME}"):
+        papers.load(name)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("title:", "titel:", "title: Field required"),
+        ("metric: test_error", "metric: 3", "metric: Input should be a valid string"),
+        ("metric: test_error", "metric: test_error\nunits: percent", "units: Extra inputs"),
+        ("read: text", "read: guess", "read: Input should be 'text' or 'figure'"),
+        ("at: [32, 16, 8, 4, 2]", "at: [32, 16]", "table2: bn has 5 numbers for 2 places"),
+        ("{id: table1}", "{id: table9}", "no published numbers are called table9"),
+        ("{id: table1}", "{id: table1, where: {data: digits}}", "table1 needs the axes batch, data, norm"),
+        ("rows: [norm]", "rows: [weight]", "lacks the row or column key weight"),
+        ("kind: spread", "kind: about", "does not match any of the expected tags: 'greater', 'spread'"),
+        ("assert: true", "assert: maybe", "assert: Input should be a valid boolean"),
+        (
+            "a: {norm: bn, batch: 2}",
+            "a: {norm: bn}",
+            "claim bn_collapses does not name its cells by batch, norm",
+        ),
+        ("where: {norm: gn}", "where: {norm: gn, batch: 2}", "claim gn_flat does not name its cells"),
+        ("id: gn_flat", "id: ln_flat", "two claims have the same id"),
+        ("batch: [32, 16, 8, 4, 2]", "batch: []", "batch"),
+        ("published:", "published: [", "while parsing"),
+    ],
+)
+def test_a_table_with_a_fault_is_refused_in_one_line(old, new, message) -> None:
+    assert old in TEXT
+    with pytest.raises(InputError) as error:
+        parse(NAME, TEXT.replace(old, new, 1))
+    assert message in str(error.value)
+    assert NAME in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+# The runs
+
+
+@pytest.mark.parametrize(("name", "scale"), SCALES)
+def test_no_run_is_asked_for_twice_and_no_key_given_twice(name, scale) -> None:
+    runs = papers.overrides(papers.load(name), scale)
+    assert len({frozenset(words) for words in runs}) == len(runs) > 0
+    for words in runs:
+        keys = [word.partition("=")[0] for word in words]
+        assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(("name", "scale"), SCALES)
+def test_every_word_composes_and_every_run_is_another(name, scale) -> None:
+    table = papers.load(name)
+    resolved = [resolve(config) for config in configs(name, scale)]
+    assert len({run.spec.signature for run in resolved}) == len(papers.overrides(table, scale))
+    assert not [knob for run in resolved for knob in run.unused]
+
+
+def test_a_run_composes_to_what_its_sweep_composes_to(table) -> None:
+    runs = papers.overrides(table, "tiny")
+    for place in (0, len(runs) // 2 + 1):
+        assert compose(runs[place]) == [configs(NAME, "tiny")[place]]
+
+
+def test_only_the_statistics_batch_varies_along_a_row(table) -> None:
+    specs = [resolve(config).spec for config in configs(NAME, "tiny")]
+    assert {spec.total for spec in specs} == {32}
+    assert len({spec.lr for spec in specs}) == 1
+    rest = {json.dumps(spec.identity() | {"batch": 0, "workers": 0, "seed": 0, "norm": 0}) for spec in specs}
+    assert len(rest) == 1
+
+
+def test_a_word_of_the_user_replaces_that_of_the_grid(table) -> None:
+    runs = papers.overrides(table, "tiny", {"seed": ["7", "8"], "norm": ["bn"], "engine.device": ["cpu"]})
+    assert len(runs) == 2 * 5
+    assert {word for words in runs for word in words if word.startswith("seed=")} == {"seed=7", "seed=8"}
+    assert all("engine.device=cpu" in words and "norm=bn" in words for words in runs)
+
+
+def test_values_given_twice_make_one_run(table) -> None:
+    extra = {"seed": ["0", "0", "0"], "norm": ["bn", "bn"], "batch": [2, "2"]}
+    assert len(papers.overrides(table, "tiny", extra)) == 1
+
+
+def test_a_length_in_epochs_replaces_one_in_steps(table) -> None:
+    for words in papers.overrides(table, "tiny", {"epochs": ["3"]}):
+        assert "epochs=3" in words
+        assert not [word for word in words if word.startswith("steps=")]
+
+
+def test_a_row_of_one_grid_selects_that_grid(table) -> None:
+    extra = {"model": ["resnet20"], "data": ["folder"], "data.path": ["images.tar.gz"], "seed": ["0"]}
+    runs = papers.overrides(table, "small", extra)
+    assert len(runs) == 4 * 5
+    for words in runs:
+        assert {"model=resnet20", "data=folder", "data.path=images.tar.gz"} <= set(words)
+        assert not [word for word in words if word.startswith("model.hidden")]
+
+
+def test_a_row_that_no_grid_has_replaces_those_of_all(table) -> None:
+    runs = papers.overrides(table, "small", {"norm": ["rms"], "batch": ["4"], "seed": ["0"]})
+    assert len(runs) == 2
+    for words, model in zip(runs, ("mlp", "resnet20"), strict=True):
+        assert {f"model={model}", "norm=rms", "batch=4"} <= set(words)
+
+
+def test_an_unknown_scale_is_bad_input(table) -> None:
+    with pytest.raises(InputError, match="unknown scale of wu2018/batch_size 'large'"):
+        papers.overrides(table, "large")
+
+
+# Imports
+
+RENDER_ALL = """
+import sys
+import normbench.papers, normbench.store, normbench.report.terminal
+from normbench.report.render import FORMATS, render
+from normbench.report.tables import build_table
+table = build_table([], "norm", "batch", "test_error", axes=(["bn"], ["2"]))
+for form in FORMATS:
+    render(table, form)
+normbench.papers.report(normbench.papers.load("wu2018/batch_size"), "tiny", [])
+print(sorted({"torch", "torchvision", "scipy", "wandb", "hydra"} & sys.modules.keys()))
+"""
+
+
+def test_storing_and_rendering_import_neither_torch_nor_what_is_slow() -> None:
+    done = subprocess.run([sys.executable, "-c", RENDER_ALL], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,107 @@
+"""The specification: strict, and identified by what changes the result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from normbench.errors import InputError
+
+GOLDEN = Path(__file__).parent / "golden" / "signatures.json"
+
+
+@pytest.mark.parametrize(
+    "words", [tuple(w) for w in json.loads(GOLDEN.read_text()).values()] if GOLDEN.exists() else []
+)
+def test_signatures_stay_what_they_are(make_spec, words):
+    """A changed default, field name or canonical form orphans everybody's records: change this file only on
+    purpose.
+    """
+    expected = {tuple(w): signature for signature, w in json.loads(GOLDEN.read_text()).items()}
+    assert make_spec(*words).signature == expected[words]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "engine.device=cpu",
+        "engine.lanes=1",
+        "engine.processes=1",
+        "tracking=none",
+        "data.root=/elsewhere",
+        "total=32",
+    ],
+)
+def test_where_and_how_a_run_is_trained_does_not_change_its_signature(make_spec, word):
+    assert make_spec("data=mnist", word).signature == make_spec("data=mnist").signature
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["seed=1", "batch=16", "norm.eps=1e-3", "optim.lr=0.2", "model.dropout=0.1", "engine.precision=fp64"],
+)
+def test_whatever_changes_the_result_changes_the_signature(make_spec, word):
+    assert make_spec(word).signature != make_spec().signature
+
+
+def test_total_derives_the_workers(make_spec):
+    spec = make_spec("batch=2", "total=32")
+    assert (spec.workers, spec.total) == (16, 32)
+    assert spec.signature == make_spec("batch=2", "workers=16").signature
+
+
+def test_the_learning_rate_in_force_is_what_identifies_a_run(make_spec):
+    assert make_spec("batch=32", "optim.lr=0.1").lr == pytest.approx(0.025)
+    assert make_spec("batch=32", "optim.lr=0.1", "optim.lr_scaling=sqrt").lr == pytest.approx(0.05)
+    same = make_spec("optim.lr=0.025", "optim.lr_scaling=none")
+    assert same.lr == make_spec("optim.lr=0.1").lr
+    assert same.signature == make_spec("optim.lr=0.1").signature
+
+
+@pytest.mark.parametrize("spelled", ["0.01", "keras:0.99", "tf:0.99", "torch:0.01", "flax:0.99"])
+def test_a_momentum_is_one_momentum_in_every_convention(make_spec, spelled):
+    assert make_spec(f"norm.momentum='{spelled}'").signature == make_spec("norm.momentum=0.01").signature
+
+
+def test_an_untracked_norm_has_no_momentum(make_spec):
+    one, other = (make_spec("norm.args.track=false", f"norm.momentum={m}") for m in (0.1, 0.9))
+    assert one.signature == other.signature
+
+
+def test_steps_win_over_epochs(make_spec):
+    assert make_spec("steps=7").length(1000) == 7
+    assert make_spec("epochs=3", "batch=32").length(100) == 9
+    with pytest.raises(InputError, match=r"batch × workers = 64 images.*holds 50"):
+        make_spec("batch=64").length(50)
+
+
+def test_a_spec_cannot_be_changed(make_spec):
+    with pytest.raises(ValidationError, match="frozen"):
+        make_spec().batch = 3
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("batch=0", "batch should be greater than or equal to 1; got 0"),
+        ("batch=-1", "batch should be greater than or equal to 1; got -1"),
+        ("batch=two", "batch should be a valid integer; got 'two'"),
+        ("total=33", "total must be a multiple of batch.*total=33, batch=32"),
+        ("norm.momentum=1.5", r"norm.momentum must lie in \[0, 1\]; got '1.5'"),
+        ("norm.momentum='kera:0.9'", "unknown momentum convention 'kera'; nearest: keras"),
+        ("norm.momentum=fast", "norm.momentum must be a number"),
+        ("norm.eps=0", "norm.eps should be greater than 0"),
+        ("engine.device=tpu", "unknown engine.device=tpu; use auto, cpu"),
+        ("model.dropout=1", "model.dropout should be less than 1"),
+        ("optim.lr=-1", "optim.lr should be greater than 0"),
+        ("schedule.warmup=2", "schedule.warmup should be less than 1"),
+        ("epochs=null", "given by epochs or by steps; both are null"),
+        ("seed=-1", "seed should be greater than or equal to 0"),
+    ],
+)  # fmt: skip
+def test_bad_values_are_named_with_what_was_given(make_spec, word, message):
+    with pytest.raises(InputError, match=message):
+        make_spec(word)

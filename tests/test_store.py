@@ -1,0 +1,392 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from normbench.errors import InputError, RunFailure
+from normbench.record import Record
+from normbench.store import Store, write_atomically
+
+SIGNATURE = "ab12cd34ef567890"
+
+
+def record(signature: str = SIGNATURE, status: str = "complete", test_error: float = 0.02) -> Record:
+    return Record(
+        signature=signature,
+        spec={"norm": {"name": "bn"}, "batch": 2, "seed": 0},
+        status=status,
+        metrics={"test_error": test_error, "steps_to_0.01": None},
+        timing={"train_s": 1.0},
+        environment={"device": "cpu"},
+        provenance={"lanes": 1},
+        history=({"step": 1.0, "train_loss": 2.3}, {"step": 2.0, "train_loss": None}),
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "results")
+
+
+def contents(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+# Keeping and reading
+
+
+def test_a_record_comes_back_as_it_was_put(store: Store) -> None:
+    store.put(record())
+    assert store.get(SIGNATURE) == record()
+    assert store.records() == [record()]
+    assert store.history(SIGNATURE) == record().history
+    assert store.damaged == []
+
+
+def test_the_layout_is_the_documented_one(store: Store) -> None:
+    store.put(record())
+    folder = f"runs/ab/{SIGNATURE}"
+    assert contents(store.root) == [f"{folder}/{n}" for n in ("config.yaml", "history.jsonl", "record.json")]
+    assert yaml.safe_load((store.run_folder(SIGNATURE) / "config.yaml").read_text()) == record().spec
+
+
+def test_the_record_is_written_last(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    renamed: list[str] = []
+    rename = os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (renamed.append(Path(b).name), rename(a, b)))
+    store.put(record(status="failed"), error="boom")
+    assert renamed == ["history.jsonl", "config.yaml", "error.txt", "record.json"]
+
+
+def test_a_store_creates_nothing_before_it_is_put_to(store: Store) -> None:
+    assert store.get(SIGNATURE) is None
+    assert store.records() == []
+    assert store.history(SIGNATURE) == ()
+    assert store.finished([SIGNATURE]) == set()
+    assert not store.root.exists()
+
+
+def test_records_are_sorted_by_signature(store: Store) -> None:
+    signatures = ["ff00000000000000", "0a00000000000000", "ab00000000000000"]
+    for signature in signatures:
+        store.put(record(signature))
+    assert [kept.signature for kept in store.records()] == sorted(signatures)
+
+
+def test_diverged_runs_are_finished_and_failed_ones_are_not(store: Store) -> None:
+    by_status = {"complete": "aa00000000000000", "diverged": "bb00000000000000", "failed": "cc00000000000000"}
+    for status, signature in by_status.items():
+        store.put(record(signature, status))
+    asked = [*by_status.values(), "dd00000000000000"]
+    assert store.finished(asked) == {by_status["complete"], by_status["diverged"]}
+
+
+def test_the_reason_of_a_failure_is_kept_until_the_run_succeeds(store: Store) -> None:
+    reason = store.run_folder(SIGNATURE) / "error.txt"
+    store.put(record(status="failed"), error="out of memory")
+    assert reason.read_text() == "out of memory\n"
+    store.put(record())
+    assert not reason.exists()
+
+
+def test_a_failed_record_never_replaces_a_result(store: Store) -> None:
+    store.put(record())
+    store.put(record(status="failed"), error="a second process broke")
+    assert store.get(SIGNATURE) == record()
+    assert not (store.run_folder(SIGNATURE) / "error.txt").exists()
+
+
+def test_put_deletes_the_checkpoint(store: Store) -> None:
+    checkpoint = store.checkpoint_file(SIGNATURE)
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"weights")
+    store.put(record())
+    assert not checkpoint.exists()
+
+
+def test_the_default_store_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NORMBENCH_RESULTS", str(tmp_path / "elsewhere"))
+    assert Store.default().root == tmp_path / "elsewhere"
+    monkeypatch.delenv("NORMBENCH_RESULTS")
+    assert Store.default().root == Path("results")
+
+
+# Crashes, full disks, several processes
+
+
+@pytest.mark.parametrize("victim", ["history.jsonl", "config.yaml", "record.json"])
+def test_a_kill_between_write_and_rename_leaves_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, victim: str
+) -> None:
+    rename = os.replace
+
+    def killed(source: str, target: str) -> None:
+        if Path(target).name == victim:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.put(record())
+    assert store.get(SIGNATURE) is None
+    assert not [name for name in contents(store.root) if name.endswith(".tmp")]
+
+
+def test_a_kill_between_write_and_rename_leaves_the_old_record(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(record(test_error=0.5))
+
+    def killed(source: str, target: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.put(record(test_error=0.1))
+    assert store.get(SIGNATURE) == record(test_error=0.5)
+
+
+HARD_KILL = """
+import os, sys
+from pathlib import Path
+from normbench.record import Record
+from normbench.store import Store
+rename = os.replace
+os.replace = lambda a, b: os._exit(9) if Path(b).name == "record.json" else rename(a, b)
+Store(Path(sys.argv[1])).put(Record(sys.argv[2], {}, "complete", {}, {}, {}, {}))
+"""
+
+
+def test_a_process_that_dies_leaves_a_store_that_works(store: Store) -> None:
+    died = subprocess.run([sys.executable, "-c", HARD_KILL, str(store.root), SIGNATURE], check=False)
+    assert died.returncode == 9
+    assert store.get(SIGNATURE) is None
+    assert store.records() == []
+    store.put(record())
+    assert store.records() == [record()]
+    assert store.damaged == []
+
+
+PUT_MANY = """
+import sys
+from pathlib import Path
+from normbench.record import Record
+from normbench.store import Store
+store = Store(Path(sys.argv[1]))
+long = {f"metric_{i}": float(sys.argv[3]) for i in range(500)}
+for _ in range(60):
+    store.put(Record(sys.argv[2], {"batch": 2}, "complete", long, {}, {}, {}))
+"""
+
+
+def test_concurrent_puts_of_one_run_keep_one_valid_record(store: Store) -> None:
+    words = [sys.executable, "-c", PUT_MANY, str(store.root), SIGNATURE]
+    writers = [subprocess.Popen([*words, str(number)]) for number in range(3)]
+    seen = 0
+    while any(writer.poll() is None for writer in writers):
+        seen += store.get(SIGNATURE) is not None
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    assert seen > 0
+    assert store.damaged == []
+    [kept] = store.records()
+    assert len(set(kept.metrics.values())) == 1
+    assert len(contents(store.root)) == 3
+
+
+@pytest.mark.parametrize("before", [None, record(test_error=0.5)])
+def test_a_full_disk_is_told_in_one_line_and_costs_no_record(
+    store: Store, monkeypatch: pytest.MonkeyPatch, before: Record | None
+) -> None:
+    if before is not None:
+        store.put(before)
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunFailure) as failure:
+        store.put(record(test_error=0.1))
+    assert "No space left on device" in str(failure.value)
+    assert "NORMBENCH_RESULTS" in str(failure.value)
+    assert "\n" not in str(failure.value)
+    assert store.get(SIGNATURE) == before
+    assert not [name for name in contents(store.root) if name.endswith(".tmp")]
+
+
+def test_writing_atomically_replaces_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "table.md"
+    write_atomically(file, "old")
+    write_atomically(file, "new ± 1\n")
+    assert file.read_text(encoding="utf-8") == "new ± 1\n"
+    assert contents(tmp_path) == ["table.md"]
+
+
+# Damage
+
+
+def _tree() -> dict[str, object]:
+    return json.loads(record().to_json())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(record().to_json()[:200], id="torn"),
+        pytest.param("", id="empty"),
+        pytest.param("[1, 2]", id="a list"),
+        pytest.param("[" * 100_000, id="nested without end"),
+        pytest.param(json.dumps({"schema": 1}), id="no fields"),
+        pytest.param(json.dumps(_tree() | {"schema": 99}), id="another schema"),
+        pytest.param(json.dumps(_tree() | {"signature": "ff"}), id="another run's"),
+        pytest.param(json.dumps(_tree() | {"status": "running"}), id="unknown status"),
+        pytest.param(json.dumps(_tree() | {"spec": None}), id="no spec"),
+        pytest.param(json.dumps(_tree() | {"metrics": {"test_error": float("nan")}}), id="not a number"),
+        pytest.param(json.dumps(_tree() | {"metrics": {"test_error": "0.1"}}), id="text for a number"),
+        pytest.param(b"\xff\xfe\x00", id="not text"),
+    ],
+)
+def test_a_damaged_record_counts_as_missing_and_is_reported_once(store: Store, content: str | bytes) -> None:
+    store.put(record("cc00000000000000"))
+    store.put(record())
+    file = store.run_folder(SIGNATURE) / "record.json"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert store.get(SIGNATURE) is None
+    assert store.finished([SIGNATURE]) == set()
+    assert [kept.signature for kept in store.records()] == ["cc00000000000000"]
+    [message] = store.damaged
+    assert str(file) in message
+
+
+def test_foreign_files_in_the_store_do_not_stop_it(store: Store) -> None:
+    store.put(record())
+    (store.root / "runs" / "README").write_text("mine")
+    (store.root / "runs" / "ab" / "notes.txt").write_text("mine")
+    (store.root / "runs" / "backup" / SIGNATURE).mkdir(parents=True)
+    (store.root / "runs" / "zz").write_text("a file where a folder belongs")
+    assert store.records() == [record()]
+    assert store.get("zz00000000000000") is None
+
+
+def test_a_torn_curve_is_read_up_to_the_tear(store: Store) -> None:
+    store.put(record())
+    file = store.run_folder(SIGNATURE) / "history.jsonl"
+    file.write_text(file.read_text()[:-10])
+    assert store.history(SIGNATURE) == record().history[:1]
+    assert "line 2" in store.damaged[0]
+
+
+# Finding a run
+
+
+def test_a_run_is_found_by_the_start_of_its_signature_and_by_its_path(store: Store) -> None:
+    store.put(record())
+    folder = store.run_folder(SIGNATURE)
+    for name in ("a", "ab12", SIGNATURE, str(folder), str(folder / "record.json")):
+        assert store.find(name) == record()
+
+
+def test_a_run_of_another_store_is_found_by_its_path(store: Store, tmp_path: Path) -> None:
+    store.put(record())
+    assert Store(tmp_path / "other").find(str(store.run_folder(SIGNATURE))) == record()
+
+
+def test_an_ambiguous_start_names_the_candidates(store: Store) -> None:
+    for signature in ("ab12000000000000", "ab13000000000000"):
+        store.put(record(signature))
+    with pytest.raises(InputError, match="2 runs: ab12000000000000, ab13000000000000"):
+        store.find("ab1")
+
+
+@pytest.mark.parametrize("name", ["ab13", "", "*"])
+def test_an_unknown_run_is_bad_input(store: Store, name: str) -> None:
+    store.put(record())
+    with pytest.raises(InputError, match=f"all: {SIGNATURE}"):
+        store.find(name)
+
+
+def test_an_empty_store_says_where_it_looked(store: Store) -> None:
+    with pytest.raises(InputError, match="holds no records") as error:
+        store.find("ab12")
+    assert str(store.root) in str(error.value)
+
+
+def test_a_run_under_way_is_told_from_an_unknown_one(store: Store) -> None:
+    folder = store.run_folder(SIGNATURE)
+    folder.mkdir(parents=True)
+    with pytest.raises(InputError, match="has not ended"):
+        store.find(str(folder))
+
+
+def test_a_damaged_run_says_what_is_wrong_with_it(store: Store) -> None:
+    store.put(record())
+    (store.run_folder(SIGNATURE) / "record.json").write_text("{")
+    assert store.records() == []  # notes the damage before it is looked for
+    with pytest.raises(InputError, match="cannot be read: Expecting property name"):
+        store.find(SIGNATURE)
+
+
+# A folder that can be written
+
+
+def _file(tmp_path: Path) -> Path:
+    (tmp_path / "results").write_text("a file")
+    return tmp_path / "results"
+
+
+def _below_a_file(tmp_path: Path) -> Path:
+    return _file(tmp_path) / "deep" / "results"
+
+
+def _dangling_link(tmp_path: Path) -> Path:
+    (tmp_path / "results").symlink_to(tmp_path / "unmounted" / "disk")
+    return tmp_path / "results"
+
+
+def _runs_is_a_file(tmp_path: Path) -> Path:
+    (tmp_path / "runs").write_text("a file")
+    return tmp_path
+
+
+@pytest.mark.parametrize("place", [_file, _below_a_file, _dangling_link, _runs_is_a_file])
+def test_a_folder_that_cannot_be_written_is_bad_input(tmp_path: Path, place) -> None:
+    root = place(tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match="give another folder with NORMBENCH_RESULTS") as error:
+        Store(root).check_writable()
+    assert str(root) in str(error.value)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that refuses even root")
+def test_permissions_are_tried_not_asked_for() -> None:
+    with pytest.raises(InputError, match="/proc/normbench"):
+        Store(Path("/proc/normbench/results")).check_writable()
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EDQUOT])
+def test_a_read_only_or_full_disk_is_bad_input_before_training(
+    store: Store, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refused(handle: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refused)
+    with pytest.raises(InputError, match=os.strerror(code)):
+        store.check_writable()
+    assert contents(store.root.parent) == []
+
+
+def test_checking_leaves_nothing_behind(store: Store) -> None:
+    Store(store.root / "not" / "there" / "yet").check_writable()
+    assert not store.root.exists()
+    store.put(record())
+    before = contents(store.root)
+    store.check_writable()
+    assert contents(store.root) == before

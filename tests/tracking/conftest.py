@@ -1,0 +1,155 @@
+"""Events in few words, and a wandb that does as it is told."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from normbench import events
+from normbench.record import Record
+from normbench.spec import TrackingSpec
+
+
+def spec(seed: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "model": {"name": "lenet5", "hidden": None, "dropout": 0.0},
+        "norm": {"name": "bn", "momentum": 0.1},
+        "weight": {"name": "none", "eps": None},
+        "batch": 2,
+        "workers": 1,
+        "epochs": None,
+        "seed": seed,
+        "tracking": {"name": "wandb"},
+    } | changes
+
+
+def started(
+    signatures: tuple[str, ...] = ("a", "b"), steps: int = 100, first_step: int = 0, **changes: Any
+) -> events.StackStarted:
+    specs = tuple(spec(seed, **changes) for seed in range(len(signatures)))
+    return events.StackStarted(signatures, specs, ("group",) * len(signatures), steps, first_step)
+
+
+def logged(
+    signatures: tuple[str, ...] = ("a", "b"), step: int = 10, **numbers: float | None
+) -> events.StackLogged:
+    point = {"step": step, "images_seen": 2 * step, "epoch": step / 100, "train_loss": 0.5} | numbers
+    return events.StackLogged(signatures, step, (point,) * len(signatures))
+
+
+def ended(signature: str, status: str = "complete", **metrics: float | None) -> events.RunEnded:
+    return events.RunEnded(
+        Record(signature, {}, status, metrics, {"train_s": 1.5}, {}, {}, history=({"step": 1.0},))
+    )
+
+
+@pytest.fixture
+def make() -> SimpleNamespace:
+    """Builders of events for runs named "a", "b", …"""
+    return SimpleNamespace(spec=spec, started=started, logged=logged, ended=ended)
+
+
+@pytest.fixture
+def tracking() -> TrackingSpec:
+    return TrackingSpec(name="wandb", project="p", entity=None, mode="auto", tags=("t",))
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+class FakeRun:
+    """Keeps what it is given; `fake.fail[<method>]` is raised, or called, by that method."""
+
+    def __init__(self, fake: FakeWandb, arguments: dict[str, Any]) -> None:
+        self._fake, self.arguments = fake, arguments
+        self.points: list[dict[str, Any]] = []
+        self.summary: dict[str, Any] = {}
+        self.axes: dict[str, str | None] = {}
+        self.exit_code: int | None = None
+
+    def define_metric(self, name: str, step_metric: str | None = None) -> None:
+        self.axes[name] = step_metric
+
+    def log(self, point: dict[str, Any]) -> None:
+        self._fake.trip("log")
+        self.points.append(point)
+
+    def finish(self, exit_code: int) -> None:
+        self._fake.trip("finish")
+        self.exit_code = exit_code
+
+
+class FakeSettings:
+    model_fields = ("silent", "init_timeout", "base_url", "api_key")
+
+    def __init__(self, **given: Any) -> None:
+        assert set(given) <= set(self.model_fields), "the installed wandb would refuse this setting"
+        self.base_url, self.api_key = "https://api.wandb.ai", None
+        self.__dict__.update(given)
+
+
+class FakeWandb(ModuleType):
+    """As much of wandb as is used: one dead or hanging call at a time can be asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("wandb")
+        self.runs: list[FakeRun] = []
+        self.teardowns = 0
+        self.fail: dict[str, Any] = {}
+        self.Settings = FakeSettings
+
+    def trip(self, method: str) -> None:
+        trouble = self.fail.get(method)
+        if isinstance(trouble, Exception):
+            raise trouble
+        if trouble is not None:
+            trouble()
+
+    def setup(self, settings: FakeSettings) -> SimpleNamespace:
+        return SimpleNamespace(settings=settings)
+
+    def init(self, **arguments: Any) -> FakeRun:
+        self.trip("init")
+        self.trip(f"init {arguments['mode']}")
+        self.runs.append(FakeRun(self, arguments))
+        return self.runs[-1]
+
+    def teardown(self) -> None:
+        self.teardowns += 1
+        self.trip("teardown")
+
+    def by_id(self, signature: str) -> list[FakeRun]:
+        return [run for run in self.runs if run.arguments["id"] == signature]
+
+
+@pytest.fixture
+def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """A machine on which nobody has logged in to wandb, and nothing is said by the environment."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, no_credentials: None) -> Iterator[FakeWandb]:
+    """A fake wandb in the place of the real one, no key at hand."""
+    wandb = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    yield wandb

@@ -1,0 +1,126 @@
+"""The plain view: what a log file of a sweep holds, line by line."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+
+import pytest
+
+from normbench.events import Notice, StackSplit, SweepStarted
+from normbench.tracking.plain import INTERVAL_S, PlainView
+
+
+class Screen:
+    """A plain view and what it wrote."""
+
+    def __init__(self, clock: object) -> None:
+        self.out, self.err = io.StringIO(), io.StringIO()
+        self.view = PlainView(self.out, self.err, clock)
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.getvalue().splitlines()
+
+
+@pytest.fixture
+def screen(clock: object) -> Screen:
+    return Screen(clock)
+
+
+def test_a_sweep_is_told_in_these_lines(
+    screen: Screen, clock: SimpleNamespace, make: SimpleNamespace
+) -> None:
+    tell = screen.view.notify
+    tell(SweepStarted(runs=18, finished=15, stacks=2, steps=3000))
+    tell(make.started(("a", "b"), steps=1000))
+    tell(make.started(("c",), steps=1000, norm={"name": "gn"}, weight={"name": "ws"}, workers=8))
+    clock.now += 12
+    tell(make.logged(("a", "b"), step=600))
+    clock.now += 4
+    tell(make.logged(("a", "b"), step=990))
+    tell(make.ended("a", test_error=0.02))
+    tell(make.ended("b", test_error=0.03))
+    clock.now += 60
+    tell(make.ended("c", "diverged", test_error=None))
+    screen.view.close()
+    assert screen.lines == [
+        "18 runs: 15 finished before, 3 to train in 2 stacks",
+        "40% · 1,200 of 3,000 run-steps · 100/s · 18 s left · 2 stacks under way",
+        "2/3 lenet5 bn batch 2 · 2 lanes · test error 2.50 % · 16 s",
+        "3/3 lenet5 gn+ws batch 2 × 8 workers · 1 lane · 1 diverged · 1 min 16 s",
+        "3 of 3 runs ended in 1 min 16 s: 2 complete, 1 diverged",
+    ]
+    assert screen.err.getvalue() == ""
+
+
+def test_nothing_to_train_is_one_line(screen: Screen) -> None:
+    screen.view.notify(SweepStarted(runs=18, finished=18, stacks=0, steps=0))
+    screen.view.close()
+    assert screen.lines == ["18 runs: all finished before, nothing to train"]
+
+
+def test_an_interrupted_sweep_says_how_far_it_came(
+    screen: Screen, clock: SimpleNamespace, make: SimpleNamespace
+) -> None:
+    screen.view.notify(SweepStarted(runs=2, finished=0, stacks=1, steps=200))
+    screen.view.notify(make.started())
+    clock.now += 3.25
+    screen.view.close()
+    assert screen.lines[-1] == "0 of 2 runs ended in 3.2 s"
+
+
+def test_notices_and_splits_go_to_stderr(screen: Screen, make: SimpleNamespace) -> None:
+    screen.view.notify(Notice("wandb works offline"))
+    screen.view.notify(make.started())
+    screen.view.notify(StackSplit(("a", "b"), "out of memory"))
+    assert screen.lines == []
+    assert screen.err.getvalue().splitlines() == [
+        "wandb works offline",
+        "lenet5 bn batch 2 · 2 lanes: out of memory; its runs go on in smaller stacks",
+    ]
+
+
+def test_four_hundred_runs_make_one_line_per_stack(screen: Screen, make: SimpleNamespace) -> None:
+    screen.view.notify(SweepStarted(runs=400, finished=0, stacks=4, steps=40_000))
+    for stack in range(4):
+        lanes = tuple(f"{stack}-{lane}" for lane in range(100))
+        screen.view.notify(make.started(lanes))
+        for lane in lanes:
+            screen.view.notify(make.ended(lane, "failed"))
+    screen.view.close()
+    assert len(screen.lines) == 1 + 4 + 1
+    assert screen.lines[-1].endswith("400 failed")
+
+
+def test_progress_is_told_at_most_once_per_interval(
+    screen: Screen, clock: SimpleNamespace, make: SimpleNamespace
+) -> None:
+    screen.view.notify(SweepStarted(runs=2, finished=0, stacks=1, steps=20_000))
+    screen.view.notify(make.started(steps=10_000))
+    for step in range(10_000):
+        clock.now += 1 / 128
+        screen.view.notify(make.logged(step=step))
+    assert len(screen.lines) == 1 + int(10_000 / 128 / INTERVAL_S)
+
+
+def test_a_second_sweep_starts_from_nothing(screen: Screen, make: SimpleNamespace) -> None:
+    for _ in range(2):
+        screen.view.notify(SweepStarted(runs=1, finished=0, stacks=1, steps=100))
+        screen.view.notify(make.started(("a",)))
+        screen.view.notify(make.ended("a"))
+    screen.view.close()
+    assert screen.lines == 2 * [
+        "1 run: 0 finished before, 1 to train in 1 stack",
+        "1/1 lenet5 bn batch 2 · 1 lane · 0.0 s",
+        "1 of 1 run ended in 0.0 s: 1 complete",
+    ]
+
+
+def test_no_control_code_is_written(screen: Screen, clock: SimpleNamespace, make: SimpleNamespace) -> None:
+    screen.view.notify(SweepStarted(runs=2, finished=0, stacks=1, steps=200))
+    screen.view.notify(make.started())
+    clock.now += 11
+    screen.view.notify(make.logged())
+    screen.view.close()
+    assert not set(screen.out.getvalue()) & {"\x1b", "\r", "\b"}

@@ -1,0 +1,253 @@
+"""What wandb is told, and what happens when it fails, with a fake in its place."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from threading import Barrier
+from types import SimpleNamespace
+
+import pytest
+
+from normbench.events import Event, StackSplit
+from normbench.spec import TrackingSpec
+from normbench.tracking.wandb_session import WandbSession
+
+GONE = ConnectionResetError("Connection lost")
+
+
+class Desk:
+    """A session, what it said, and the fake it talks to."""
+
+    def __init__(self, tracking: TrackingSpec, root: Path, fake: SimpleNamespace) -> None:
+        self.said: list[str] = []
+        self.session = WandbSession(tracking, root, self.said.append)
+        self.fake = fake
+
+    def tell(self, *events: Event) -> None:
+        for event in events:
+            self.session.handle(event)
+        self.session.settle()
+
+    @property
+    def states(self) -> list[tuple[str, str]]:
+        return [(run.arguments["id"], run.arguments["mode"]) for run in self.fake.runs]
+
+
+@pytest.fixture
+def desk(tracking: TrackingSpec, tmp_path: Path, fake: SimpleNamespace) -> Desk:
+    return Desk(tracking, tmp_path / "results", fake)
+
+
+@pytest.fixture
+def online(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    return desk
+
+
+def test_a_run_is_opened_for_every_lane_at_once(desk: Desk, make: SimpleNamespace, tmp_path: Path) -> None:
+    desk.tell(make.started(("a", "b"), norm={"name": "gn"}, workers=4))
+    first, second = desk.fake.runs
+    expected = {
+        "project": "p",
+        "entity": None,
+        "id": "a",
+        "name": "gn b2x4 lenet5 s0",
+        "group": "group",
+        "job_type": "gn",
+        "tags": ["t"],
+        "dir": str(tmp_path / "results"),
+        "mode": "offline",
+        "reinit": "create_new",
+        "resume": None,
+    }
+    assert expected.items() <= first.arguments.items()
+    assert (second.arguments["id"], second.arguments["name"]) == ("b", "gn b2x4 lenet5 s1")
+    assert first.exit_code is second.exit_code is None
+    assert first.axes == {"epoch": None, "images_seen": None, "*": "images_seen"}
+    assert (tmp_path / "results").is_dir()
+
+
+def test_the_config_is_nested_without_absent_knobs_and_with_the_total(
+    desk: Desk, make: SimpleNamespace
+) -> None:
+    desk.tell(make.started(("a",), workers=4))
+    assert desk.fake.runs[0].arguments["config"] == {
+        "model": {"name": "lenet5", "dropout": 0.0},
+        "norm": {"name": "bn", "momentum": 0.1},
+        "weight": {"name": "none"},
+        "batch": 2,
+        "workers": 4,
+        "seed": 0,
+        "total": 8,
+    }
+
+
+def test_points_reach_their_lane_without_missing_numbers_and_with_plain_names(
+    desk: Desk, make: SimpleNamespace
+) -> None:
+    desk.tell(make.started(), make.logged(step=10, **{"test_error@batch": 0.25, "test_loss": None}))
+    point = {"step": 10, "images_seen": 20, "epoch": 0.1, "train_loss": 0.5, "test_error_batch": 0.25}
+    assert [run.points for run in desk.fake.runs] == [[point], [point]]
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [("complete", 0), ("diverged", 0), ("failed", 1)])
+def test_an_ended_run_gets_its_results_and_is_finished(
+    status: str, exit_code: int, desk: Desk, make: SimpleNamespace
+) -> None:
+    desk.tell(make.started(), make.ended("a", status, test_error=0.1, test_loss=None))
+    first, second = desk.fake.runs
+    assert first.summary == {"status": status, "test_error": 0.1, "train_s": 1.5}
+    assert (first.exit_code, second.exit_code) == (exit_code, None)
+    desk.tell(make.logged(step=20))  # its stack trains on
+    assert (len(first.points), len(second.points)) == (0, 1)
+
+
+def test_a_run_that_was_not_started_is_not_tracked(desk: Desk, make: SimpleNamespace) -> None:
+    desk.tell(make.started(("a",)), make.ended("z"))
+    assert desk.fake.by_id("z") == []
+
+
+def test_a_resumed_run_goes_on_under_its_id(desk: Desk, make: SimpleNamespace) -> None:
+    desk.tell(make.started(("a",), first_step=50), make.logged(("a",), step=50), make.logged(("a",), step=60))
+    (run,) = desk.fake.runs
+    assert run.arguments["resume"] == "allow"
+    assert [point["step"] for point in run.points] == [60]
+
+
+def test_the_point_at_step_zero_is_logged(desk: Desk, make: SimpleNamespace) -> None:
+    desk.tell(make.started(("a",)), make.logged(("a",), step=0))
+    assert [point["step"] for point in desk.fake.runs[0].points] == [0]
+
+
+def test_after_a_split_the_runs_stay_open_and_repeated_points_are_skipped(
+    desk: Desk, make: SimpleNamespace
+) -> None:
+    desk.tell(make.started(), make.logged(step=10), make.logged(step=20))
+    desk.tell(StackSplit(("a", "b"), "out of memory"))
+    for lane in ("a", "b"):
+        desk.tell(make.started((lane,)), *(make.logged((lane,), step=s) for s in (10, 20, 30)))
+        desk.tell(make.ended(lane))
+    assert [len(desk.fake.by_id(lane)) for lane in ("a", "b")] == [1, 1]
+    for run in desk.fake.runs:
+        assert [point["step"] for point in run.points] == [10, 20, 30]
+        assert run.exit_code == 0
+
+
+def test_a_run_that_is_trained_once_more_starts_anew(desk: Desk, make: SimpleNamespace) -> None:
+    for event in (make.started(("a",)), make.ended("a", "failed"), make.started(("a",))):
+        desk.session.handle(event)
+    first, second = desk.fake.by_id("a")
+    assert (first.exit_code, second.exit_code) == (1, None)
+
+
+def test_runs_that_have_not_ended_are_marked_failed_at_close(desk: Desk, make: SimpleNamespace) -> None:
+    desk.tell(make.started(), make.ended("a"))
+    desk.session.close()
+    assert [run.exit_code for run in desk.fake.runs] == [0, 1]
+
+
+def test_without_a_key_auto_works_offline_and_says_so_once(desk: Desk, make: SimpleNamespace) -> None:
+    desk.tell(make.started(), make.logged(), make.started(("c",)), make.logged(("c",)))
+    assert desk.states == [("a", "offline"), ("b", "offline"), ("c", "offline")]
+    (said,) = desk.said
+    assert "no API key" in said
+    assert "wandb sync" in said
+
+
+def test_with_a_key_auto_works_online_and_says_nothing(online: Desk, make: SimpleNamespace) -> None:
+    online.tell(make.started(), make.logged(), make.ended("a"))
+    assert online.states == [("a", "online"), ("b", "online")]
+    assert online.said == []
+
+
+def test_offline_that_was_asked_for_says_nothing(
+    online: Desk, make: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    online.tell(make.started())
+    assert online.states == [("a", "offline"), ("b", "offline")]
+    assert online.said == []
+
+
+def test_a_failed_start_online_takes_the_whole_sweep_offline(online: Desk, make: SimpleNamespace) -> None:
+    online.fake.fail["init online"] = RuntimeError("Timed out\nConsider increasing init_timeout")
+    online.tell(make.started(), make.logged(), make.started(("c",)))
+    assert online.states == [("a", "offline"), ("b", "offline"), ("c", "offline")]
+    assert [len(run.points) for run in online.fake.runs] == [1, 1, 0]
+    assert online.fake.teardowns == 1  # or the id would count as in use
+    (said,) = online.said
+    assert said.startswith(
+        "wandb works offline from here on (RuntimeError: Timed out). To upload: wandb sync"
+    )
+
+
+def test_when_wandb_dies_online_the_runs_go_on_offline_under_their_ids(
+    online: Desk, make: SimpleNamespace
+) -> None:
+    online.tell(make.started(), make.logged(step=10))
+
+    def die_once() -> None:
+        online.fake.fail.clear()
+        raise GONE
+
+    online.fake.fail["log"] = die_once
+    online.tell(make.logged(step=20), make.ended("a", test_error=0.1))
+    assert online.states == [("a", "online"), ("b", "online"), ("a", "offline"), ("b", "offline")]
+    again = online.fake.by_id("a")[1]
+    assert again.arguments["resume"] == "allow"
+    assert [point["step"] for point in again.points] == [20]
+    assert again.summary["test_error"] == 0.1
+
+
+def test_results_survive_a_death_between_training_and_finish(online: Desk, make: SimpleNamespace) -> None:
+    online.tell(make.started())
+
+    def die_once() -> None:
+        online.fake.fail.clear()
+        raise GONE
+
+    online.fake.fail["finish"] = die_once
+    online.tell(make.ended("a", test_error=0.1), make.ended("b", test_error=0.2))
+    for lane, error in (("a", 0.1), ("b", 0.2)):
+        run = online.fake.by_id(lane)[-1]
+        assert (run.arguments["mode"], run.summary["test_error"], run.exit_code) == ("offline", error, 0)
+
+
+@pytest.mark.parametrize("call", ["init", "log", "finish"])
+def test_when_offline_fails_too_tracking_ends_and_says_so_once(
+    call: str, desk: Desk, make: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    desk.fake.fail[call] = OSError(28, "No space left on device")
+    desk.fake.fail["teardown"] = sys.exit
+    desk.tell(make.started(), make.logged(step=10), make.ended("a"))
+    desk.tell(make.logged(step=20), make.started(("c",)))
+    desk.session.close()
+    assert not desk.session.alive
+    assert desk.fake.teardowns == 1
+    (said,) = desk.said
+    assert "nothing more is tracked (OSError: [Errno 28] No space left on device)" in said
+    assert "the local records are complete" in said
+
+
+def test_an_absent_wandb_is_said_once_and_harms_nothing(
+    tracking: TrackingSpec, tmp_path: Path, make: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.delenv("WANDB_MODE")
+    said: list[str] = []
+    session = WandbSession(tracking, tmp_path, said.append)
+    for event in (make.started(), make.logged(), make.ended("a")):
+        session.handle(event)
+    session.close()
+    (text,) = said
+    assert "ModuleNotFoundError" in text
+
+
+def test_runs_of_a_stack_finish_at_the_same_time(desk: Desk, make: SimpleNamespace) -> None:
+    desk.tell(make.started(("a", "b", "c")))
+    desk.fake.fail["finish"] = Barrier(3, timeout=10).wait  # one after the other would never get past it
+    desk.tell(*(make.ended(lane) for lane in "abc"))
+    assert [run.exit_code for run in desk.fake.runs] == [0, 0, 0]
+    assert desk.session.alive

@@ -1,0 +1,134 @@
+"""Weight maps against torch's own and against what their papers promise."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
+
+from normbench import weight_norms
+from normbench.errors import InputError, NormError
+
+
+def torchs_weight_norm(weight, eps):
+    """torch's parametrization on one lane's weight, its length g doubled: the effective weight."""
+    layer = (
+        nn.Linear(*reversed(weight.shape))
+        if weight.dim() == 2
+        else nn.Conv2d(weight.shape[1], weight.shape[0], 3)
+    )
+    layer.weight = nn.Parameter(weight.clone())
+    weight_norm(layer, dim=0)
+    with torch.no_grad():
+        layer.parametrizations.weight.original0 *= 2
+    return layer.weight
+
+
+def standardized(weight, eps):
+    """Every filter by itself, two passes."""
+    rows = []
+    for row in weight.flatten(1).tolist():
+        mean = sum(row) / len(row)
+        var = sum((v - mean) ** 2 for v in row) / len(row)
+        rows.append([(v - mean) / (var + eps) ** 0.5 for v in row])
+    return torch.tensor(rows, dtype=weight.dtype).view(weight.shape)
+
+
+ORACLES = {"none": lambda weight, eps: weight, "wn": torchs_weight_norm, "ws": standardized}
+
+
+def test_effective_weights_equal_an_independent_computation(key, weights, stack):
+    assert key in ORACLES, f"weight={key} has no oracle: add it to ORACLES in {__file__}"
+    for eps in (None, 0.1) if key == "ws" else (None,):
+        layer = weight_norms.build(key, stack(weights), len(weights), eps).double()
+        with torch.no_grad():
+            for parameter in layer.parameters():
+                parameter *= 2
+        wanted = torch.cat([ORACLES[key](weight, eps or 1e-5) for weight in weights])
+        torch.testing.assert_close(layer(stack(weights)).view(wanted.shape), wanted, rtol=0, atol=1e-12)
+
+
+def test_no_map_hands_out_the_weight_itself(weights, stack):
+    weight = stack(weights)
+    assert weight_norms.build("none", weight, 3)(weight) is weight
+
+
+def test_weight_normalization_starts_as_the_weight_it_was_given(weights, stack):
+    weight = stack(weights)
+    effective = weight_norms.build("wn", weight, 3)(weight)
+    torch.testing.assert_close(effective, weight, rtol=1e-14, atol=0)
+
+
+def test_weight_normalization_separates_length_from_direction(weights, stack):
+    weight = stack(weights).requires_grad_()
+    layer = weight_norms.build("wn", weight, 3)
+    effective = layer(weight)
+    torch.testing.assert_close(layer(5 * weight), effective, rtol=1e-13, atol=0)
+    lengths = effective.flatten(-1 if weight.dim() == 3 else 1).norm(dim=-1).flatten()
+    torch.testing.assert_close(lengths, layer.gain, rtol=1e-13, atol=0)
+    (grad,) = torch.autograd.grad((effective * effective.detach().sin()).sum(), weight)
+    along = (grad * weight).flatten(-1 if weight.dim() == 3 else 1).sum(-1)
+    assert along.abs().max() < 1e-13
+
+
+def test_weight_normalization_refuses_a_filter_without_direction(weights, stack):
+    weight = stack(weights)
+    weight.view(12, -1)[[1, 7]] = 0
+    with pytest.raises(NormError, match=r"wn: every filter must have a length > 0.* 2 of 12 are all zero"):
+        weight_norms.build("wn", weight, 3)
+
+
+def test_weight_standardization_equals_batch_norm_of_filters_as_channels(weights):
+    weight = weights[0].view(1, *weights[0].shape) if weights[0].dim() == 2 else weights[0]
+    effective = weight_norms.build("ws", weight, 1, 1e-3)(weight)
+    wanted = F.batch_norm(weights[0].view(1, 4, -1), None, None, training=True, eps=1e-3)
+    torch.testing.assert_close(effective.view(4, -1), wanted[0], rtol=0, atol=1e-14)
+
+
+def test_weight_standardization_ignores_scale_and_shift_of_a_filter(weights, stack):
+    weight = stack(weights)
+    layer = weight_norms.build("ws", weight, 3, 1e-14)
+    torch.testing.assert_close(layer(3 * weight - 2), layer(weight), rtol=0, atol=1e-12)
+
+
+def test_a_standardized_convolution_ignores_a_shift_of_its_input(weights, stack):
+    if weights[0].dim() == 2:
+        return
+    weight = weight_norms.build("ws", stack(weights), 3)(stack(weights))
+    x = torch.randn(2, 6, 7, 7, dtype=torch.float64)
+    torch.testing.assert_close(
+        F.conv2d(x + 5, weight, groups=3), F.conv2d(x, weight, groups=3), rtol=0, atol=1e-12
+    )
+
+
+def test_a_constant_filter_is_standardized_to_zero(stack):
+    weight = torch.full((4, 2, 3, 3), 0.7)
+    assert weight_norms.build("ws", weight)(weight).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 1, 1), (1, 4, 1)])
+def test_weight_standardization_refuses_filters_of_one_value(shape):
+    with pytest.raises(NormError, match=r"ws: a filter must hold at least 2 values .* fan-in 1 gives 1"):
+        weight_norms.build("ws", torch.randn(shape))
+
+
+@pytest.mark.parametrize("eps", [0, -1.0, float("inf"), "small"])
+def test_eps_must_be_positive(eps):
+    with pytest.raises(NormError, match="ws: eps must be a finite number > 0"):
+        weight_norms.build("ws", torch.randn(4, 2, 3, 3), 1, eps)
+
+
+@pytest.mark.parametrize("key", ["none", "wn"])
+def test_an_eps_without_use_is_refused(key):
+    with pytest.raises(InputError, match=f"weight={key} has no eps; got 1e-05. Leave it out"):
+        weight_norms.build(key, torch.randn(4, 2, 3, 3), 1, 1e-5)
+
+
+def test_only_weight_standardization_stays_away_from_the_classifier():
+    assert {key: kind.on_head for key, kind in weight_norms.catalogue().items()} == {
+        "none": True,
+        "wn": True,
+        "ws": False,
+    }
