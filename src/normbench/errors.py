@@ -38,7 +38,7 @@ def unknown(kind: str, given: object, known: Iterable[str], *, remedy: str = "")
     """An InputError for a name that does not exist, offering the nearest ones that do.
 
     >>> str(unknown("norm", "bm", ["bn", "gn", "ln_c"]))
-    "unknown norm 'bm'; nearest: bn, gn (all: bn, gn, ln_c)"
+    "unknown norm 'bm'; nearest: bn (all: bn, gn, ln_c)"
     """
     names = sorted(set(known))
     near = get_close_matches(str(given), names, n=3, cutoff=0.4)

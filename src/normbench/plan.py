@@ -92,7 +92,8 @@ def make_plan(
             break
         at = packs.index(largest)
         packs[at : at + 1] = largest.halves()
-    return Plan(
+    packs.sort(key=lambda pack: -len(pack.specs) * pack.specs[0].total)  # long ones first: the end comes
+    sooner return Plan(
         asked=tuple(r.spec for r in resolved),
         finished=frozenset(r.spec.signature for r in resolved if r.spec.signature in finished),
         packs=tuple(packs),

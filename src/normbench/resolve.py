@@ -45,6 +45,10 @@ def resolve(config: Mapping[str, Any]) -> Resolved:
         InputError: an unknown key, a wrong type, a value out of range, or values that contradict each other.
     """
     tree = json.loads(json.dumps(config))
+    if absent := [key for key in RunSpec.model_fields if key not in tree]:
+        raise InputError(
+            f"{absent[0]} is missing; every key of conf/config.yaml must be there, null if need be"
+        )
     unused = [knob for group in _CHOICES for knob in _drop_unused(group, tree[group])]
     _resolve_total(tree)
     if tree["steps"] is not None:
@@ -87,7 +91,7 @@ def choices(group: str) -> list[str]:
 
 def _drop_unused(group: str, values: dict[str, Any]) -> list[str]:
     """Set to None, in place, what the choice has no use for; return the names of those that were set."""
-    name = values.get("name")
+    name = values.get("name") if isinstance(values, dict) else values
     if not isinstance(name, str):
         raise InputError(f"{group}.name must be a name out of {', '.join(choices(group))}; got {name!r}")
     known = declared(group, name)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from normbench import events
+from normbench.estimate import Estimate, estimate
 from normbench.plan import Pack, Plan, make_plan
 from normbench.record import Record
 from normbench.resolve import Resolved
@@ -47,6 +48,15 @@ def plan(resolved: Sequence[Resolved], store: Store) -> Plan:
     return make_plan(resolved, finished, capacity=capacity, processes=_processes(missing[0]))
 
 
+def estimated(todo: Plan, store: Store) -> Estimate:
+    """What a plan will cost on this machine.
+
+    Raises:
+        InputError: a run that cannot be built as asked.
+    """
+    return estimate(todo, store, _processes(todo.packs[0].specs[0].engine))
+
+
 def _processes(engine: EngineSpec) -> int:
     """Workers for a sweep: as many as this process may use cores on a CPU, one on a GPU."""
     from normbench.engine.device import resolve
@@ -86,7 +96,11 @@ def _work(packs: Sequence[Pack], store: Store, announcer: events.Announcer) -> N
 
         work_in_processes(packs, store, announcer.notify, processes)
     else:
+        import torch
+
+        from normbench.engine.capacity import threads
         from normbench.work import work
 
         for pack in packs:
+            torch.set_num_threads(threads(pack.specs[0], len(os.sched_getaffinity(0))))
             work(pack, store, announcer.notify)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from normbench import cli
+from normbench import cli, papers
 from normbench.spec import RunSpec
 from normbench.store import Store
 
@@ -93,3 +93,13 @@ def test_what_cannot_be_reproduced_is_refused(argv: list[str], said: str, traine
     assert cli.run([TINY[0], TINY[1], *argv]) == 2
     assert said in capsys.readouterr().err
     assert trainer.trained == []
+
+
+def test_a_run_that_two_grids_share_counts_once(
+    trainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trainer.error = as_published
+    once = papers.sweeps
+    monkeypatch.setattr(papers, "sweeps", lambda *args: once(*args) * 2)
+    assert cli.run([*TINY, "--json", str(tmp_path / "out.json")]) == 0
+    assert {cell["n"] for cell in json.loads((tmp_path / "out.json").read_text())["cells"]} == {5}

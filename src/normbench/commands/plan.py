@@ -30,10 +30,13 @@ def run(argv: Sequence[str]) -> int:
     from normbench.store import Store
 
     configs = compose(args.words, args.config_dir or own_config_dir())
-    todo = runs.plan([resolve(config) for config in configs], Store.default())
+    store = Store.default()
+    todo = runs.plan([resolve(config) for config in configs], store)
     print(todo.headline())
     for note in todo.notes():
         print(f"note: {note}")
     for line in stacks(todo.packs):
         print(line)
+    if todo.packs:
+        print("\n".join(runs.estimated(todo, store).lines()))
     return 0

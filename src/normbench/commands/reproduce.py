@@ -53,15 +53,16 @@ def run(argv: Sequence[str]) -> int:
     training = Training()
     grids = papers.sweeps(table, scale, extra)
     training.many([config for words in grids for config in compose(words, own)])
-    made = papers.report(table, scale, training.records, extra)
+    records = list({record.signature: record for record in training.records}.values())  # grids may share runs
+    made = papers.report(table, scale, records, extra)
     files = papers.write(made, training.store.root)
     if args.json is not None:
         write(args.json, json.dumps(made.to_json(), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
         files.append(args.json)
     _say(made)
-    for line in [*broken(training.records), "", *(f"wrote {file}" for file in files)]:
+    for line in [*broken(records), "", *(f"wrote {file}" for file in files)]:
         print(line)
-    return int(any(claim.broken for claim in made.claims) or bool(broken(training.records)))
+    return int(any(claim.broken for claim in made.claims) or bool(broken(records)))
 
 
 def _list() -> int:

@@ -22,6 +22,10 @@ class Shape:
     train_images: int
     test_images: int
 
+    def resized(self, size: int) -> Shape:
+        """The same splits with images of another side."""
+        return replace(self, size=size)
+
 
 #: Data sets that are always the same.
 KNOWN = {

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from normbench import rng
 from normbench.data.batches import test_batches
 from normbench.data.dataset import Dataset
 from normbench.engine.device import STORAGE, casting, layout
@@ -25,39 +27,44 @@ IMAGES_IN_FLIGHT = {"cpu": 256, "cuda": 8192}
 
 
 def evaluate(network: Network, dataset: Dataset, spec: RunSpec, *, final: bool) -> list[Metrics]:
-    """test_loss and test_error of every lane; at the end of a run for every statistics source that was asked
-    for.
+    """test_loss and test_error of every lane; at the end of a run for every statistics source asked for.
 
     A source other than `running` is a suffix: `test_error@batch` takes statistics over `batch` test images at
-    a time; images that do not fill a batch are then left out. Norms without batch statistics evaluate the
-    same way for every source.
+    a time, in one fixed random order; images that do not fill a batch are left out, and a test split that
+    does not fill one gives None. Norms without batch statistics evaluate the same way for every source.
     """
     layers = [layer for layer in network.norms().values() if hasattr(layer, "source")]
     untracked = any(layer.running_mean is None for layer in layers)
-    lanes = [_measure(network, dataset, spec, by_batch=untracked)]
+    sources = [_measure(network, dataset, spec, by_batch=untracked)]
     if final and "batch" in spec.eval.statistics:
-        with _batch_statistics(layers):
-            by_batch = _measure(network, dataset, spec, by_batch=True) if layers else lanes[0]
-        lanes.append([{f"{name}@batch": value for name, value in lane.items()} for lane in by_batch])
-    return [{k: v for part in lane for k, v in part.items()} for lane in zip(*lanes, strict=True)]
+        if not layers:
+            by_batch = sources[0]
+        elif len(dataset.test_labels) < spec.batch:
+            by_batch = [dict.fromkeys(lane) for lane in sources[0]]
+        else:
+            with _batch_statistics(layers):
+                by_batch = _measure(network, dataset, spec, by_batch=True)
+        sources.append([{f"{name}@batch": value for name, value in lane.items()} for lane in by_batch])
+    return [{k: v for part in lane for k, v in part.items()} for lane in zip(*sources, strict=True)]
 
 
 @torch.no_grad()
 def _measure(network: Network, dataset: Dataset, spec: RunSpec, *, by_batch: bool) -> list[Metrics]:
     device = dataset.test_images.device
-    unit = min(spec.batch, len(dataset.test_labels)) if by_batch else 1
+    unit = 1
+    if by_batch:
+        unit, dataset = spec.batch, _shuffled(dataset)
     size = max(1, IMAGES_IN_FLIGHT[device.type] // network.lanes // unit) * unit
     losses, errors = torch.zeros(2, network.lanes, dtype=torch.float64, device=device)
     seen = 0
     network.eval()
     for x, y in test_batches(
-        dataset,
-        size,
-        lanes=network.lanes,
-        channels_last=layout(device) == torch.channels_last,
+        dataset, size, lanes=network.lanes, channels_last=layout(device) == torch.channels_last,
         dtype=STORAGE[spec.engine.precision],
-    ):
+    ):  # fmt: skip
         whole = len(y) // unit * unit
+        if whole == 0:
+            break
         labels = y[:whole, None].expand(-1, network.lanes)
         with casting(spec.engine, device):
             logits = network(x[:whole])
@@ -71,14 +78,21 @@ def _measure(network: Network, dataset: Dataset, spec: RunSpec, *, by_batch: boo
     ]
 
 
+def _shuffled(dataset: Dataset) -> Dataset:
+    """The test split in an order that has nothing to do with its classes, always the same."""
+    order = torch.randperm(len(dataset.test_labels), generator=rng.generator(0, "test order"))
+    order = order.to(dataset.test_labels.device)
+    return replace(dataset, test_images=dataset.test_images[order], test_labels=dataset.test_labels[order])
+
+
 def finite(number: float) -> float | None:
     """The number, or None where it is none."""
     return number if math.isfinite(number) else None
 
 
 def lane_losses(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    """Cross-entropy of every image and lane: logits (N, K, classes), labels (N, K) → (N, K), in fp32 at
-    least.
+    """Cross-entropy of every image and lane in fp32 at least: logits (N, K, classes), labels (N, K) → (N,
+    K).
     """
     wide = logits if logits.dtype == torch.float64 else logits.float()
     losses = F.cross_entropy(

@@ -62,5 +62,5 @@ def load_lanes(network: Network, optimizer: Optimizer, meters: Meters, states: S
 
 
 def _lanes(tensor: Tensor, lanes: int) -> Tensor:
-    """View a lane-major tensor as (K, …); a scalar is the one lane's own."""
-    return tensor.view(1) if tensor.dim() == 0 else tensor.unflatten(0, (lanes, -1))
+    """View a lane-major tensor as (K, c, …); a scalar is the one lane's own."""
+    return tensor.view(1, 1) if tensor.dim() == 0 else tensor.unflatten(0, (lanes, -1))

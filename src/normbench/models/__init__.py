@@ -1,5 +1,5 @@
 """Networks of K stacked runs, built from a specification."""
 
-from normbench.models.network import Network, architecture, build, check, fitted_size
+from normbench.models.network import Network, architecture, build, check, fitted_size, footprint
 
-__all__ = ["Network", "architecture", "build", "check", "fitted_size"]
+__all__ = ["Network", "architecture", "build", "check", "fitted_size", "footprint"]

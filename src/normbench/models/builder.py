@@ -135,7 +135,9 @@ class Builder:
         return not (brings_own or norms.entry(self.spec.norm.name).absorbs_bias)
 
     def _initial(self, name: str, shape: tuple[int, ...], gain: float) -> Tensor:
-        """Normal weights of variance gain² / fan_in: (K, *shape), each lane's from its seed and the layer's name."""
+        """Normal weights of variance gain² / fan_in: (K, *shape), each lane's from its seed and the layer's
+        name.
+        """
         if self.dry:
             return torch.ones(self.lanes, *shape)
         deviation: float = gain / math.prod(shape[1:]) ** 0.5

@@ -99,7 +99,8 @@ class Dropout(nn.Module):
         lanes = self.keys.shape[0]
         draws = rng.uniform(self.keys, self.step, count=x.numel() // lanes)  # (K, N·C·…)
         keep = (draws >= self.rate).unflatten(1, (x.shape[0], -1)).transpose(0, 1).reshape(x.shape)
-        return x * keep / (1 - self.rate)
+        dropped: Tensor = x * keep / (1 - self.rate)
+        return dropped
 
 
 class Subsample(nn.Module):

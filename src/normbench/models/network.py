@@ -68,7 +68,7 @@ class Network(nn.Module):
     def roles(self) -> dict[str, str]:
         """What every parameter is: weight, bias, scale (γ) or shift (β)."""
         return {
-            f"{prefix}.{name}" if prefix else name: module.roles[name]  # type: ignore[index]
+            f"{prefix}.{name}" if prefix else name: module.roles[name]
             for prefix, module in self.named_modules()
             for name, _ in module.named_parameters(recurse=False)
         }
@@ -117,9 +117,32 @@ def check(spec: RunSpec, image: Shape) -> None:
     Raises:
         InputError: as `build`, or a norm whose statistics would average a single value; the site is named.
     """
+    if spec.norm.args.get("track") is False and image.test_images < spec.batch:
+        raise InputError(
+            f"norm={spec.norm.name} without running statistics is evaluated on batches of {spec.batch}, but the test "
+            f"split of {spec.data.name} holds {image.test_images} images; lower batch or use norm.args.track=true"
+        )
+    footprint(spec, image)
+
+
+def footprint(spec: RunSpec, image: Shape) -> int:
+    """Bytes that a lane takes while it trains: weights, gradients and optimiser state, activations and
+    theirs.
+
+    Raises:
+        InputError: as `check`.
+    """
     network = build([spec], image, dry=True)
     for site, layer in network.norms().items():
         layer.forward = _only_check(site, layer, spec.total)  # type: ignore[method-assign, assignment]
+    activations = 0
+
+    def count(module: nn.Module, inputs: object, output: Tensor) -> None:
+        nonlocal activations
+        activations += output.numel() * (not any(module.children()))
+
+    for module in network.modules():
+        module.register_forward_hook(count)
     try:
         with torch.no_grad():
             network(torch.zeros(1, image.channels, image.size, image.size))
@@ -130,6 +153,9 @@ def check(spec: RunSpec, image: Shape) -> None:
         raise InputError(
             f"model {spec.model.name} cannot take images of {image.size}×{image.size}: {reason}"
         ) from None
+    parameters = sum(p.numel() for p in network.parameters())
+    width = 8 if spec.engine.precision == "fp64" else 4
+    return width * (4 * parameters + 2 * activations * spec.total)
 
 
 def _only_check(site: str, layer: Norm, images: int) -> Callable[[Tensor], Tensor]:

@@ -234,7 +234,7 @@ def by_lane(x: Tensor, lanes: int) -> Tensor:
 def over_channels(x: Tensor, lanes: int, apply: Callable[[Tensor, int], Tensor]) -> Tensor:
     """Apply what reduces the channels of a run: `apply(view, axis)` gets x with C as that axis of the view.
 
-    PERF: the view follows memory, which halves the time on channels_last input.
+    PERF: the view follows memory, which saves up to half the time on channels_last input.
     """
     if x.dim() > 2 and x.stride(1) == 1:
         rows = torch.unflatten(x.movedim(1, -1), -1, (lanes, -1))  # (N, *spatial, K, C)
