@@ -86,8 +86,9 @@ def time_normbench(seeds: int, steps: int, batch: int) -> tuple[float, list[floa
     with tempfile.TemporaryDirectory() as results:
         environment = os.environ | {"NORMBENCH_RESULTS": results}
         words = [
-            sys.executable, "-m", "normbench", "train", "model=lenet5", "data=mnist", "norm=bn", f"batch={batch}",
-            f"seed=range({seeds})", f"steps={steps}", "tracking=none", "eval.statistics=[running]",
+            sys.executable, "-m", "normbench", "train", "model=lenet5", "data=mnist", "norm=bn",
+            f"batch={batch}", f"seed=range({seeds})", f"steps={steps}", "tracking=none",
+            "eval.statistics=[running]",
         ]  # fmt: skip
         began = time.perf_counter()
         subprocess.run(words, env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -126,12 +127,12 @@ def main() -> None:
         ours, our_errors = time_normbench(args.seeds, args.steps, args.batch)
         ratios.append(theirs / ours)
         print(
-            f"round {number}: plain {theirs:.1f} s ({100 * statistics.mean(their_errors):.2f} % error), "
-            f"normbench {ours:.1f} s ({100 * statistics.mean(our_errors):.2f} % error), ratio {ratios[-1]:.2f}",
+            f"round {number}: plain {theirs:.1f} s ({statistics.mean(their_errors):.2%} error), "
+            f"normbench {ours:.1f} s ({statistics.mean(our_errors):.2%} error), ratio {ratios[-1]:.2f}",
             flush=True,
         )
     print(
-        f"LeNet-5 BN batch {args.batch}, {args.seeds} seeds × {args.steps} steps, {processes} processes each: "
+        f"LeNet-5 BN batch {args.batch}, {args.seeds} seeds × {args.steps} steps, {processes} processes: "
         f"normbench is {statistics.median(ratios):.2f}× the plain loop (median of {args.rounds}; "
         f"{min(ratios):.2f} to {max(ratios):.2f})"
     )

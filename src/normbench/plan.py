@@ -92,8 +92,9 @@ def make_plan(
             break
         at = packs.index(largest)
         packs[at : at + 1] = largest.halves()
-    packs.sort(key=lambda pack: -len(pack.specs) * pack.specs[0].total)  # long ones first: the end comes
-    sooner return Plan(
+    # the long ones first, so that the processes come to their ends together
+    packs.sort(key=lambda pack: -len(pack.specs) * pack.specs[0].total)
+    return Plan(
         asked=tuple(r.spec for r in resolved),
         finished=frozenset(r.spec.signature for r in resolved if r.spec.signature in finished),
         packs=tuple(packs),
