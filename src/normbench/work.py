@@ -1,4 +1,4 @@
-"""One pack's work: load the data, train the stack, write the records. What breaks is split and tried again,
+"""One pack's work: train the stack, write the records. What breaks is split and tried again,
 then recorded.
 """
 
@@ -12,13 +12,12 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from normbench import data, events, models
+from normbench import events
 from normbench.data.dataset import Dataset
 from normbench.engine.device import describe, resolve
 from normbench.engine.state import LaneState
@@ -26,7 +25,7 @@ from normbench.engine.train import Listener, Result, train_stack
 from normbench.environment import commit, environment
 from normbench.plan import Pack
 from normbench.record import COMPLETE, DIVERGED, FAILED, Record
-from normbench.spec import DataSpec, RunSpec
+from normbench.spec import RunSpec
 from normbench.store import Store
 
 #: Seconds of training that a kill may cost.
@@ -35,7 +34,7 @@ CHECKPOINT_EVERY_S = 20.0
 Emit = Callable[[events.Event], None]
 
 
-def work(pack: Pack, store: Store, emit: Emit) -> None:
+def work(pack: Pack, dataset: Dataset, store: Store, emit: Emit) -> None:
     """Train a pack to its records.
 
     Lanes with a checkpoint go on from it. A stack that runs out of memory or breaks otherwise is halved; a
@@ -44,7 +43,7 @@ def work(pack: Pack, store: Store, emit: Emit) -> None:
     waiting = [pack]
     while waiting:
         current, states = _at_one_step(waiting.pop(0), store, waiting)
-        error = _attempt(current, states, store, emit)
+        error = _attempt(current, dataset, states, store, emit)
         if error is None:
             continue
         gc.collect()
@@ -65,19 +64,20 @@ def fail(pack: Pack, store: Store, error: str) -> Record:
     return record
 
 
-def _attempt(pack: Pack, states: list[LaneState] | None, store: Store, emit: Emit) -> str | None:
+def _attempt(
+    pack: Pack, dataset: Dataset, states: list[LaneState] | None, store: Store, emit: Emit
+) -> str | None:
     """Train a stack; return the traceback as text where it broke, so that nothing keeps its tensors alive."""
     try:
-        _train(pack, states, store, emit)
+        _train(pack, dataset, states, store, emit)
     except Exception:
         return traceback.format_exc()
     return None
 
 
-def _train(pack: Pack, states: list[LaneState] | None, store: Store, emit: Emit) -> None:
+def _train(pack: Pack, dataset: Dataset, states: list[LaneState] | None, store: Store, emit: Emit) -> None:
     spec = pack.specs[0]
     device = resolve(spec.engine.device)
-    dataset = dataset_of(spec, store.root, device)
     first = states[0]["step"] if states else 0
     emit(
         events.StackStarted(
@@ -89,7 +89,7 @@ def _train(pack: Pack, states: list[LaneState] | None, store: Store, emit: Emit)
         point=lambda step, points: emit(events.StackLogged(pack.signatures, step, tuple(points))),
         checkpoint=_Checkpointer(pack, store, emit),
     )
-    results = train_stack(pack.specs, dataset, device, listener, states)
+    results = train_stack(pack.specs, dataset.to(device), device, listener, states)
     about = {"data": dataset.fitted, "device": describe(device), "resumed_from": first}
     for lane, result in enumerate(results):
         status = COMPLETE if result.diverged_at is None else DIVERGED
@@ -98,18 +98,6 @@ def _train(pack: Pack, states: list[LaneState] | None, store: Store, emit: Emit)
         record = _record(pack, lane, status, result.metrics, result.history, timing, own)
         store.put(record)
         emit(events.RunEnded(record))
-
-
-def dataset_of(spec: RunSpec, root: Path, device: torch.device) -> Dataset:
-    """The run's data on its device, its images as the run's model wants them; kept for the stacks that
-    follow.
-    """
-    return _dataset(spec.data, models.fitted_size(spec), root, device)
-
-
-@lru_cache(maxsize=2)
-def _dataset(spec: DataSpec, size: int | None, root: Path, device: torch.device) -> Dataset:
-    return data.load(spec, size=size, cache=root / "cache").to(device)
 
 
 def _timing(result: Result, pack: Pack, first: int) -> dict[str, float]:

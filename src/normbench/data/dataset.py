@@ -45,6 +45,12 @@ class Dataset:
         """What a network built for this data set must know."""
         return Shape(self.channels, self.size, self.classes, len(self.train_labels), len(self.test_labels))
 
+    def share(self) -> Dataset:
+        """The same tensors, moved to memory that other processes can be handed."""
+        for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            tensor.share_memory_()
+        return self
+
     def to(self, device: torch.device | str) -> Dataset:
         """The same data set with its tensors on another device."""
         return replace(

@@ -119,8 +119,9 @@ def check(spec: RunSpec, image: Shape) -> None:
     """
     if spec.norm.args.get("track") is False and image.test_images < spec.batch:
         raise InputError(
-            f"norm={spec.norm.name} without running statistics is evaluated on batches of {spec.batch}, but the "
-            f"test split of {spec.data.name} holds {image.test_images}; lower batch or use norm.args.track=true"
+            f"norm={spec.norm.name} without running statistics is evaluated on batches of {spec.batch}, but "
+            f"the test split of {spec.data.name} holds {image.test_images} images; lower batch or use "
+            "norm.args.track=true"
         )
     footprint(spec, image)
 
