@@ -1,7 +1,7 @@
 """LeNet-5 with batch norm at batch 2 on MNIST: normbench's sweep against plain PyTorch loops in as many
 processes.
 
-    NORMBENCH_DATA=... python scripts/bench_batch2.py [--seeds 16] [--steps 2000] [--batch 2] [--rounds 3]
+    NORMBENCH_DATA=... python scripts/bench_batch2.py [--seeds 16] [--steps 5000] [--batch 2] [--rounds 3]
 
 The plain loop is what a careful user writes: the data in memory, already padded and standardised, no loader,
 one thread per process, one process per core, each training its share of the seeds one after the other. Both
@@ -112,7 +112,7 @@ def time_normbench(seeds: int, steps: int, batch: int) -> tuple[float, list[floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--plain", help=argparse.SUPPRESS)
