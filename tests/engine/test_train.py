@@ -1,0 +1,152 @@
+"""The training loop on real digits: it learns, repeats itself, marks what diverges, resumes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from normbench import data
+from normbench.engine.train import Listener, train_stack
+
+CPU = torch.device("cpu")
+QUICK = ["model=mlp", "model.hidden=[32,32]", "batch=32", "steps=60", "optim.lr=0.4"]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    from normbench.compose import compose
+    from normbench.resolve import resolve
+
+    (config,) = compose(["data=digits"])
+    return data.load(resolve(config).spec.data)
+
+
+def train(specs, digits, **more):
+    return train_stack(specs, digits, CPU, **more)
+
+
+def test_a_small_net_learns_the_digits(make_spec, digits):
+    (result,) = train([make_spec(*QUICK, "norm=bn", "steps=300")], digits)
+    assert result.diverged_at is None
+    assert result.metrics["test_error"] < 0.06
+    assert result.metrics["train_loss"] < 0.1
+    assert result.history[0]["train_loss"] > 1.0
+    assert [point["step"] for point in result.history] == sorted({point["step"] for point in result.history})
+
+
+def test_the_same_stack_twice_gives_the_same_bits(make_spec, digits):
+    specs = [make_spec(*QUICK, f"seed={seed}", "model.dropout=0.2") for seed in (1, 2)]
+    one, other = train(specs, digits), train(specs, digits)
+    assert [r.history for r in one] == [r.history for r in other]
+
+
+def test_a_lane_that_diverges_is_marked_and_its_neighbours_do_not_notice(make_spec, digits):
+    words = [*QUICK, "norm=none", "optim.lr_scaling=none", "optim.momentum=0"]
+    calm = [make_spec(*words, "optim.lr=0.05", f"seed={seed}") for seed in (1, 2)]
+    wild = make_spec(*words, "optim.lr=1e6", "seed=1")
+    clean = train([*calm, make_spec(*words, "optim.lr=0.05", "seed=3")], digits)
+    mixed = train([*calm, wild], digits)
+    assert mixed[2].diverged_at is not None
+    assert mixed[2].diverged_at < 20
+    assert mixed[2].metrics["test_error"] is None
+    assert mixed[2].metrics["train_loss"] is None
+    assert [r.history for r in mixed[:2]] == [r.history for r in clean[:2]]
+
+
+def test_a_stack_whose_lanes_have_all_diverged_stops_early(make_spec, digits):
+    wild = make_spec(*QUICK, "norm=none", "optim.lr=1e6", "optim.lr_scaling=none", "steps=400")
+    (result,) = train([wild], digits)
+    assert result.history[-1]["step"] < 400
+
+
+@pytest.mark.parametrize(
+    "words", [["norm=bn"], ["norm=bn", "norm.momentum=debiased:0.1"], ["norm=gn", "optim=adamw"]]
+)
+def test_a_run_that_goes_on_from_a_checkpoint_ends_in_the_same_bits(make_spec, digits, words):
+    specs = [
+        make_spec(*QUICK, "optim.lr=0.01", "model.dropout=0.1", *words, f"seed={seed}") for seed in (4, 5)
+    ]
+    kept = []
+    whole = train(specs, digits, listener=Listener(checkpoint=lambda states: kept.append(states())))
+    middle = kept[len(kept) // 2]
+    assert 0 < middle[0]["step"] < 60
+    resumed = train(specs, digits, resume=middle)
+    assert [r.history for r in resumed] == [r.history for r in whole]
+    assert [r.metrics for r in resumed] == [r.metrics for r in whole]
+
+
+def test_a_run_goes_on_in_another_stack_than_it_began_in(make_spec, digits):
+    specs = [make_spec(*QUICK, "engine.precision=fp64", "norm=bn", f"seed={seed}") for seed in (4, 5, 6)]
+    kept = []
+    whole = train(specs, digits, listener=Listener(checkpoint=lambda states: kept.append(states())))
+    (alone,) = train(specs[1:2], digits, resume=kept[20][1:2])
+    assert alone.metrics["test_loss"] == pytest.approx(whole[1].metrics["test_loss"], rel=1e-9)
+
+
+def test_lanes_at_different_steps_cannot_share_a_stack(make_spec, digits):
+    specs = [make_spec(*QUICK, f"seed={seed}") for seed in (4, 5)]
+    kept = []
+    train(specs, digits, listener=Listener(checkpoint=lambda states: kept.append(states())))
+    with pytest.raises(ValueError, match="stand at one step"):
+        train(specs, digits, resume=[kept[0][0], kept[1][1]])
+
+
+def test_workers_of_a_batch_free_norm_are_one_large_batch(make_spec, digits):
+    words = [*QUICK, "norm=gn", "engine.precision=fp64"]
+    (many,) = train([make_spec(*words, "batch=4", "workers=8")], digits)
+    (one,) = train([make_spec(*words, "batch=32")], digits)
+    assert many.metrics["test_loss"] == pytest.approx(one.metrics["test_loss"], rel=1e-9)
+
+
+def test_workers_of_batch_norm_take_their_own_statistics(make_spec, digits):
+    words = [*QUICK, "norm=bn", "engine.precision=fp64"]
+    (many,) = train([make_spec(*words, "batch=4", "workers=8")], digits)
+    (one,) = train([make_spec(*words, "batch=32")], digits)
+    ghosts = [*words, "norm=ghost", "norm.args.ghost_size=4", "batch=32"]
+    (ghost,) = train([make_spec(*ghosts)], digits)
+    assert abs(many.metrics["train_loss"] - one.metrics["train_loss"]) > 0.01
+    assert many.metrics["train_loss"] == pytest.approx(ghost.metrics["train_loss"], rel=1e-9)
+
+
+def test_batch_statistics_at_evaluation_are_a_metric_of_their_own(make_spec, digits):
+    (bn,) = train([make_spec(*QUICK, "norm=bn", "norm.momentum=0.001")], digits)
+    assert (
+        bn.metrics["test_error@batch"] < bn.metrics["test_error"] - 0.1
+    )  # the running ones have barely moved
+    (gn,) = train([make_spec(*QUICK, "norm=gn")], digits)
+    assert gn.metrics["test_error@batch"] == gn.metrics["test_error"]
+    (large,) = train([make_spec(*QUICK, "norm=bn", "batch=600", "steps=2")], digits)
+    assert large.metrics["test_error@batch"] is None  # 500 test images fill no batch
+
+
+def test_untracked_statistics_are_those_of_the_batch(make_spec, digits):
+    (result,) = train([make_spec(*QUICK, "norm=bn", "norm.args.track=false")], digits)
+    assert result.metrics["test_error"] == result.metrics["test_error@batch"]
+
+
+def test_the_first_step_at_a_target_is_reported(make_spec, digits):
+    words = [*QUICK, "norm=bn", "eval.every=10"]
+    (easy,) = train([make_spec(*words, "eval.target=0.5")], digits)
+    (hard,) = train([make_spec(*words, "eval.target=0.0")], digits)
+    assert easy.metrics["steps_to_0.5"] in range(10, 61, 10)
+    assert hard.metrics["steps_to_0"] is None
+    assert sum("test_error" in point for point in easy.history) == 6
+
+
+def test_bf16_trains_with_fp32_weights_and_statistics(make_spec, digits):
+    (result,) = train([make_spec(*QUICK, "norm=bn", "engine.precision=bf16", "steps=300")], digits)
+    assert result.metrics["test_error"] < 0.08
+
+
+def test_train_metrics_are_means_over_the_last_epoch(make_spec, digits):
+    spec = make_spec(*QUICK, "norm=bn", "steps=90")
+    (result,) = train([spec], digits)
+    per_epoch = 1297 // 32
+    points = [p for p in result.history if p["step"] > 90 - per_epoch]
+    before = max(p["step"] for p in result.history if p["step"] <= 90 - per_epoch)
+    assert before == 90 - per_epoch
+    steps = [before, *(p["step"] for p in points)]
+    mean = (
+        sum(p["train_loss"] * (b - a) for p, a, b in zip(points, steps, steps[1:], strict=False)) / per_epoch
+    )
+    assert result.metrics["train_loss"] == pytest.approx(mean)
