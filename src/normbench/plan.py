@@ -93,7 +93,7 @@ def make_plan(
         at = packs.index(largest)
         packs[at : at + 1] = largest.halves()
     # the long ones first, so that the processes come to their ends together
-    packs.sort(key=lambda pack: -len(pack.specs) * pack.specs[0].total)
+    packs.sort(key=_work, reverse=True)
     return Plan(
         asked=tuple(r.spec for r in resolved),
         finished=frozenset(r.spec.signature for r in resolved if r.spec.signature in finished),
@@ -115,6 +115,13 @@ def _split(specs: list[RunSpec], most: int) -> list[Pack]:
         packs.append(Pack(tuple(specs[start : start + size])))
         start += size
     return packs
+
+
+def _work(pack: Pack) -> float:
+    """How long packs take, one beside another: steps at a fixed price and a price per image."""
+    spec = pack.specs[0]
+    steps = spec.steps or (spec.epochs or 0) * 50_000 / spec.total
+    return len(pack.specs) * steps * (16 + spec.total)
 
 
 def _count(number: int, noun: str) -> str:
