@@ -35,7 +35,7 @@ ALLOWED = {
     "report": ("errors", "record", "store", "spec"),
     "papers": ("errors", "record", "store", "spec", "report"),
     "work": ("data", "engine", "environment", "events", "models", "plan", "record", "spec", "store"),
-    "pool": ("events", "plan", "store", "work"),
+    "pool": ("data", "events", "plan", "store", "work"),
     "estimate": ("data.shapes", "models", "plan", "record", "spec", "store"),
     "run": (
         "data",

@@ -110,12 +110,21 @@ def test_a_run_composes_to_what_its_sweep_composes_to(table) -> None:
         assert compose(runs[place]) == [configs(NAME, "tiny")[place]]
 
 
-def test_only_the_statistics_batch_varies_along_a_row(table) -> None:
+def test_along_a_row_the_batch_varies_and_lr_in_proportion_to_it(table) -> None:
     specs = [resolve(config).spec for config in configs(NAME, "tiny")]
-    assert {spec.total for spec in specs} == {32}
-    assert len({spec.lr for spec in specs}) == 1
-    rest = {json.dumps(spec.identity() | {"batch": 0, "workers": 0, "seed": 0, "norm": 0}) for spec in specs}
-    assert len(rest) == 1
+    assert {spec.lr / spec.total for spec in specs} == {0.05 / 32}
+    assert {(spec.workers, spec.epochs, spec.steps) for spec in specs} == {(1, 12, None)}
+    same = {"batch": 0, "seed": 0, "norm": 0, "optim": 0}
+    assert len({json.dumps(spec.identity() | same) for spec in specs}) == 1
+
+
+def test_at_the_small_scale_only_the_statistics_batch_varies_along_a_row() -> None:
+    for model in ("mlp", "resnet20"):
+        specs = [resolve(c).spec for c in configs(NAME, "small")]
+        mine = [spec for spec in specs if spec.model.name == model]
+        assert {spec.total for spec in mine} == {128}
+        rest = {json.dumps(s.identity() | {"batch": 0, "workers": 0, "seed": 0, "norm": 0}) for s in mine}
+        assert len(rest) == 1
 
 
 def test_a_word_of_the_user_replaces_that_of_the_grid(table) -> None:
@@ -130,10 +139,12 @@ def test_values_given_twice_make_one_run(table) -> None:
     assert len(papers.overrides(table, "tiny", extra)) == 1
 
 
-def test_a_length_in_epochs_replaces_one_in_steps(table) -> None:
-    for words in papers.overrides(table, "tiny", {"epochs": ["3"]}):
-        assert "epochs=3" in words
-        assert not [word for word in words if word.startswith("steps=")]
+def test_a_length_of_the_user_replaces_that_of_the_grid(table) -> None:
+    for words in papers.overrides(table, "tiny", {"steps": ["3"]}):
+        assert "steps=3" in words
+        assert resolve(compose(words)[0]).spec.length(1297) == 3
+        break
+    assert "epochs=12" not in papers.overrides(table, "tiny", {"epochs": ["3"]})[0]
 
 
 def test_a_row_of_one_grid_selects_that_grid(table) -> None:

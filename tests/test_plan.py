@@ -45,7 +45,7 @@ def test_no_two_packs_could_be_one(sweep):
 def test_stacks_are_split_until_every_process_has_one(make_sweep):
     lone_group = make_sweep("seed=range(8)")
     assert [len(p.specs) for p in plan(lone_group, processes=2).packs] == [4, 4]
-    assert [len(p.specs) for p in plan(lone_group, processes=3).packs] == [2, 2, 4]
+    assert [len(p.specs) for p in plan(lone_group, processes=3).packs] == [4, 2, 2]
     assert len(plan(lone_group[:2], processes=5).packs) == 2
 
 

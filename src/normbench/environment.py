@@ -29,9 +29,7 @@ def environment() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def commit() -> str | None:
-    """The git commit of normbench's own checkout, with `+` where files differ from it; None for an installed
-    package.
-    """
+    """The commit of normbench's checkout, with `+` where files differ; None for an installed package."""
     root = Path(normbench.__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

@@ -51,7 +51,7 @@ def estimate(plan: Plan, store: Store, processes: int) -> Estimate:
     from normbench.data.shapes import shape_of
 
     processes = min(processes, len(plan.packs))
-    ended = [record for record in store.records() if record.timing.get("train_s")]
+    ended = [record for record in store.records() if record.timing.get("steps_per_s")]
     seconds, memory = 0.0, 0
     known = True
     for pack in plan.packs:

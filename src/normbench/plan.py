@@ -1,6 +1,4 @@
-"""Planning: which runs are missing, and which of them train together. Pure: values in, values out, no
-torch.
-"""
+"""Planning: which runs are missing, and which of them train together. Pure, and without torch."""
 
 from __future__ import annotations
 
@@ -103,9 +101,7 @@ def make_plan(
 
 
 def _split(specs: list[RunSpec], most: int) -> list[Pack]:
-    """As few packs as `most` allows, of sizes that differ by one at the most; lanes with equal settings lie
-    together.
-    """
+    """As few packs as `most` allows, of nearly equal sizes; lanes with equal settings side by side."""
     specs = sorted(specs, key=lambda s: (s.lr, s.optim.weight_decay, s.optim.momentum or 0.0))
     parts = -(-len(specs) // most)
     base, longer = divmod(len(specs), parts)

@@ -1,5 +1,4 @@
-"""From a composed configuration to a RunSpec: unused knobs dropped, totals and momenta resolved, every error
-one line.
+"""From a composed configuration to a RunSpec: unused knobs dropped, every error one line.
 
 A knob that is null in the packaged YAML of a choice is one that the choice does not have (`norm/gn.yaml` has
 no momentum): whatever is set there is dropped, so runs that differ in it alone are one run.

@@ -1,7 +1,6 @@
 """RunSpec: one resolved run as a frozen, typed value, and the signature that identifies its result.
 
-Values live in `conf/`, types and ranges live here. `normbench.resolve` makes a RunSpec out of a
-configuration.
+Values live in `conf/`, types and ranges here; `normbench.resolve` makes a RunSpec of a configuration.
 """
 
 from __future__ import annotations

@@ -130,9 +130,7 @@ def _record(
 
 
 def _at_one_step(pack: Pack, store: Store, waiting: list[Pack]) -> tuple[Pack, list[LaneState] | None]:
-    """The lanes of a pack that can go on together, with their states; the others wait as packs of their
-    own.
-    """
+    """The lanes of a pack that can go on together, with their states; the others wait."""
     by_step: dict[int, list[tuple[RunSpec, LaneState | None]]] = defaultdict(list)
     for spec in pack.specs:
         state = _checkpoint(store.checkpoint_file(spec.signature))
@@ -156,9 +154,7 @@ def _checkpoint(file: Path) -> LaneState | None:
 
 
 class _Checkpointer:
-    """Writes the lanes' states every CHECKPOINT_EVERY_S; a disk that refuses is told about once and costs
-    nothing else.
-    """
+    """Writes the lanes' states every CHECKPOINT_EVERY_S; a disk that refuses costs one notice."""
 
     def __init__(self, pack: Pack, store: Store, emit: Emit) -> None:
         self.pack, self.store, self.emit = pack, store, emit

@@ -15,16 +15,12 @@ CPU_LANES |= {f"resnet{depth}": (8, 1) for depth in (20, 32, 44, 56, 110)}
 
 
 def threads(spec: RunSpec, cores: int) -> int:
-    """Threads for a stack that has the machine to itself: one where a step is too small to be shared among
-    cores.
-    """
+    """Threads for a stack alone on the machine: one where a step is too small to be shared."""
     return 1 if spec.model.name in CPU_LANES and spec.total <= 128 else cores
 
 
 def capacity(spec: RunSpec) -> int:
-    """The most lanes of a stack of such runs: `engine.lanes` where it is a number, else what pays on the
-    run's device.
-    """
+    """The most lanes of a stack of such runs: `engine.lanes`, or what pays on the run's device."""
     if spec.engine.lanes != "auto":
         return spec.engine.lanes
     if resolve(spec.engine.device).type == "cuda":

@@ -15,9 +15,7 @@ POINTS = 50
 
 
 def milestones(wanted: EvalSpec, steps: int, per_epoch: int) -> tuple[set[int], set[int]]:
-    """Counts of finished steps at which the curve has a point, and those at which the test split is read
-    too.
-    """
+    """Counts of finished steps at which the curve has a point, and at which it reads the test split."""
     every = wanted.every or steps
     evaluations = {*range(every, steps, every), steps}
     curve = {math.ceil(steps * i / POINTS) for i in range(1, POINTS + 1)}

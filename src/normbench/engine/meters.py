@@ -7,8 +7,7 @@ from torch import Tensor
 
 
 class Meters:
-    """Sums of loss and errors per lane since the last reading, and the first step at which a lane's loss was
-    not finite.
+    """Sums of loss and errors per lane since the last reading, and until when its loss was finite.
 
     Args:
         lanes:  K.

@@ -1,5 +1,4 @@
-"""Optimisers over stacked parameters: torch's own fused kernels, called once per block of lanes that share
-their settings.
+"""Optimisers over stacked parameters: torch's fused kernels, once per block of lanes with equal settings.
 
 Lanes with equal learning rate, weight decay and momentum lie side by side in most sweeps, so a step is two
 kernel calls: one for the parameters that decay, one for those that do not.
@@ -99,9 +98,7 @@ class Optimizer:
         return [block for block in blocks if block.indices]
 
     def _of(self, index: int, tensor: Tensor, lanes: slice) -> Tensor:
-        """What belongs to some lanes of a tensor that lies in memory as parameter `index` does: a contiguous
-        view.
-        """
+        """What belongs to some lanes of a tensor that lies in memory as parameter `index`: a view."""
         dense = tensor.permute(self.orders[index])
         part: Tensor = dense if lanes == slice(0, self.lanes) else dense.unflatten(0, (self.lanes, -1))[lanes]
         return part
@@ -168,8 +165,9 @@ class Optimizer:
 
 
 def memory_order(tensor: Tensor) -> tuple[int, ...]:
-    """The axes from the slowest to the fastest in memory. PERF: torch's fused CPU kernels copy what is not
-    contiguous.
+    """The axes from the slowest to the fastest in memory.
+
+    PERF: torch's fused CPU kernels copy what is not contiguous.
 
     >>> memory_order(torch.zeros(8, 3, 5, 5).contiguous(memory_format=torch.channels_last))
     (0, 2, 3, 1)

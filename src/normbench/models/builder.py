@@ -1,5 +1,4 @@
-"""The builder that architectures are written against: it makes stacked layers and decides what stands at each
-site.
+"""What architectures are written against: it makes stacked layers and decides what stands at each site.
 
 An architecture names its layers and sites and wires them; which norm stands where, in which order, and
 whether a layer keeps its bias is decided here.
@@ -135,9 +134,7 @@ class Builder:
         return not (brings_own or norms.entry(self.spec.norm.name).absorbs_bias)
 
     def _initial(self, name: str, shape: tuple[int, ...], gain: float) -> Tensor:
-        """Normal weights of variance gain² / fan_in: (K, *shape), each lane's from its seed and the layer's
-        name.
-        """
+        """Normal weights of variance gain² / fan_in by seed and layer name: (K, *shape)."""
         if self.dry:
             return torch.ones(self.lanes, *shape)
         deviation: float = gain / math.prod(shape[1:]) ** 0.5

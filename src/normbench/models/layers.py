@@ -104,8 +104,7 @@ class Dropout(nn.Module):
 
 
 class Subsample(nn.Module):
-    """Parameter-free shortcut (option A of He et al. 2016): every stride-th position, new channels filled
-    with zeros.
+    """Parameter-free shortcut (option A of He et al. 2016): every stride-th position, zeros for new channels.
 
     Shape:
         x: (N, K·Cin, H, W) → y: (N, K·Cout, ⌈H/stride⌉, ⌈W/stride⌉)

@@ -8,8 +8,7 @@ from normbench.models.builder import Builder
 
 
 def lenet5(b: Builder) -> nn.Module:
-    """Two 5×5 convolutions with pooling, two hidden layers: 61,706 parameters on 32×32 grey images without
-    norms.
+    """Two 5×5 convolutions with pooling, two hidden layers: 61,706 parameters on grey images without norms.
 
     Sites: conv1, conv2, fc1, fc2. The norm stands before the pooling; dropout after the hidden layers.
     """

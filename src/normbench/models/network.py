@@ -127,8 +127,7 @@ def check(spec: RunSpec, image: Shape) -> None:
 
 
 def footprint(spec: RunSpec, image: Shape) -> int:
-    """Bytes that a lane takes while it trains: weights, gradients and optimiser state, activations and
-    theirs.
+    """Bytes that a lane takes in training: weights, gradients, optimiser state, activations.
 
     Raises:
         InputError: as `check`.

@@ -1,7 +1,6 @@
 """Residual nets: ResNet-20 … 110 for small images (he2016, §4.2), ResNet-18, 34 and 50 (he2016, Table 1).
 
-The unit of every placement is written out below in its literal order; + is the addition of the shortcut
-(he2016b, Fig. 4).
+The unit of every placement is written out below in its order; + adds the shortcut (he2016b, Fig. 4).
 """
 
 from __future__ import annotations
@@ -41,8 +40,7 @@ DEPTHS = {
 class Residual(nn.Module):
     """tail(branch(entry(x)) + shortcut(x)); the entry is what stands before the first convolution.
 
-    At a change of shape, full pre-activation feeds a projection with the entry's output, as he2016b's code
-    does.
+    Full pre-activation feeds a projection with the entry's output, as he2016b's code does.
     """
 
     def __init__(

@@ -1,6 +1,4 @@
-"""VGG (simonyan2014, Table 1) for 32×32 images: the convolutions of A, B, D and E, then one linear
-classifier.
-"""
+"""VGG (simonyan2014, Table 1) for 32×32 images: the convolutions of A, B, D and E, one linear layer."""
 
 from __future__ import annotations
 

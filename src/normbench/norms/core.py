@@ -1,9 +1,8 @@
 """What every norm layer shares: the lane layout, the affine map, per-lane eps, and the registry.
 
 A layer sees K stacked runs side by side in the channel axis, x: (N, K·C, *spatial) with any number of spatial
-                                                                 axes ≥ 0.
-Statistics never reduce over the lane axis: that is what makes training a stack the same as training its runs
-                                            alone.
+axes ≥ 0. Statistics never reduce over the lane axis: that is what makes training a stack the same as training
+its runs alone.
 """
 
 from __future__ import annotations

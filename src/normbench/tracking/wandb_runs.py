@@ -127,6 +127,6 @@ class _HooksOfWandb:
     """
 
     def __eq__(self, other: object) -> bool:
-        return getattr(other, "__module__", "").partition(".")[0] == "wandb"
+        return str(getattr(other, "__module__", None)).partition(".")[0] == "wandb"
 
     __hash__ = None  # type: ignore[assignment]  # for comparison alone
