@@ -15,7 +15,7 @@ GOLDEN = Path(__file__).parent / "golden" / "signatures.json"
 
 @pytest.mark.parametrize(("signature", "words"), list(json.loads(GOLDEN.read_text()).items()))
 def test_signatures_stay_what_they_are(make_spec, signature, words):
-    """A changed default, name or canonical form orphans everybody's records: change the file only on purpose."""
+    """A changed default or canonical form orphans everybody's records: change the file only on purpose."""
     assert make_spec(*words).signature == signature
 
 
