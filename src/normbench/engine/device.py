@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
 
@@ -45,7 +46,11 @@ def layout(device: torch.device) -> torch.memory_format:
 
 
 def describe(device: torch.device) -> str:
-    """A name for records: the GPU's, or the CPU's architecture and its thread count."""
+    """A name for records: the GPU's or the processor's."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} cpu"
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

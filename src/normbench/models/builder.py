@@ -20,8 +20,8 @@ from normbench.spec import RunSpec
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
 #: Gain of the initial weights before each activation: He et al. 2015 for ReLU, Glorot & Bengio 2010 for the
-#: others.
-GAINS = {"relu": 2.0**0.5, "sigmoid": 1.0, "tanh": 5.0 / 3.0}
+#: others. The classifier's is that of torch's linear layers: a net starts out undecided between classes.
+GAINS = {"relu": 2.0**0.5, "sigmoid": 1.0, "tanh": 5.0 / 3.0, "head": 3.0**-0.5}
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Builder:
 
     def head(self, inputs: int) -> Linear:
         """The classifier: always with a bias, never followed by a norm."""
-        weight = self._initial("head", (self.image.classes, inputs), 1.0)
+        weight = self._initial("head", (self.image.classes, inputs), GAINS["head"])
         return Linear(weight, True, self._weight_norm("head", weight, head=True))
 
     def norm(self, site: str, channels: int) -> nn.Module:
