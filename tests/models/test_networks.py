@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from normbench import models, norms
-from normbench.data.shapes import Shape
+from normbench.data.shape import Shape
 from normbench.errors import InputError
 from normbench.models.network import ARCHITECTURES
 from normbench.models.resnet import BASIC, BOTTLENECK

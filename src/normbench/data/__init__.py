@@ -11,7 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from normbench.data.shapes import Shape, shape_of
+from normbench.data.shape import Shape
+from normbench.data.shapes import shape_of
 
 if TYPE_CHECKING:
     from normbench.data.dataset import Dataset

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from normbench.data.fit import describe, fit
 from normbench.data.raw import Raw
-from normbench.data.shapes import SOURCES, Shape, shape_of
+from normbench.data.shape import Shape
+from normbench.data.shapes import SOURCES, shape_of
 from normbench.spec import DataSpec
 
 

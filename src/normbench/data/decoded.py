@@ -12,7 +12,7 @@ from uuid import uuid4
 import numpy as np
 
 from normbench.data.raw import Raw
-from normbench.data.shapes import Shape
+from normbench.data.shape import Shape
 from normbench.errors import InputError
 
 _SHAPE = "shape.json"

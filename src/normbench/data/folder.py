@@ -15,7 +15,7 @@ from normbench.data.decoded import keep, load_arrays, load_shape
 from normbench.data.layout import Layout, layout, unreadable
 from normbench.data.members import members
 from normbench.data.raw import Images, Raw
-from normbench.data.shapes import Shape
+from normbench.data.shape import Shape
 from normbench.errors import InputError
 from normbench.spec import DataSpec
 

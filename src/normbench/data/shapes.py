@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from normbench.data.shape import Shape
 from normbench.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from normbench.spec import DataSpec
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Images are (channels, size, size) uint8; the counts are those of the splits in use."""
-
-    channels: int
-    size: int
-    classes: int
-    train_images: int
-    test_images: int
-
-    def resized(self, size: int) -> Shape:
-        """The same splits with images of another side."""
-        return replace(self, size=size)
 
 
 #: Data sets that are always the same.

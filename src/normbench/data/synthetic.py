@@ -14,7 +14,8 @@ import torch
 
 from normbench import rng
 from normbench.data.raw import Images, Labels, Raw
-from normbench.data.shapes import Shape, shape_of
+from normbench.data.shape import Shape
+from normbench.data.shapes import shape_of
 from normbench.spec import DataSpec
 
 _CHUNK = 256  # images made at once: bounds the memory of the 64-bit words behind the noise

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from normbench import norms, rng, weight_norms
-from normbench.data.shapes import Shape
+from normbench.data.shape import Shape
 from normbench.models.layers import Conv2d, Dropout, Linear
 from normbench.spec import RunSpec
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from normbench.data.shapes import Shape
+from normbench.data.shape import Shape
 from normbench.errors import InputError, NormError, unknown
 from normbench.models import lenet, mlp, resnet, vgg
 from normbench.models.builder import Builder
