@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from normbench import events, run, work
-from normbench.errors import InputError
+from normbench.errors import InputError, RunFailure
 from normbench.store import Store
 
 QUICK = [
@@ -218,6 +218,19 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(make_sweep
     with pytest.raises(InputError, match=message):
         run.train(make_sweep("seed=range(2)", *words), store)
     assert not store.root.exists()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_store_that_cannot_be_written_ends_the_sweep_in_one_line(make_sweep, store, processes):
+    sweep = make_sweep(*QUICK, "norm=bn,gn", "seed=range(2)", f"engine.processes={processes}")
+
+    def fill(event):
+        if isinstance(event, events.StackStarted):
+            store.root.mkdir(exist_ok=True)
+            (store.root / "runs").write_text("a file where a folder should be")
+
+    with pytest.raises(RunFailure, match=r"the record of run \w+ cannot be written to"):
+        run.train(sweep, store, [Log(fill)])
 
 
 def test_a_results_folder_that_cannot_be_written_is_refused(make_sweep, tmp_path):

@@ -8,6 +8,7 @@ that `--help` answers at once.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -50,6 +51,7 @@ INTERRUPTED = 130
 
 def main() -> NoReturn:
     """The entry point of the installed command."""
+    logging.raiseExceptions = False  # a library that cannot write its log does not fill the screen instead
     sys.exit(run(sys.argv[1:]))
 
 

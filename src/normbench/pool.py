@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
 from normbench import events
+from normbench.errors import RunFailure
 from normbench.plan import Pack
 from normbench.store import Store
 
@@ -57,6 +58,9 @@ class Crew:
         Args:
             data_of: the data set of a pack, its tensors in shared memory.
             emit:    gets every event, in this process.
+
+        Raises:
+            RunFailure: the store cannot be written.
         """
         waiting = deque(packs)
         while waiting or any(worker.pack for worker in self.workers):
@@ -71,6 +75,8 @@ class Crew:
                 except (EOFError, ConnectionResetError):
                     waiting.extendleft(reversed(self._replace(worker, emit)))
                     continue
+                if isinstance(event, RunFailure):
+                    raise event
                 if event is None:
                     worker.pack = None
                 else:
@@ -130,5 +136,10 @@ def _serve(pipe: Connection, store: Store) -> None:
             pack, dataset = pipe.recv()
         except EOFError:
             return
-        work(pack, dataset, store, pipe.send)
-        pipe.send(None)
+        try:
+            work(pack, dataset, store, pipe.send)
+            pipe.send(None)
+        except RunFailure as failure:
+            pipe.send(failure)
+        except BrokenPipeError:  # the parent is gone; what was under way has its checkpoint
+            return

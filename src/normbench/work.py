@@ -23,6 +23,7 @@ from normbench.engine.device import describe, resolve
 from normbench.engine.state import LaneState
 from normbench.engine.train import Listener, Result, train_stack
 from normbench.environment import commit, environment
+from normbench.errors import RunFailure
 from normbench.plan import Pack
 from normbench.record import COMPLETE, DIVERGED, FAILED, Record
 from normbench.spec import RunSpec
@@ -39,6 +40,9 @@ def work(pack: Pack, dataset: Dataset, store: Store, emit: Emit) -> None:
 
     Lanes with a checkpoint go on from it. A stack that runs out of memory or breaks otherwise is halved; a
     lone run that breaks gets a record of status `failed` and its traceback in error.txt.
+
+    Raises:
+        RunFailure: the store cannot be written.
     """
     waiting = [pack]
     while waiting:
@@ -70,6 +74,8 @@ def _attempt(
     """Train a stack; return the traceback as text where it broke, so that nothing keeps its tensors alive."""
     try:
         _train(pack, dataset, states, store, emit)
+    except RunFailure:  # the store cannot be written: no smaller stack would help
+        raise
     except Exception:
         return traceback.format_exc()
     return None
