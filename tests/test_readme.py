@@ -1,0 +1,42 @@
+"""What the README tells a new user to type is understood."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from normbench import cli
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+COMMANDS = [
+    shlex.split(line, comments=True)[1:]
+    for block in re.findall(r"```\n(.*?)```", README, re.S)
+    for line in block.splitlines()
+    if line.startswith("normbench ")
+]
+
+
+@pytest.mark.parametrize("words", [c for c in COMMANDS if c[0] in ("train", "plan")], ids=" ".join)
+def test_every_train_command_of_the_readme_can_be_planned(words, capsys):
+    assert cli.run(["plan", *words[1:]]) == 0
+    assert re.match(r"\d+ runs?: ", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("words", [c for c in COMMANDS if c[0] not in ("train", "plan")], ids=" ".join)
+def test_every_other_verb_of_the_readme_exists(words):
+    assert words[0] in cli.VERBS
+
+
+def test_the_readme_names_every_choice_that_there_is():
+    from normbench.resolve import choices
+
+    for group in ("model", "norm", "weight", "data", "placement", "optim", "schedule", "tracking"):
+        assert not [name for name in choices(group) if not re.search(rf"\b{name}\b", README)]
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)]+)\)", README))
+def test_every_link_of_the_readme_leads_somewhere(link):
+    assert (Path(__file__).parents[1] / link).exists()
