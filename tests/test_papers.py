@@ -118,13 +118,10 @@ def test_along_a_row_the_batch_varies_and_lr_in_proportion_to_it(table) -> None:
     assert len({json.dumps(spec.identity() | same) for spec in specs}) == 1
 
 
-def test_at_the_small_scale_only_the_statistics_batch_varies_along_a_row() -> None:
-    for model in ("mlp", "resnet20"):
-        specs = [resolve(c).spec for c in configs(NAME, "small")]
-        mine = [spec for spec in specs if spec.model.name == model]
-        assert {spec.total for spec in mine} == {128}
-        rest = {json.dumps(s.identity() | {"batch": 0, "workers": 0, "seed": 0, "norm": 0}) for s in mine}
-        assert len(rest) == 1
+def test_the_small_scale_has_the_papers_workers_and_learning_rates() -> None:
+    specs = [resolve(config).spec for config in configs(NAME, "small")]
+    assert {spec.workers for spec in specs} == {8}
+    assert {round(spec.lr / spec.batch, 12) for spec in specs} == {round(0.1 / 32, 12)}
 
 
 def test_a_word_of_the_user_replaces_that_of_the_grid(table) -> None:
