@@ -84,7 +84,7 @@ def register(
 class Norm(nn.Module):
     """Base of all norm layers: validates arguments, owns γ and β, keeps half precision out of the statistics.
 
-    A subclass implements `normalize`, which gets fp32 or fp64 and returns the same shape.
+    A subclass says in `normalize` what it does.
 
     Args:
         channels: C, channels of one run.
@@ -140,7 +140,8 @@ class Norm(nn.Module):
         return y if y.dtype == x.dtype else y.to(x.dtype)
 
     def normalize(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """What a method does, in fp32 or fp64: (N, K·C, *spatial) → the same shape. Of itself, nothing."""
+        return x
 
     def equalized(self, x: Tensor) -> Tensor:
         """x scaled lane by lane so that one kernel call with `eps` gives every lane its own ε.
