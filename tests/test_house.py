@@ -19,7 +19,7 @@ ALLOWED = {
     "errors": (),
     "momentum": ("errors",),
     "fingerprint": ("errors",),
-    "spec": ("errors", "momentum"),
+    "spec": ("errors",),
     "resolve": ("errors", "fingerprint", "momentum", "spec"),
     "record": (),
     "events": ("record",),

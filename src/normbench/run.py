@@ -92,7 +92,9 @@ def _check(todo: Plan, store: Store) -> int:
     from normbench.engine.device import resolve
 
     kinds: dict[str, RunSpec] = {pack.specs[0].stack_key(): pack.specs[0] for pack in todo.packs}
-    for spec in kinds.values():
+    for (
+        spec
+    ) in kinds.values():  # all of them, before the first is asked for its data, which may be a download
         resolve(spec.engine.device)
         models.architecture(spec)
     for spec in kinds.values():

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from normbench.errors import InputError
-from normbench.momentum import Momentum, parse_momentum
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -45,10 +44,6 @@ class NormSpec(Part):
     eps: Positive | None
     affine: bool | Literal["weight", "bias"] | None
     args: dict[str, Any]
-
-    @property
-    def statistics_momentum(self) -> Momentum | None:
-        return None if self.momentum is None else parse_momentum(self.momentum)
 
 
 class WeightSpec(Part):

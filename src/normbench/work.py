@@ -85,12 +85,10 @@ def _train(pack: Pack, dataset: Dataset, states: list[LaneState] | None, store: 
     spec = pack.specs[0]
     device = resolve(spec.engine.device)
     first = states[0]["step"] if states else 0
-    emit(
-        events.StackStarted(
-            pack.signatures, tuple(s.model_dump(mode="json") for s in pack.specs), tuple(s.group() for s in
-            pack.specs), spec.length(len(dataset.train_labels)), first,
-        )
-    )  # fmt: skip
+    specs = tuple(s.model_dump(mode="json") for s in pack.specs)
+    groups = tuple(s.group() for s in pack.specs)
+    steps = spec.length(len(dataset.train_labels))
+    emit(events.StackStarted(pack.signatures, specs, groups, steps, first))
     listener = Listener(
         point=lambda step, points: emit(events.StackLogged(pack.signatures, step, tuple(points))),
         checkpoint=_Checkpointer(pack, store, emit),

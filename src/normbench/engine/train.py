@@ -60,8 +60,7 @@ def train_stack(
     steps = spec.length(len(dataset.train_labels))
     network = models.build(specs, dataset.shape)
     network.to(device, STORAGE[spec.engine.precision]).to(memory_format=layout(device))
-    parameters = dict(network.named_parameters())
-    optimizer = Optimizer(parameters, network.roles(), specs)
+    optimizer = Optimizer(dict(network.named_parameters()), network.roles(), specs)
     batches = Batches(
         dataset, [s.seed for s in specs], spec.total, flip=spec.data.flip, crop=spec.data.crop,
         channels_last=layout(device) == torch.channels_last, dtype=STORAGE[spec.engine.precision],
@@ -82,7 +81,7 @@ def train_stack(
         with casting(spec.engine, device):
             logits = network(x)
         losses = lane_losses(logits, y, spec.optim.label_smoothing).mean(0)  # (K,)
-        gradients = torch.autograd.grad(losses.sum(), list(parameters.values()))
+        gradients = torch.autograd.grad(losses.sum(), optimizer.parameters)
         optimizer.step(gradients, multiplier(spec.schedule, step, steps))
         meters.add(losses.detach(), logits.detach(), y)
         if (done := step + 1) not in points:
