@@ -24,7 +24,7 @@ ALLOWED = {
     "record": (),
     "events": ("record",),
     "rng": (),
-    "norms": ("errors", "momentum"),
+    "norms": ("errors", "momentum", "rng"),
     "weight_norms": ("errors",),
     "plan": ("resolve", "spec"),
     "store": ("errors", "record"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 import torch
 
@@ -20,6 +22,8 @@ FAMILIES = {
     "resnet20": ["model=resnet20", "model.width=4"],
     "resnet50": ["model=resnet50", "model.width=4"],
 }
+#: Norms that need maps of several positions, which fully connected layers and late stages do not have.
+ON_MAPS = ("in",)
 SMALL = [
     "data=synthetic",
     "data.train_size=64",
@@ -50,7 +54,7 @@ def train(specs, dataset, steps=10, poison=None):
             next(iter(parameters.values())).unflatten(0, (len(specs), -1))[poison].fill_(float("nan"))
     for step in range(steps):
         x, y = batches.at(step)
-        network.set_step(step)
+        network.begin_step(step, 10)
         logits = network(x)
         losses = lane_losses(logits, y, 0.1).mean(0)
         gradients = torch.autograd.grad(losses.sum(), list(parameters.values()))
@@ -77,25 +81,36 @@ def assert_same(one, other, tolerance=1e-9):
         assert (a - b).norm() <= tolerance * (1 + b.norm()), name
 
 
+#: Norms that are tried in every placement of every family by `make test`, and families in which all are.
+THOROUGH, EVERY = ("bn", "gn", "ln_c", "none"), ("mlp", "lenet5", "resnet20")
+
+
+def fitting(key: str, family: str) -> list[str]:
+    """What a norm needs beside its defaults in these small nets: what its oracle says, and fitting sites."""
+    args = getattr(import_module(f"oracles.{key}"), "FITTING", {})
+    words = [f"norm.args.{name}={value}" for name, value in args.items()]
+    if key in ON_MAPS:
+        sites = {"lenet5": "conv*", "vgg11": "[conv1*,conv2*]"}.get(family, "stage1*")
+        words.append(f"placement.sites={sites}")
+    return words
+
+
 def combinations():
     for family in FAMILIES:
         for placement in ARCHITECTURES[family].placements:
             for key in norms.catalogue():
-                yield family, placement, key
+                if key in ON_MAPS and family == "mlp":
+                    continue
+                brief = key in THOROUGH or (family in EVERY and placement == "conv_norm_act")
+                for steps in (3, 10):
+                    marks = () if brief and steps == 3 else (pytest.mark.slow,)
+                    yield pytest.param(family, placement, key, steps, marks=marks)
 
 
-@pytest.mark.parametrize("steps", [3, pytest.param(10, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("family", "placement", "key"), list(combinations()))
+@pytest.mark.parametrize(("family", "placement", "key", "steps"), list(combinations()))
 def test_lanes_are_lone_runs(make_spec, family, placement, key, steps):
     words = [*FAMILIES[family], *SMALL, f"placement={placement}", f"norm={key}", "batch=4", "data.size=32"]
-    if key == "in":
-        if family == "mlp":
-            pytest.skip("in has nothing to average on a fully connected net")
-        words.append(
-            "placement.sites=" + {"lenet5": "conv*", "vgg11": "[conv1*,conv2*]"}.get(family, "stage1*")
-        )
-    if key == "ghost":
-        words.append("norm.args.ghost_size=2")
+    words += fitting(key, family)
     # small enough that the nets without statistics do not explode, and rounding does not grow
     lr = {"resnet20": 1e-4, "resnet50": 1e-6}.get(family, 1e-3)
     if family.startswith("resnet") and key in ("none", "affine", "lrn"):
@@ -105,7 +120,7 @@ def test_lanes_are_lone_runs(make_spec, family, placement, key, steps):
         ["seed=1", f"optim.lr={lr / 2}", "optim.weight_decay=0"],
         ["seed=9", f"optim.lr={lr}", "optim.momentum=0.5"],
     ]
-    if norms.entry(key).batch_statistics:
+    if make_spec(f"norm={key}").norm.momentum is not None:
         lanes[1].append("norm.momentum=cumulative")
         lanes[2].append("norm.momentum=debiased:0.3")
     if make_spec(f"norm={key}").norm.eps is not None:
@@ -125,10 +140,7 @@ def test_lanes_are_lone_runs(make_spec, family, placement, key, steps):
 @pytest.mark.parametrize("key", sorted(norms.catalogue()))
 def test_a_lane_that_is_not_a_number_leaves_the_others_bit_identical(make_spec, key):
     words = [*FAMILIES["lenet5"], *SMALL, f"norm={key}", "batch=4", "optim.clip=1.0", "model.dropout=0.2"]
-    if key == "in":
-        words.append("placement.sites=conv*")
-    if key == "ghost":
-        words.append("norm.args.ghost_size=2")
+    words += fitting(key, "lenet5")
     specs = [make_spec(*words, f"seed={seed}") for seed in range(3)]
     dataset = data.load(specs[0].data)
     clean, _, _ = train(specs, dataset)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from runpy import run_path
+from importlib import import_module
 
 import pytest
 import torch
@@ -14,8 +13,26 @@ from normbench.errors import NormError
 CHANNELS = 6
 SHAPES = ((4, CHANNELS), (4, CHANNELS, 5), (4, CHANNELS, 4, 3), (4, CHANNELS, 2, 3, 2))
 IMAGES = SHAPES[2]
-#: What a norm needs besides its defaults to take four images of six channels.
-FITTING = {"ghost": {"ghost_size": 2}}
+
+
+def transcription(key: str):
+    """The module that writes a norm down a second time.
+
+    output(x, **args)           the output in training, x: (N, C, *spatial) of one run in fp64 numpy
+    outputs(xs, **args)         instead of it, for norms with memory: the outputs at successive training steps
+    evaluated(xs, x, **args)    the output in evaluation after training on xs, where that differs
+    gradients(xs, gs, **args)   the input gradients of outputs with upstream gradients gs, where the backward
+                                pass is not the gradient
+    FITTING                     what the norm needs besides its defaults to take four images of six channels
+    VARIANTS                    arguments besides those under which it is compared
+
+    args are the layer's parameters by name and the arguments of FITTING or of one of VARIANTS.
+    """
+    return import_module(f"oracles.{key}")
+
+
+def fitting(key: str) -> dict:
+    return getattr(transcription(key), "FITTING", {})
 
 
 @pytest.fixture(params=sorted(norms.catalogue()))
@@ -30,7 +47,7 @@ def make():
     def make(
         key: str, lanes: int = 1, *, dtype: torch.dtype = torch.float64, channels: int = CHANNELS, **args
     ):
-        layer = norms.build(key, channels, lanes, **{**FITTING.get(key, {}), **args}).to(dtype)
+        layer = norms.build(key, channels, lanes, **{**fitting(key), **args}).to(dtype)
         generator = torch.Generator().manual_seed(7)
         with torch.no_grad():
             for parameter in layer.parameters():
@@ -72,10 +89,10 @@ def _fits(layer, shape) -> bool:
     return True
 
 
-@pytest.fixture(scope="session")
-def oracles() -> dict:
-    """The functions of oracles.py by name."""
-    return run_path(str(Path(__file__).with_name("oracles.py")))
+@pytest.fixture
+def oracle(key):
+    """The transcription of the norm under test."""
+    return transcription(key)
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import keyword
-
 import pytest
 import torch
 from torch import nn
@@ -11,46 +9,68 @@ from torch.nn import functional as F
 
 from normbench import norms
 
-#: Arguments beside the defaults under which a norm is compared.
-VARIANTS = {
-    "bn": ({"eps": 0.1},),
-    "ghost": ({"ghost_size": 2}, {"ghost_size": 1}, {"ghost_size": 4}),
-    "gn": ({"num_groups": 3}, {"num_groups": 1}, {"group_size": 2, "eps": 0.1}),
-    "ln_c": ({"eps": 0.1},),
-    "lrn": (
-        {"size": 4, "alpha": 2.0},
-        {"size": 1, "alpha": 1.0, "beta": 0.5},
-        {"size": 11, "alpha": 3.0, "k": 1},
-    ),
-    "rms": ({"eps": 0.1},),
-}
+
+def close(a, b, tolerance=1e-10):
+    torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
 
 
-def variants(key: str):
-    return ({}, *VARIANTS.get(key, ()))
+def lane_of(tensor, lane, lanes):
+    return tensor.unflatten(1, (lanes, -1))[:, lane]
 
 
-def transcription(oracles, key):
-    name = f"{key}_" if keyword.iskeyword(key) else key
-    assert name in oracles, f"norm {key} has no oracle: add a function {name} to tests/norms/oracles.py"
-    return oracles[name]
+def parameters_of(layer, lane):
+    return {
+        name: p.detach().unflatten(0, (layer.lanes, -1))[lane].numpy() for name, p in layer.named_parameters()
+    }
+
+
+def variants(oracle):
+    return (getattr(oracle, "FITTING", {}), *getattr(oracle, "VARIANTS", ()))
+
+
+def steps(oracle, xs, **args):
+    """The outputs at successive steps: those of a norm without memory are each by itself."""
+    if hasattr(oracle, "outputs"):
+        return oracle.outputs(xs, **args)
+    return [oracle.output(x, **args) for x in xs]
 
 
 @pytest.mark.parametrize("lanes", [1, 2])
-def test_output_equals_the_papers_equations(key, make, draw, shapes, oracles, lanes):
-    oracle = transcription(oracles, key)
-    for args in variants(key):
-        layer = make(key, lanes, **args)
-        if key == "ghost":
-            args = {"ghost_size": layer.ghost_size}
-        for shape in shapes(layer):
-            x = draw(shape, lanes=lanes)
-            y = layer(x)
+def test_training_and_evaluation_equal_the_papers_equations(key, make, draw, shapes, oracle, lanes):
+    """Three steps of training, then evaluation of another batch."""
+    for args in variants(oracle):
+        for shape in shapes(make(key, lanes, **args)):
+            layer = make(key, lanes, **args)
+            xs = [draw(shape, seed, lanes=lanes) for seed in range(3)]
+            ys = [layer(x) for x in xs]
+            other = draw(shape, 3, lanes=lanes)
+            y = layer.eval()(other)
             for lane in range(lanes):
-                mine = slice(lane * shape[1], (lane + 1) * shape[1])
-                affine = {name: p.detach()[mine].numpy() for name, p in layer.named_parameters()}
-                wanted = torch.from_numpy(oracle(x[:, mine].numpy(), **affine, **args))
-                torch.testing.assert_close(y[:, mine], wanted, rtol=0, atol=1e-10)
+                given = {**parameters_of(layer, lane), **args}
+                mine = [lane_of(x, lane, lanes).numpy() for x in xs]
+                for got, wanted in zip(ys, steps(oracle, mine, **given), strict=True):
+                    close(lane_of(got.detach(), lane, lanes), torch.from_numpy(wanted))
+                if norms.entry(key).eval_differs:
+                    wanted = oracle.evaluated(mine, lane_of(other, lane, lanes).numpy(), **given)
+                    close(lane_of(y.detach(), lane, lanes), torch.from_numpy(wanted))
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_backward_pass_of_its_own_equals_the_papers(key, make, draw, shapes, oracle, lanes):
+    if norms.entry(key).exact_gradient:
+        assert not hasattr(oracle, "gradients"), "finite differences check this norm's backward pass"
+        return
+    for args in variants(oracle):
+        for shape in shapes(make(key, lanes, **args)):
+            layer = make(key, lanes, **args)
+            xs = [draw(shape, seed, lanes=lanes).requires_grad_() for seed in range(3)]
+            gs = [draw(shape, 10 + seed, lanes=lanes) for seed in range(3)]
+            grads = [torch.autograd.grad(layer(x), x, g)[0] for x, g in zip(xs, gs, strict=True)]
+            for lane in range(lanes):
+                mine = [[lane_of(t.detach(), lane, lanes).numpy() for t in ts] for ts in (xs, gs)]
+                wanted = oracle.gradients(*mine, **parameters_of(layer, lane), **args)
+                for got, want in zip(grads, wanted, strict=True):
+                    close(lane_of(got, lane, lanes), torch.from_numpy(want))
 
 
 #: The same from torch: x, γ, β and the layer → y.
@@ -86,10 +106,6 @@ def test_output_and_gradients_equal_torchs(name, make, draw, shapes, channels):
         expected = torch.autograd.grad((wanted * projection).sum(), [same, *layer.parameters()])
         for a, b in zip(got, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
-
-
-def test_every_norm_that_torch_has_is_compared_with_torchs():
-    assert set(norms.catalogue()) - set(TORCH) == {"none", "affine"}
 
 
 def test_torchs_own_batch_norm_module_has_the_same_state(draw, images):

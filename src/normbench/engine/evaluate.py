@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from normbench.data.batches import test_batches
 from normbench.data.dataset import Dataset
 from normbench.engine.device import STORAGE, casting, layout
 from normbench.models import Network
+from normbench.norms.running import RunningNorm
 from normbench.spec import RunSpec
 
 Metrics = dict[str, float | None]
@@ -33,8 +33,8 @@ def evaluate(network: Network, dataset: Dataset, spec: RunSpec, *, final: bool) 
     a time, in one fixed random order; images that do not fill a batch are left out, and a test split that
     does not fill one gives None. Norms without batch statistics evaluate the same way for every source.
     """
-    layers = [layer for layer in network.norms().values() if hasattr(layer, "source")]
-    untracked = any(layer.running_mean is None for layer in layers)
+    layers = [layer for layer in network.norms().values() if isinstance(layer, RunningNorm)]
+    untracked = not all(layer.tracked for layer in layers)
     sources = [_measure(network, dataset, spec, by_batch=untracked)]
     if final and "batch" in spec.eval.statistics:
         if not layers:
@@ -100,7 +100,7 @@ def lane_losses(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tenso
 
 
 @contextmanager
-def _batch_statistics(layers: list[Any]) -> Iterator[None]:
+def _batch_statistics(layers: list[RunningNorm]) -> Iterator[None]:
     """Let norms with running statistics take those of the batch at evaluation."""
     before = [layer.source for layer in layers]
     for layer in layers:

@@ -77,7 +77,7 @@ def train_stack(
     network.train()
     for step in range(first, steps):
         x, y = batches.at(step)
-        network.set_step(step)
+        network.begin_step(step, steps)
         with casting(spec.engine, device):
             logits = network(x)
         losses = lane_losses(logits, y, spec.optim.label_smoothing).mean(0)  # (K,)

@@ -9,14 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from normbench import norms, rng, weight_norms
 from normbench.data.shape import Shape
+from normbench.errors import InputError
 from normbench.models.layers import Conv2d, Dropout, Linear
 from normbench.spec import RunSpec
+
+L = TypeVar("L", Conv2d, Linear)
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
 #: Gain of the initial weights before each activation: He et al. 2015 for ReLU, Glorot & Bengio 2010 for the
@@ -40,6 +44,8 @@ class Builder:
     chosen: frozenset[str] | None = None
     dry: bool = False
     sites: list[str] = field(default_factory=list)
+    #: By site, the layer that feeds the norm there with nothing nonlinear in between.
+    feeders: dict[str, Conv2d | Linear] = field(default_factory=dict)
 
     @property
     def spec(self) -> RunSpec:
@@ -70,38 +76,57 @@ class Builder:
         weight = self._initial(name, (outputs, inputs, kernel, kernel), GAINS[self.spec.model.activation])
         weight = weight.flatten(0, 1)  # (K·Cout, Cin, k, k)
         mapped = self._weight_norm(name, weight, head=False)
-        return Conv2d(weight, self._keeps_bias(before), mapped, self.lanes, stride=stride, padding=padding)
+        conv = Conv2d(weight, self._keeps_bias(before), mapped, self.lanes, stride=stride, padding=padding)
+        return self._feeding(before, conv)
 
     def linear(self, name: str, inputs: int, outputs: int, *, before: str | None) -> Linear:
         """A hidden fully connected layer; `before` as for `conv`."""
         weight = self._initial(name, (outputs, inputs), GAINS[self.spec.model.activation])
-        return Linear(weight, self._keeps_bias(before), self._weight_norm(name, weight, head=False))
+        linear = Linear(weight, self._keeps_bias(before), self._weight_norm(name, weight, head=False))
+        return self._feeding(before, linear)
 
     def head(self, inputs: int) -> Linear:
         """The classifier: always with a bias, never followed by a norm."""
         weight = self._initial("head", (self.image.classes, inputs), GAINS["head"])
         return Linear(weight, True, self._weight_norm("head", weight, head=True))
 
-    def norm(self, site: str, channels: int) -> nn.Module:
-        """What stands at a site: the run's norm, or nothing where the placement leaves it out."""
+    def norm(self, site: str, channels: int, *, activated: bool = False) -> nn.Module:
+        """What stands at a site: the run's norm, or nothing where the placement leaves it out.
+
+        Args:
+            activated: an activation would follow, and the norm stands for it, too.
+        """
         self.sites.append(site)
         if not self.carries(site):
             return nn.Identity()
-        kind, entry = self.spec.norm, norms.entry(self.spec.norm.name)
-        args = dict(kind.args)
+        kind = self.spec.norm
+        given = dict(kind.args)
         for knob in ("momentum", "eps"):
             if getattr(kind, knob) is not None:
-                args[knob] = [getattr(spec.norm, knob) for spec in self.specs]
+                given[knob] = [getattr(spec.norm, knob) for spec in self.specs]
         if kind.affine is not None:
-            args["affine"] = kind.affine
-        if entry.batch_statistics:
-            args["batch"] = self.spec.batch
+            given["affine"] = kind.affine
+        known = norms.entry(kind.name).arguments
+        circumstances = {"batch": self.spec.batch, "seeds": self.seeds, "activated": activated}
+        given |= {name: value for name, value in circumstances.items() if name in known}
         try:
-            layer = norms.build(kind.name, channels, self.lanes, **args)
+            layer = norms.build(kind.name, channels, self.lanes, **given)
+            layer.follow(self.feeders.get(site))
         except norms.NormError as error:
             raise norms.NormError(f"site {site}: {error}") from None
         layer.site = site
         return layer
+
+    def norm_act(self, site: str, channels: int) -> tuple[nn.Module, ...]:
+        """What stands at a site, and the activation after it unless the norm stands for that, too."""
+        if not (self.carries(site) and norms.entry(self.spec.norm.name).activates):
+            return self.norm(site, channels), self.activation()
+        if self.spec.model.activation != "relu":
+            raise InputError(
+                f"norm={self.spec.norm.name} stands for the activation after it, a ReLU in its paper; "
+                f"got model.activation={self.spec.model.activation}. Use model.activation=relu"
+            )
+        return (self.norm(site, channels, activated=True),)
 
     def activation(self) -> nn.Module:
         return ACTIVATIONS[self.spec.model.activation]()
@@ -112,9 +137,9 @@ class Builder:
 
     def unit(self, site: str, layer: nn.Module, channels: int) -> nn.Sequential:
         """A layer of a plain net with its norm and activation, in the order of the placement."""
-        norm, act = self.norm(site, channels), self.activation()
-        order = (layer, act, norm) if self.spec.placement.name == "conv_act_norm" else (layer, norm, act)
-        return nn.Sequential(*order)
+        if self.spec.placement.name == "conv_act_norm":
+            return nn.Sequential(layer, self.activation(), self.norm(site, channels))
+        return nn.Sequential(layer, *self.norm_act(site, channels))
 
     def before(self, site: str) -> str | None:
         """The site that reads a plain net's layer directly: none where the activation stands in between."""
@@ -123,6 +148,12 @@ class Builder:
     def carries(self, site: str) -> bool:
         """Whether the placement puts the run's norm at a site."""
         return self.chosen is not None and site in self.chosen
+
+    def _feeding(self, site: str | None, layer: L) -> L:
+        """Remember which layer feeds the norm at a site."""
+        if site is not None:
+            self.feeders[site] = layer
+        return layer
 
     def _keeps_bias(self, before: str | None) -> bool:
         """A bias is kept unless the next norm removes it (bn, in) or brings its own (any with β)."""

@@ -50,15 +50,18 @@ class Network(nn.Module):
         super().__init__()
         self.body, self.lanes, self.sites = body, lanes, tuple(sites)
         self._dropouts = [module for module in body.modules() if isinstance(module, Dropout)]
+        self._norms = [module for module in body.modules() if isinstance(module, Norm)]
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.body(x).unflatten(1, (self.lanes, -1))
         return logits
 
-    def set_step(self, step: int) -> None:
-        """Tell the layers that draw random numbers which optimiser step this is."""
+    def begin_step(self, step: int, steps: int) -> None:
+        """Tell layers that draw random numbers or follow a schedule that step `step` of `steps` begins."""
         for dropout in self._dropouts:
             dropout.step = step
+        for norm in self._norms:
+            norm.begin_step(step, steps)
 
     def norms(self) -> dict[str, Norm]:
         """The norm layers by site, in the order of the sites."""
@@ -66,7 +69,9 @@ class Network(nn.Module):
         return {site: layers[site] for site in self.sites if site in layers}
 
     def roles(self) -> dict[str, str]:
-        """What every parameter is: weight, bias, scale (γ) or shift (β)."""
+        """What every parameter is: weight, bias, scale (γ and what else scales), shift (β) or mixture
+        (logits).
+        """
         return {
             f"{prefix}.{name}" if prefix else name: module.roles[name]
             for prefix, module in self.named_modules()

@@ -5,6 +5,8 @@ The unit of every placement is written out below in its order; + adds the shortc
 
 from __future__ import annotations
 
+import re
+
 from torch import Tensor, nn
 
 from normbench.errors import InputError
@@ -27,6 +29,9 @@ BOTTLENECK = {
     "act_only_preact": "act conv1 norm1 act conv2 norm2 act conv3 norm3 +",
     "norm_act_conv":   "norm1 act conv1 norm2 act conv2 norm3 act conv3 +",
 }  # fmt: skip
+
+#: A word of the above; a norm and the activation after it are one, since some norms are both.
+WORD = re.compile(r"norm\d act|\S+")
 
 #: name → (blocks of each stage, bottleneck blocks?)
 DEPTHS = {
@@ -71,8 +76,8 @@ def resnet(b: Builder) -> nn.Module:
             net.append(_block(b, f"stage{stage}.{i}", channels, inner, stride, bottleneck))
             channels = inner * (4 if bottleneck else 1)
     if b.spec.placement.name == "norm_act_conv":
-        net.append(b.norm("final", channels))
-    if b.spec.placement.name in ("norm_act_conv", "act_only_preact"):
+        net.extend(b.norm_act("final", channels))
+    elif b.spec.placement.name == "act_only_preact":
         net.append(b.activation())
     return net.extend([GlobalAveragePool(), b.dropout("head"), b.head(channels)])
 
@@ -106,7 +111,7 @@ def _block(b: Builder, name: str, inputs: int, inner: int, stride: int, bottlene
         if bottleneck
         else [(3, stride, inner), (3, 1, inner)]
     )
-    words = (BOTTLENECK if bottleneck else BASIC)[placement].split()
+    words = WORD.findall((BOTTLENECK if bottleneck else BASIC)[placement])
     parts = {"entry": nn.Sequential(), "branch": nn.Sequential(), "tail": nn.Sequential()}
     part, channels, last_norm = "entry", inputs, None
     for position, word in enumerate(words):
@@ -115,10 +120,12 @@ def _block(b: Builder, name: str, inputs: int, inner: int, stride: int, bottlene
         elif word == "act":
             parts[part].append(b.activation())
         elif word.startswith("norm"):
-            layer = b.norm(f"{name}.{word}", channels)
-            parts[part].append(layer)
+            norm, *act = word.split()
+            site = f"{name}.{norm}"
+            layers = b.norm_act(site, channels) if act else (b.norm(site, channels),)
+            parts[part].extend(layers)
             if part == "branch":
-                last_norm = layer
+                last_norm = layers[0]
         else:
             part, last_norm = "branch", None
             kernel, step, width = shapes[int(word[-1]) - 1]
@@ -139,7 +146,7 @@ def _block(b: Builder, name: str, inputs: int, inner: int, stride: int, bottlene
 def _reader(words: list[str], position: int) -> str | None:
     """The norm that reads a convolution with nothing but the addition in between."""
     rest = [word for word in words[position + 1 :] if word != "+"]
-    return rest[0] if rest and rest[0].startswith("norm") else None
+    return rest[0].split()[0] if rest and rest[0].startswith("norm") else None
 
 
 def _shortcut(b: Builder, name: str, inputs: int, outputs: int, stride: int) -> nn.Module:

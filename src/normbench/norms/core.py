@@ -37,6 +37,10 @@ class Entry:
         absorbs_bias:     a bias added just before the layer has no effect in training, whatever the layer's
                           arguments.
         eval_differs:     the output in evaluation differs from that in training.
+        reads_history:    training itself reads what earlier batches left, so its momentum changes training.
+        exact_gradient:   the backward pass is the gradient of the forward pass.
+        activates:        the layer stands for the activation after it, too; it is built with `activated`
+                          false where none follows.
     """
 
     key: str
@@ -47,6 +51,9 @@ class Entry:
     batch_statistics: bool
     absorbs_bias: bool
     eval_differs: bool
+    reads_history: bool
+    exact_gradient: bool
+    activates: bool
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -67,6 +74,9 @@ def register(
     batch_statistics: bool = False,
     absorbs_bias: bool = False,
     eval_differs: bool = False,
+    reads_history: bool = False,
+    exact_gradient: bool = True,
+    activates: bool = False,
 ) -> Callable[[L], L]:
     """Class decorator that enters a norm layer in the catalogue under its key; see `Entry` for the rest."""
     assert key not in REGISTRY, f"two norm layers are registered as {key}"
@@ -74,8 +84,9 @@ def register(
     def enter(layer: L) -> L:
         layer.key = key
         REGISTRY[key] = Entry(
-            key, layer, family, reduces, reference, batch_statistics, absorbs_bias, eval_differs
-        )
+            key, layer, family, reduces, reference, batch_statistics, absorbs_bias, eval_differs,
+            reads_history, exact_gradient, activates,
+        )  # fmt: skip
         return layer
 
     return enter
@@ -151,6 +162,12 @@ class Norm(nn.Module):
         """
         return x if self.eps_gain is None else x * along_channels(self.eps_gain.to(x.dtype), x)
 
+    def eps_along(self, x: Tensor) -> float | Tensor:
+        """ε for a formula that `equalized` does not fit: a number, or (1, K·C, 1, …) where lanes differ."""
+        if self.eps_gain is None:
+            return self.eps
+        return along_channels(self.eps / self.eps_gain.to(x.dtype).square(), x)
+
     def scale_shift(self, y: Tensor) -> Tensor:
         """γ y + β with what the layer has of them."""
         if self.weight is not None:
@@ -158,6 +175,12 @@ class Norm(nn.Module):
         if self.bias is not None:
             y = y + along_channels(self.bias, y)
         return y
+
+    def begin_step(self, step: int, steps: int) -> None:
+        """Be told that optimiser step `step` of `steps` begins; only layers with a schedule listen."""
+
+    def follow(self, layer: nn.Module | None) -> None:
+        """Be told which linear layer feeds this one directly, None where none does; few norms look at it."""
 
     def check(self, shape: Sequence[int]) -> None:
         """Refuse an input shape (N, K·C, *spatial) on which training this layer makes no sense.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from normbench.errors import NormError
 from normbench.norms.batch import BatchNorm
 from normbench.norms.core import Affine, PerLane, positions, register
+from normbench.norms.running import PerLaneMomentum
 
 
 @register(
@@ -65,7 +66,7 @@ class GhostBatchNorm(BatchNorm):
         lanes: int = 1,
         *,
         ghost_size: int = 16,
-        momentum: float | str | Sequence[float | str] = 0.1,
+        momentum: PerLaneMomentum = 0.1,
         eps: PerLane = 1e-5,
         affine: Affine = True,
         track: bool = True,
@@ -80,7 +81,7 @@ class GhostBatchNorm(BatchNorm):
 
     def check(self, shape: Sequence[int]) -> None:
         self._fit_batch()
-        self._chunks(shape[0])
+        self.chunks(shape[0])
         self.need_several(
             self.ghost_size * positions(shape),
             f"a ghost of {self.ghost_size} image on a map of {positions(shape)} position",

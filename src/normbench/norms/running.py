@@ -1,4 +1,4 @@
-"""The weight of the new batch in running statistics, for lanes that may each have another momentum."""
+"""What norms with running statistics share: chunks, momentum per lane, and where evaluation looks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,123 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from normbench.momentum import Momentum
+from normbench.errors import NormError
+from normbench.momentum import Momentum, parse_momentum
+from normbench.norms.core import Affine, Norm, PerLane, per_lane
+
+PerLaneMomentum = float | str | Sequence[float | str]
+
+
+class RunningNorm(Norm):
+    """Base of norms that take batch statistics in training and keep running ones for evaluation.
+
+    A subclass registers its statistics as lane-major buffers, moves them with `move`, and asks `by_batch` and
+    `tracks` what a call is to do.
+
+    Args:
+        channels: C, channels of one run.
+        lanes:    K, stacked runs; 1 for a lone run.
+        momentum: weight of the new batch, or another form of `normbench.momentum`; one value or one per lane.
+        eps:      ε > 0; one value or one per lane.
+        affine:   True, False, "weight" or "bias".
+        track:    keep running statistics; without them evaluation uses the batch, too.
+        batch:    images per statistic, dividing N; None for all of x.
+
+    Attributes:
+        source:   what evaluation uses: "running" statistics or those of the "batch".
+        tracked:  whether running statistics are kept.
+        progress: share of the run that is done, as `begin_step` said; None where nobody says.
+
+    Raises:
+        NormError: an argument out of range.
+    """
+
+    num_batches_tracked: Tensor | None
+    rate: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        lanes: int = 1,
+        *,
+        momentum: PerLaneMomentum,
+        eps: PerLane = (),
+        affine: Affine = False,
+        track: bool = True,
+        batch: int | None = None,
+    ) -> None:
+        super().__init__(channels, lanes, eps=eps, affine=affine)
+        if not isinstance(track, bool):
+            raise NormError(f"{self.key}: track must be true or false; got {track!r}")
+        self.batch = None if batch is None else self.whole("batch", batch)
+        self.source = "running"
+        self.progress: float | None = None
+        self.tracked = track
+        if not track:
+            self.num_batches_tracked = None
+            return
+        given: tuple[float | str, ...] = per_lane(f"{self.key}: momentum", momentum, lanes)
+        self.momenta = tuple(map(parse_momentum, given))
+        self.register_buffer("rate", rates(self.momenta), persistent=False)
+        count = torch.zeros((lanes,) if lanes > 1 else (), dtype=torch.long)
+        self.register_buffer("num_batches_tracked", count)
+
+    @property
+    def by_batch(self) -> bool:
+        """Whether a call now uses the statistics of its batch."""
+        return self.training or self.source == "batch" or not self.tracked
+
+    @property
+    def tracks(self) -> bool:
+        """Whether a call now moves the running statistics."""
+        return self.training and self.tracked
+
+    def begin_step(self, step: int, steps: int) -> None:
+        self.progress = step / steps
+
+    def statistic_size(self, images: int) -> int:
+        """Images per statistic, out of so many in x."""
+        return self.batch or images
+
+    def chunks(self, images: int) -> int:
+        """S, the statistics that so many images make.
+
+        Raises:
+            NormError: they do not make whole ones.
+        """
+        size = self.statistic_size(images)
+        if images % size:
+            raise NormError(
+                f"{self.key}: the input must hold a multiple of {size} images, the size of one statistic; "
+                f"got {images}. Drop the last incomplete batch"
+            )
+        return images // size
+
+    def by_chunk(self, x: Tensor) -> Tensor:
+        """View x: (N, K·C, *spatial) as (S, B, K·C, *spatial): one chunk of images per statistic."""
+        return torch.unflatten(x, 0, (self.chunks(x.shape[0]), -1))
+
+    @torch.no_grad()
+    def move(self, **new: Tensor) -> None:
+        """Count a batch and move running statistics: s ← s + w_t (new − s), w_t by lane.
+
+        Args:
+            new: by the name of a lane-major buffer, the batch's statistic in the same shape.
+        """
+        weight = weight_of_new(self.momenta, self.rate, self.count(), self.progress)
+        for name, statistic in new.items():
+            running = self.get_buffer(name).view(self.lanes, -1)
+            mine = statistic.to(running.dtype).view(self.lanes, -1)
+            running.lerp_(mine, weight.to(running.dtype).unsqueeze(1))
+
+    def count(self) -> Tensor:
+        """t, batches seen with the one that is counted now: (K,), a scalar for K = 1."""
+        assert self.num_batches_tracked is not None
+        return self.num_batches_tracked.add_(1)
+
+    def extra_repr(self) -> str:
+        momenta = dict.fromkeys(map(str, self.momenta)) if self.tracked else ()
+        return f"{super().extra_repr()}, momentum={', '.join(momenta) or None}, batch={self.batch}"
 
 
 def rates(momenta: Sequence[Momentum]) -> Tensor:
@@ -15,7 +131,9 @@ def rates(momenta: Sequence[Momentum]) -> Tensor:
     return torch.tensor([momentum.rate for momentum in momenta], dtype=torch.float64)
 
 
-def weight_of_new(momenta: Sequence[Momentum], rates: Tensor, count: Tensor) -> Tensor:
+def weight_of_new(
+    momenta: Sequence[Momentum], rates: Tensor, count: Tensor, progress: float | None = None
+) -> Tensor:
     """w_t of every lane in s ← s + w_t (new − s).
 
         ema          w_t = m
@@ -23,9 +141,10 @@ def weight_of_new(momenta: Sequence[Momentum], rates: Tensor, count: Tensor) -> 
         debiased     w_t = m / (1 − (1 − m)^t)
 
     Args:
-        momenta: one per lane.
-        rates:   `rates(momenta)`, on the device of the statistics.
-        count:   t, batches seen with the new one: (K,) or a scalar.
+        momenta:  one per lane.
+        rates:    `rates(momenta)`, on the device of the statistics.
+        count:    t, batches seen with the new one: (K,) or a scalar.
+        progress: share of the run that is done, in [0, 1); None where nobody told.
 
     Returns:
         (K,) in fp64.
