@@ -23,6 +23,8 @@ def transcription(key: str):
     evaluated(xs, x, **args)    the output in evaluation after training on xs, where that differs
     gradients(xs, gs, **args)   the input gradients of outputs with upstream gradients gs, where the backward
                                 pass is not the gradient
+    INVARIANT                   "scale", "shift": changes of the whole input that the output of the first step
+                                ignores, ε aside
     FITTING                     what the norm needs besides its defaults to take four images of six channels
     VARIANTS                    arguments besides those under which it is compared
 

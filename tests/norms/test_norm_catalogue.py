@@ -17,7 +17,7 @@ from normbench.resolve import choices, declared
 ROOT = Path(__file__).parents[2]
 SECTIONS = ("Reduces:", "Train / eval:", "Numerics:", "Shape:", "Args:", "Raises:", "Reference:")
 #: Constructor arguments that the engine sets and no configuration does.
-ENGINE = {"batch", "seeds", "activated"}
+ENGINE = {"batch", "total", "seeds", "activated"}
 
 
 def test_every_norm_has_a_configuration_and_every_configuration_a_norm():

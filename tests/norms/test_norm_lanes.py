@@ -65,7 +65,7 @@ def test_lanes_equal_lone_layers_over_several_steps(key, make, draw, shapes, var
         with torch.no_grad():
             for index, layer in enumerate(alone):
                 for name, parameter in layer.named_parameters():
-                    parameter.copy_(together.get_parameter(name).view(LANES, -1)[index])
+                    parameter.copy_(together.get_parameter(name).view(LANES, -1)[index].view_as(parameter))
         for seed in range(4):
             x = draw(shape, seed, lanes=LANES)
             y, grad = step(together, x, 0.01)
@@ -106,7 +106,7 @@ def test_a_lane_does_not_depend_on_its_position(key, make, draw, images):
     there, here = make(key, LANES), make(key, LANES)
     with torch.no_grad():
         for name, parameter in here.named_parameters():
-            parameter.copy_(there.get_parameter(name).view(LANES, -1)[order].flatten())
+            parameter.copy_(there.get_parameter(name).view(LANES, -1)[order].view_as(parameter))
     x = draw(images, lanes=LANES).unflatten(1, (LANES, -1))
     y = there(x.flatten(1, 2)).unflatten(1, (LANES, -1))
     moved = here(x[:, order].flatten(1, 2)).unflatten(1, (LANES, -1))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from oracles.common import averaged, by_running, channel_sets, moments, over, scale_shift
 
+INVARIANT = {"scale", "shift"}
+
 VARIANTS = ({"eps": 0.1}, {"momentum": 0.7})
 
 

@@ -40,6 +40,11 @@ def channel_sets(x):
     return [[(n, c, *p) for n in range(len(x)) for p in places(x)] for c in range(x.shape[1])]
 
 
+def by_channel(x):
+    """The values of every channel."""
+    return [x[:, channel].ravel() for channel in range(x.shape[1])]
+
+
 def moments(x):
     """Mean and Bessel-corrected variance of every channel."""
     values = [np.array([x[i] for i in indices]) for indices in channel_sets(x)]

@@ -7,6 +7,8 @@ import numpy as np
 from oracles import bn
 from oracles.common import averaged, by_running, moments
 
+INVARIANT = {"scale", "shift"}
+
 FITTING = {"ghost_size": 2}
 VARIANTS = ({"ghost_size": 2}, {"ghost_size": 4, "momentum": 0.4})
 

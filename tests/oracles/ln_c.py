@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from oracles.common import over, places, scale_shift
 
+INVARIANT = {"scale", "shift"}
+
 VARIANTS = ({"eps": 0.1},)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from oracles.common import over, places, scale_shift
 
+INVARIANT = {"scale", "shift"}
+
 
 def output(x, weight, bias, eps=1e-5):
     sets = ([(n, c, *p) for c in range(x.shape[1]) for p in places(x)] for n in range(len(x)))

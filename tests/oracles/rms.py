@@ -8,6 +8,8 @@ import numpy as np
 
 from oracles.common import places
 
+INVARIANT = {"scale"}
+
 VARIANTS = ({"eps": 0.1},)
 
 

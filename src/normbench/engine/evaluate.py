@@ -29,31 +29,34 @@ IMAGES_IN_FLIGHT = {"cpu": 256, "cuda": 8192}
 def evaluate(network: Network, dataset: Dataset, spec: RunSpec, *, final: bool) -> list[Metrics]:
     """test_loss and test_error of every lane; at the end of a run for every statistics source asked for.
 
-    A source other than `running` is a suffix: `test_error@batch` takes statistics over `batch` test images at
-    a time, in one fixed random order; images that do not fill a batch are left out, and a test split that
-    does not fill one gives None. Norms without batch statistics evaluate the same way for every source.
+    A source other than `running` is a suffix: `test_error@batch` takes statistics over as many test images at
+    a time as in training (`batch`, or `batch × workers` where all workers' count), in one fixed random order;
+    images that do not fill a batch are left out, and a test split that does not fill one gives None. Norms
+    without batch statistics evaluate the same way for every source.
     """
     layers = [layer for layer in network.norms().values() if isinstance(layer, RunningNorm)]
     untracked = not all(layer.tracked for layer in layers)
-    sources = [_measure(network, dataset, spec, by_batch=untracked)]
+    together = max([spec.batch, *(layer.batch or 1 for layer in layers)])
+    sources = [_measure(network, dataset, spec, together if untracked else None)]
     if final and "batch" in spec.eval.statistics:
         if not layers:
             by_batch = sources[0]
-        elif len(dataset.test_labels) < spec.batch:
+        elif len(dataset.test_labels) < together:
             by_batch = [dict.fromkeys(lane) for lane in sources[0]]
         else:
             with _batch_statistics(layers):
-                by_batch = _measure(network, dataset, spec, by_batch=True)
+                by_batch = _measure(network, dataset, spec, together)
         sources.append([{f"{name}@batch": value for name, value in lane.items()} for lane in by_batch])
     return [{k: v for part in lane for k, v in part.items()} for lane in zip(*sources, strict=True)]
 
 
 @torch.no_grad()
-def _measure(network: Network, dataset: Dataset, spec: RunSpec, *, by_batch: bool) -> list[Metrics]:
+def _measure(network: Network, dataset: Dataset, spec: RunSpec, together: int | None) -> list[Metrics]:
+    """Metrics by running statistics, or by those of so many images together."""
     device = dataset.test_images.device
-    unit = 1
-    if by_batch:
-        unit, dataset = spec.batch, _shuffled(dataset)
+    unit = together or 1
+    if together is not None:
+        dataset = _shuffled(dataset)
     size = max(1, IMAGES_IN_FLIGHT[device.type] // network.lanes // unit) * unit
     losses, errors = torch.zeros(2, network.lanes, dtype=torch.float64, device=device)
     seen = 0

@@ -89,6 +89,11 @@ class BatchNorm(RunningNorm):
         self.register_buffer("running_mean", torch.zeros(lanes * channels))
         self.register_buffer("running_var", torch.ones(lanes * channels))
 
+    @property
+    def fused(self) -> tuple[Tensor | None, Tensor | None]:
+        """γ and β that the kernel applies; a subclass that applies its own says neither."""
+        return self.weight, self.bias
+
     def normalize(self, x: Tensor) -> Tensor:
         return self._by_batch(x) if self.by_batch else self._by_running(x)
 
@@ -107,36 +112,62 @@ class BatchNorm(RunningNorm):
             var, eps = self.running_var, self.eps
         else:
             var, eps = self.running_var + self.eps / self.eps_gain.to(x.dtype).square(), 0.0
-        return F.batch_norm(x, self.running_mean, var, self.weight, self.bias, eps=eps)
+        return F.batch_norm(x, self.running_mean, var, *self.fused, eps=eps)
 
     def _by_batch(self, x: Tensor) -> Tensor:
         chunks = self.chunks(x.shape[0])
-        if self.tracks and chunks == 1 and self.kernel_momentum is not None:
-            self.count()
-            return self._kernel(x, self.running_mean, self.running_var, self.kernel_momentum)
+        gathers = chunks > 1 and pays_to_gather(x, chunks)
+        if self.tracks and self.kernel_momentum is not None and not gathers:
+            return self._by_kernel_alone(x, chunks, self.kernel_momentum)
         x = self.equalized(x)
         # momentum 1 makes the kernel hand out the batch's own mean and unbiased variance
         mean, var = moments = x.new_zeros(2, chunks, x.shape[1])
         if chunks == 1:
             y = self._kernel(x, mean[0], var[0])
-        elif pays_to_gather(x, chunks):  # every chunk as channels: (S·B, K·C, …) → (B, S·K·C, …)
+        elif gathers:  # every chunk as channels: (S·B, K·C, …) → (B, S·K·C, …)
             gathered = torch.unflatten(x, 0, (chunks, -1)).transpose(0, 1).flatten(1, 2)
             y = self._kernel(gathered, mean.view(-1), var.view(-1), copies=chunks)
             y = torch.unflatten(y, 1, (chunks, -1)).transpose(0, 1).flatten(0, 1)
         else:
             y = torch.cat([self._kernel(*part) for part in zip(x.chunk(chunks), mean, var, strict=True)])
         if self.tracks:
-            mean, var = moments.mean(1)
-            if self.eps_gain is not None:
-                gain = self.eps_gain.to(mean.dtype)
-                mean, var = mean / gain, var / gain.square()
-            self.move(running_mean=mean, running_var=var)
+            self._keep(*self._unequalized(mean, var), x.numel() // moments[0].numel())
         return y
+
+    def _by_kernel_alone(self, x: Tensor, chunks: int, momentum: float) -> Tensor:
+        """Statistics of the batch, and running ones moved by the kernel itself.
+
+        After chunk i of S the kernel's own momentum is (m/S) / (1 − (S − i) m/S), which leaves every chunk
+        the weight m/S, and 1 − m to what was before.
+        """
+        self.count()
+        if chunks == 1:
+            return self._kernel(x, self.running_mean, self.running_var, momentum)
+        share = momentum / chunks
+        return torch.cat(
+            [
+                self._kernel(part, self.running_mean, self.running_var, share / (1 - left * share))
+                for part, left in zip(x.chunk(chunks), reversed(range(chunks)), strict=True)
+            ]
+        )
+
+    def _keep(self, mean: Tensor, var: Tensor, values: int) -> None:
+        """Move the running statistics: mean and Bessel-corrected variance of every chunk, (S, K·C), and how
+        many values each averages.
+        """
+        self.move(running_mean=mean.mean(0), running_var=var.mean(0))
+
+    def _unequalized(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance, (…, K·C), of x from those of `equalized(x)`."""
+        if self.eps_gain is None:
+            return mean, var
+        gain = self.eps_gain.to(mean.dtype)
+        return mean / gain, var / gain.square()
 
     def _kernel(
         self, x: Tensor, mean: Tensor | None, var: Tensor | None, momentum: float = 1.0, copies: int = 1
     ) -> Tensor:
-        weight, bias = (p if p is None or copies == 1 else p.repeat(copies) for p in (self.weight, self.bias))
+        weight, bias = (p if p is None or copies == 1 else p.repeat(copies) for p in self.fused)
         return F.batch_norm(x, mean, var, weight, bias, training=True, momentum=momentum, eps=self.eps)
 
 

@@ -62,41 +62,54 @@ class GroupNorm(Norm):
         affine: Affine = True,
     ) -> None:
         super().__init__(channels, lanes, eps=eps, affine=affine)
-        if num_groups is not None and group_size is not None:
-            raise NormError(
-                "gn: give num_groups or group_size, not both; "
-                f"got num_groups={num_groups} and group_size={group_size}"
-            )
-        if num_groups is not None:
-            self.num_groups = self._divisor("num_groups", num_groups)
-            self.group_size = channels // self.num_groups
-        else:
-            default = max(d for d in divisors(channels) if d <= DEFAULT_SIZE)
-            self.group_size = default if group_size is None else self._divisor("group_size", group_size)
-            self.num_groups = channels // self.group_size
+        self.num_groups, self.group_size = groups_of(self, num_groups, group_size)
 
     def normalize(self, x: Tensor) -> Tensor:
         groups = self.lanes * self.num_groups
         return F.group_norm(self.equalized(x), groups, self.weight, self.bias, self.eps)
 
     def check(self, shape: Sequence[int]) -> None:
-        self.need_several(
-            self.group_size * positions(shape),
-            f"a group of {self.group_size} channel on a map of {positions(shape)} position",
-            "use norm.args.group_size ≥ 2, another norm, or placement.sites without this site",
-        )
-
-    def _divisor(self, name: str, value: int) -> int:
-        if self.channels % self.whole(name, value):
-            fitting = ", ".join(map(str, divisors(self.channels)))
-            raise NormError(
-                f"gn: {name} must divide the channels; got {name}={value} for {self.channels} channels. "
-                f"Set a divisor of {self.channels} ({fitting}), or neither num_groups nor group_size"
-            )
-        return value
+        check_groups(self, self.group_size, shape)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, num_groups={self.num_groups}, group_size={self.group_size}"
+
+
+def groups_of(norm: Norm, num_groups: int | None, group_size: int | None) -> tuple[int, int]:
+    """G and C/G of one run from either; from neither, see `GroupNorm`.
+
+    Raises:
+        NormError: both are given, or a value does not divide C.
+    """
+    if num_groups is not None and group_size is not None:
+        raise NormError(
+            f"{norm.key}: give num_groups or group_size, not both; "
+            f"got num_groups={num_groups} and group_size={group_size}"
+        )
+    if num_groups is not None:
+        return num_groups, norm.channels // _divisor(norm, "num_groups", num_groups)
+    if group_size is None:
+        group_size = max(d for d in divisors(norm.channels) if d <= DEFAULT_SIZE)
+    return norm.channels // _divisor(norm, "group_size", group_size), group_size
+
+
+def check_groups(norm: Norm, group_size: int, shape: Sequence[int]) -> None:
+    """Refuse a shape (N, K·C, *spatial) on which a group is a single value."""
+    norm.need_several(
+        group_size * positions(shape),
+        f"a group of {group_size} channel on a map of {positions(shape)} position",
+        "use norm.args.group_size ≥ 2, another norm, or placement.sites without this site",
+    )
+
+
+def _divisor(norm: Norm, name: str, value: int) -> int:
+    if norm.channels % norm.whole(name, value):
+        fitting = ", ".join(map(str, divisors(norm.channels)))
+        raise NormError(
+            f"{norm.key}: {name} must divide the channels; got {name}={value} for {norm.channels} channels. "
+            f"Set a divisor of {norm.channels} ({fitting}), or neither num_groups nor group_size"
+        )
+    return value
 
 
 def divisors(number: int) -> list[int]:

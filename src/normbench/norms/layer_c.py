@@ -16,7 +16,7 @@ SHORT_ROW = 16
 
 @register("ln_c", family="channel", reduces="C", reference="ba2016")
 class LayerNormC(Norm):
-    """Layer normalization of every position by itself, over channels.
+    """Layer normalization over channels: every position by itself.
 
         y = γ (x − μ) / √(σ² + ε) + β                                  eqs. (3), (4)
         μ, σ² over 𝒮 = {same image, same position} × C

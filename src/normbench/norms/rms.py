@@ -12,7 +12,7 @@ from normbench.norms.core import Affine, Norm, PerLane, over_channels, register
 
 @register("rms", family="channel", reduces="C", reference="zhang2019")
 class RMSNorm(Norm):
-    """Root mean square normalization of every position by itself, over channels; nothing is centred.
+    """RMS normalization over channels: every position by itself is divided by its root mean square.
 
         y = γ x / √(mean x² + ε)                                       eq. (4)
         mean over 𝒮 = {same image, same position} × C

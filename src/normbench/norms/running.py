@@ -80,6 +80,8 @@ class RunningNorm(Norm):
 
     def begin_step(self, step: int, steps: int) -> None:
         self.progress = step / steps
+        if self.tracked:
+            follow_schedules(self.rate, self.momenta, self.progress)
 
     def statistic_size(self, images: int) -> int:
         """Images per statistic, out of so many in x."""
@@ -110,11 +112,35 @@ class RunningNorm(Norm):
         Args:
             new: by the name of a lane-major buffer, the batch's statistic in the same shape.
         """
-        weight = weight_of_new(self.momenta, self.rate, self.count(), self.progress)
+        self.blend(self.weigh(self.count()), **new)
+
+    @torch.no_grad()
+    def blend(self, weight: Tensor, **new: Tensor) -> None:
+        """Move statistics with weights (K,), without counting a batch; `new` as for `move`."""
+        by_lane = weight.unsqueeze(1)
         for name, statistic in new.items():
-            running = self.get_buffer(name).view(self.lanes, -1)
-            mine = statistic.to(running.dtype).view(self.lanes, -1)
-            running.lerp_(mine, weight.to(running.dtype).unsqueeze(1))
+            running = getattr(self, name)
+            mine = statistic if statistic.dtype == running.dtype else statistic.to(running.dtype)
+            by_lane = by_lane if by_lane.dtype == running.dtype else by_lane.to(running.dtype)
+            running.view(self.lanes, -1).lerp_(mine.view(self.lanes, -1), by_lane)
+
+    def weigh(self, count: Tensor) -> Tensor:
+        """w_t of every lane for batch number t: (K,) in fp64."""
+        return weight_of_new(self.momenta, self.rate, count, self.progress)
+
+    def within(self, share: float) -> bool:
+        """Whether less than a share of the run is done; never, where nobody tells the progress."""
+        return self.progress is not None and self.progress < share
+
+    def share(self, name: str, value: float) -> float:
+        """The value, if it lies in [0, 1].
+
+        Raises:
+            NormError: it does not; the message names the argument.
+        """
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise NormError(f"{self.key}: {name} must be a number in [0, 1]; got {value!r}")
+        return value
 
     def count(self) -> Tensor:
         """t, batches seen with the one that is counted now: (K,), a scalar for K = 1."""
@@ -126,9 +152,15 @@ class RunningNorm(Norm):
         return f"{super().extra_repr()}, momentum={', '.join(momenta) or None}, batch={self.batch}"
 
 
-def rates(momenta: Sequence[Momentum]) -> Tensor:
-    """m of every lane: (K,) in fp64."""
-    return torch.tensor([momentum.rate for momentum in momenta], dtype=torch.float64)
+def rates(momenta: Sequence[Momentum], progress: float = 0.0) -> Tensor:
+    """m of every lane when a share of the run is done: (K,) in fp64."""
+    return torch.tensor([momentum.at(progress) for momentum in momenta], dtype=torch.float64)
+
+
+def follow_schedules(rate: Tensor, momenta: Sequence[Momentum], progress: float) -> None:
+    """Bring `rates(momenta)` up to date in place, where any of them changes over the run."""
+    if any(momentum.scheduled for momentum in momenta):
+        rate.copy_(rates(momenta, progress), non_blocking=True)
 
 
 def weight_of_new(
@@ -136,24 +168,36 @@ def weight_of_new(
 ) -> Tensor:
     """w_t of every lane in s ← s + w_t (new − s).
 
-        ema          w_t = m
-        cumulative   w_t = 1 / t
-        debiased     w_t = m / (1 − (1 − m)^t)
+        ema, schedules   w_t = m
+        cumulative       w_t = 1 / t
+        debiased         w_t = m / (1 − (1 − m)^t)
 
     Args:
         momenta:  one per lane.
-        rates:    `rates(momenta)`, on the device of the statistics.
+        rates:    m now, on the device of the statistics: `rates(momenta)`, kept by `follow_schedules`.
         count:    t, batches seen with the new one: (K,) or a scalar.
         progress: share of the run that is done, in [0, 1); None where nobody told.
 
     Returns:
         (K,) in fp64.
+
+    Raises:
+        NormError: a schedule, and nobody told how far the run is.
     """
-    kinds = [momentum.kind for momentum in momenta]
+    if progress is None and (schedules := [str(m) for m in momenta if m.scheduled]):
+        raise NormError(
+            f"norm.momentum={schedules[0]} changes over the run, but nobody told the layer how far it is; "
+            "call begin_step(step, steps) before every training step, or use a constant momentum"
+        )
+    kinds = ["ema" if momentum.scheduled else momentum.kind for momentum in momenta]
     if set(kinds) == {"ema"}:
         return rates
     t = count.double().expand(len(kinds))
-    forms = {"ema": rates, "cumulative": 1 / t, "debiased": rates / (1 - (1 - rates) ** t)}
+    forms = {
+        "ema": lambda: rates,
+        "cumulative": lambda: 1 / t,
+        "debiased": lambda: rates / -torch.expm1(t * torch.log1p(-rates)),  # keeps its digits for small m
+    }
     if len(set(kinds)) == 1:
-        return forms[kinds[0]]
-    return torch.stack([forms[kind][lane] for lane, kind in enumerate(kinds)])
+        return forms[kinds[0]]()
+    return torch.stack([forms[kind]()[lane] for lane, kind in enumerate(kinds)])

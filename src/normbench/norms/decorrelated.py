@@ -1,0 +1,137 @@
+"""Decorrelated batch normalization (key: dbn)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from normbench.errors import NormError
+from normbench.norms.core import Affine, PerLane, positions, register
+from normbench.norms.running import PerLaneMomentum
+from normbench.norms.whitening import WhiteningNorm
+
+
+@register(
+    "dbn",
+    family="whitening",
+    reduces="N, H, W",
+    reference="huang2018",
+    batch_statistics=True,
+    absorbs_bias=True,
+    eval_differs=True,
+)
+class DecorrelatedBatchNorm(WhiteningNorm):
+    """Decorrelated batch normalization: groups of channels are whitened over a worker's batch.
+
+        y = γ W (x − μ) + β,  W = (Σ + ε I)^(−1/2) = U Λ^(−1/2) Uᵀ          ZCA, training
+        μ, Σ over 𝒮 = {same group of d channels} × batch × H × W
+        μ, W ← running statistics                                      evaluation
+
+    Symbols:      μ mean (d) · Σ covariance (d × d, biased) · U, Λ eigenvectors, eigenvalues of Σ + ε I ·
+                  γ weight · β bias · d group_size
+    Reduces:      (N, H, W) for each group of channels; N in chunks of `batch` images where that is set (one
+                  chunk per worker).
+    Train / eval: differ. Batch-independent: no.
+    Running statistics: mean and whitening matrix, s ← s + w_t (new − s) with w_t from `momentum` (weight of
+                  the NEW batch, see normbench.momentum). They start at 0 and I; with several chunks `new` is
+                  the chunks' mean. Training never reads them.
+    Numerics:     fp32 (fp64 for fp64 input), autocast or not. Σ is decomposed before ε is added, and no
+                  eigenvalue is taken to be negative. The backward pass is the closed form
+                  dW = U (F ∘ Uᵀ dΣ U) Uᵀ, F_ij = −1 / (√λ_i √λ_j (√λ_i + √λ_j)): no difference of
+                  eigenvalues is in a denominator, so it is exact where they are equal. On a GPU the
+                  decomposition waits for the device. It takes two to fifteen times as long as batch norm, for
+                  products of 4 d operations per value forward and 6 d backward and, on small maps, for many
+                  small calls.
+
+    Shape:
+        x: (N, K·C, *spatial) → y: same shape and dtype
+        weight, bias, running_mean: (K·C,);  running_whitening: (K·C/d, d, d)
+        num_batches_tracked: (K,), a scalar for K = 1
+
+    Args:
+        channels:   C, channels of one run.
+        lanes:      K, stacked runs; 1 for a lone run.
+        group_size: d, channels whitened together, dividing C. None: the largest divisor of C up to 16, which
+                    for a prime C > 16 is 1, batch norm. The authors' wide ResNets: 16.
+        momentum:   weight of the new batch, or another form of `normbench.momentum`; one value or one per
+                    lane.
+        eps:        ε > 0; one value or one per lane.
+        affine:     True, False, "weight" or "bias".
+        track:      keep running statistics; without them evaluation uses the batch, too.
+        batch:      images per statistic, dividing N; None for all of x.
+
+    Attributes:
+        group_size: as in effect.
+
+    Raises:
+        NormError: an argument out of range, group_size not dividing C, N not a multiple of `batch`, or fewer
+                   than 2 d values per statistic.
+
+    Reference:  huang2018 — Decorrelated Batch Normalization, CVPR 2018, arXiv:1804.08450, §3; code:
+                princeton-vl/DecorrelatedBN.
+    Deviations: none in training, but that a ragged last group is refused and that ε is torch's for batch norm
+                (the authors' code: 1e-7, which fp32 covariances do not resolve). As there, evaluation
+                averages W and not Σ; with d = 1 it averages 1/σ where batch norm averages σ².
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        lanes: int = 1,
+        *,
+        group_size: int | None = None,
+        momentum: PerLaneMomentum = 0.1,
+        eps: PerLane = 1e-5,
+        affine: Affine = True,
+        track: bool = True,
+        batch: int | None = None,
+    ) -> None:
+        super().__init__(
+            channels, lanes, group_size=group_size, momentum=momentum, eps=eps, affine=affine, track=track,
+            batch=batch,
+        )  # fmt: skip
+
+    def whiten(self, covariance: Tensor, eps: float | Tensor) -> Tensor:
+        whitening: Tensor = InverseRoot.apply(covariance, eps)
+        return whitening
+
+    def check(self, shape: Sequence[int]) -> None:
+        super().check(shape)
+        values = self.statistic_size(shape[0]) * positions(shape)
+        if values < 2 * self.group_size:
+            raise NormError(
+                f"dbn: a covariance of {self.group_size} channels must average at least "
+                f"{2 * self.group_size} values; got {values}. Use a larger batch, norm.args.group_size ≤ "
+                f"{max(values // 2, 1)}, iternorm, or placement.sites without this site"
+            )
+
+
+class InverseRoot(torch.autograd.Function):
+    """(Σ + ε I)^(−1/2) of symmetric matrices, exact in both directions where eigenvalues are equal.
+
+    Args of apply:
+        covariance: Σ, (L, d, d); one that is not finite gives NaN and leaves the others alone.
+        eps:        ε > 0, one number or (L, 1, 1).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, covariance: Tensor, eps: float | Tensor) -> Tensor:
+        finite = covariance.isfinite().all(2, keepdim=True).all(1, keepdim=True)
+        identity = torch.eye(covariance.shape[1], dtype=covariance.dtype, device=covariance.device)
+        # LAPACK raises on NaN, for all matrices of the call
+        values, vectors = torch.linalg.eigh(torch.where(finite, covariance, identity))
+        roots = torch.sqrt(values.clamp_min(0).unsqueeze(1) + eps)  # (L, 1, d)
+        ctx.save_for_backward(roots, vectors)
+        return torch.where(finite, (vectors / roots) @ vectors.mT, torch.nan)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        roots, vectors = ctx.saved_tensors
+        others = roots.mT
+        inner = (vectors.mT @ grad @ vectors) / (-roots * others * (roots + others))
+        return vectors @ inner @ vectors.mT, None

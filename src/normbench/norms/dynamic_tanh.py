@@ -1,0 +1,53 @@
+"""Dynamic Tanh (key: dyt)."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from normbench.errors import NormError
+from normbench.norms.core import Affine, Norm, along_channels, register, spread
+
+
+@register("dyt", family="pointwise", reduces="nothing", reference="zhu2025")
+class DynamicTanh(Norm):
+    """Dynamic Tanh: squashes every value by itself, as layer norm seems to do, without statistics.
+
+        y = γ tanh(α x) + β                                            §4
+
+    Symbols:      α alpha · γ weight · β bias
+    Reduces:      nothing.
+    Train / eval: identical; no running state. Batch-independent: yes.
+    Numerics:     fp32 (fp64 for fp64 input). |y − β| ≤ |γ|, whatever enters.
+
+    Shape:
+        x: (N, K·C, *spatial) → y: same shape and dtype
+        weight, bias: (K·C,);  alpha: (K,), one for each run
+
+    Args:
+        channels: C, channels of one run.
+        lanes:    K, stacked runs; 1 for a lone run.
+        alpha:    α > 0 to start from. The paper: 0.5, but less in wide language models.
+        affine:   True, False, "weight" or "bias".
+
+    Raises:
+        NormError: an argument out of range.
+
+    Reference:  zhu2025 — Transformers without Normalization, CVPR 2025, arXiv:2503.10622, §4.
+    Deviations: none. The paper replaces layer norm in transformers; in place of batch norm in convolutional
+                nets it loses accuracy by the paper's own account. α is spared from weight decay, as a scale.
+    """
+
+    roles: ClassVar[dict[str, str]] = {**Norm.roles, "alpha": "scale"}
+
+    def __init__(self, channels: int, lanes: int = 1, *, alpha: float = 0.5, affine: Affine = True) -> None:
+        super().__init__(channels, lanes, affine=affine)
+        if not isinstance(alpha, int | float) or not 0 < alpha < math.inf:
+            raise NormError(f"dyt: alpha must be a finite number > 0; got {alpha!r}")
+        self.alpha = nn.Parameter(torch.full((lanes,), float(alpha)))
+
+    def normalize(self, x: Tensor) -> Tensor:
+        return self.scale_shift(torch.tanh(x * along_channels(spread(self.alpha, self.channels), x)))

@@ -1,0 +1,168 @@
+"""Local contrast normalization (key: lcn)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from normbench.errors import NormError
+from normbench.norms.core import Norm, PerLane, positions, register
+
+MODES = ("contrastive", "subtractive", "divisive")
+FLOORS = ("mean", "eps")
+
+
+@register("lcn", family="sample", reduces="C, k, k", reference="jarrett2009")
+class LocalContrastNorm(Norm):
+    """Local contrast normalization: every value against its surroundings, their mean and deviation.
+
+        v = x − Σ w x / Σ w                                            §2
+        y = v / max(c, σ, ε),  σ = √(Σ w v² / Σ w),  c = mean σ
+        Σ over 𝒮 = {same image} × C × k × k positions around, as far as they exist; mean over H × W
+
+    Symbols:      w window · σ deviation around a position · k size
+    Reduces:      (C, k, k) around each position, for each image: one mean and one deviation for all channels.
+                  With per_channel (k, k) for each channel.
+    Train / eval: identical; no running state. Batch-independent: yes.
+    Numerics:     fp32 (fp64 for fp64 input), in two passes; one value of the image is subtracted before,
+                  so that a constant image gives exactly 0. Gradients pass through c. A window is k
+                  additions along one axis after the other, for mean and deviation, there and back: on small
+                  maps, and on any with per_channel, a dozen times the time of bn.
+
+    Shape:
+        x: (N, K·C, *spatial) → y: same shape and dtype. The window spans all spatial axes; without any it is
+           the position itself
+        no parameters
+
+    Args:
+        channels:    C, channels of one run.
+        lanes:       K, stacked runs; 1 for a lone run.
+        mode:        "contrastive" as above; "subtractive": y = v; "divisive": v = x.
+        size:        k, odd. The paper: 9. Windows are cut at the border; on a map of up to (k + 1) / 2
+                     positions along every axis each of them is the map.
+        sigma:       deviation, in positions, of a Gaussian window. The paper has such a window but no number;
+                     torch7's image.gaussian(9) has 2.25. None: all positions weigh the same.
+        floor:       "mean": σ counts as at least c, as in the paper; "eps": as at least ε, as in torch7.
+        per_channel: a window of one channel instead of all.
+        eps:         ε > 0, in units of x; one value or one per lane. torch7: 1e-4.
+
+    Raises:
+        NormError: an argument out of range, or windows of a single value.
+
+    Reference:  jarrett2009 — What is the Best Multi-Stage Architecture for Object Recognition?, ICCV
+                2009, §2.
+    Deviations: by default a flat window, as in torch7. At the border sums are divided by the weight that lies
+                inside; torch7 does so for means but divides the root of Σ w v² by that weight and not by its
+                root, so that its σ is too large there. ε, which the paper leaves out.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        lanes: int = 1,
+        *,
+        mode: str = "contrastive",
+        size: int = 9,
+        sigma: float | None = None,
+        floor: str = "mean",
+        per_channel: bool = False,
+        eps: PerLane = 1e-4,
+    ) -> None:
+        super().__init__(channels, lanes, eps=eps)
+        if mode not in MODES:
+            raise NormError(f"lcn: mode must be {', '.join(MODES[:-1])} or {MODES[-1]}; got {mode!r}")
+        if floor not in FLOORS:
+            raise NormError(f"lcn: floor must be {' or '.join(FLOORS)}; got {floor!r}")
+        if self.whole("size", size) % 2 == 0:
+            raise NormError(f"lcn: size must be odd, to have a centre; got {size}")
+        if sigma is not None and (not isinstance(sigma, int | float) or not 0 < sigma < math.inf):
+            raise NormError(f"lcn: sigma must be null or a finite number > 0; got {sigma!r}")
+        if not isinstance(per_channel, bool):
+            raise NormError(f"lcn: per_channel must be true or false; got {per_channel!r}")
+        self.mode, self.size, self.sigma, self.floor = mode, size, sigma, floor
+        self.per_channel = per_channel
+        offsets = range(-(size // 2), size // 2 + 1)
+        self.window = [1.0 if sigma is None else math.exp(-0.5 * (d / sigma) ** 2) for d in offsets]
+
+    def normalize(self, x: Tensor) -> Tensor:
+        maps = (self.lanes * self.channels, 1) if self.per_channel else (self.lanes, self.channels)
+        v = torch.unflatten(x, 1, maps)  # (N, M, channels of a map, *spatial)
+        weight = weighted_sums(x.new_ones(1, 1, *x.shape[2:]), self.window)
+        if self.mode != "divisive":
+            v = v - first(v.detach())
+            v = v - self._average(v, weight)
+        if self.mode != "subtractive":
+            eps = self.eps_along(x)
+            floor = eps.unflatten(1, maps)[:, :, :1] if isinstance(eps, Tensor) else eps
+            v = v / self._deviation(v, weight).clamp_min(floor)
+        return v.flatten(1, 2)
+
+    def _deviation(self, v: Tensor, weight: Tensor) -> Tensor:
+        """max(c, σ): (N, M, 1, *spatial)."""
+        variance = self._average(v.square(), weight)
+        sigma = variance.clamp_min(torch.finfo(v.dtype).tiny).sqrt()  # a root of 0 has no gradient
+        if self.floor == "eps":
+            return sigma
+        c = sigma.flatten(2).mean(2)
+        return torch.maximum(sigma, c.view(*c.shape, *(1,) * (v.dim() - 2)))
+
+    def _average(self, v: Tensor, weight: Tensor) -> Tensor:
+        """Σ w v / Σ w over channels and windows: (N, M, channels, *spatial) → (N, M, 1, *spatial)."""
+        average: Tensor = _Average.apply(v.mean(2), weight, self.window)
+        return average.unsqueeze(2)
+
+    def check(self, shape: Sequence[int]) -> None:
+        channels = 1 if self.per_channel else self.channels
+        self.need_several(
+            channels * math.prod(min(length, self.size) for length in shape[2:]),
+            f"a window of {self.size} over {channels} channel on a map of {positions(shape)} position",
+            "use norm.args.size ≥ 3, norm.args.per_channel=false, or placement.sites without this site",
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"{super().extra_repr()}, mode={self.mode}, size={self.size}, sigma={self.sigma}, "
+            f"floor={self.floor}, per_channel={self.per_channel}"
+        )
+
+
+def first(v: Tensor) -> Tensor:
+    """The first value of every map: (N, M, …) → (N, M, 1, …)."""
+    for axis in range(2, v.dim()):
+        v = v.narrow(axis, 0, 1)
+    return v
+
+
+def weighted_sums(x: Tensor, window: Sequence[float]) -> Tensor:
+    """Σ_d w_d x_{p+d} over the window around every position, 0 beyond the border: (N, M, *spatial) → same."""
+    reach = len(window) // 2
+    for axis in range(2, x.dim()):
+        padded = F.pad(x, (*(0, 0) * (x.dim() - 1 - axis), reach, reach))
+        shifted = padded.unfold(axis, x.shape[axis], 1).movedim((axis, -1), (0, axis + 1)).unbind()
+        x = shifted[0] * window[0]
+        for part, w in zip(shifted[1:], window[1:], strict=True):
+            x.add_(part, alpha=w)
+    return x
+
+
+class _Average(torch.autograd.Function):
+    """Σ w v / Σ w over windows: v (N, M, *spatial), Σ w (1, 1, *spatial) → (N, M, *spatial).
+
+    PERF: nothing of the sums is kept for the way back, which is the same sums: windows are symmetric.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, weight: Tensor, window: Sequence[float]) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.window = window
+        return weighted_sums(v, window) / weight
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        return weighted_sums(g / weight, ctx.window), None, None

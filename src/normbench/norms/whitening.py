@@ -1,0 +1,151 @@
+"""What norms share that decorrelate channels: groups, covariances, and where evaluation looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from normbench.errors import NormError
+from normbench.norms.core import Affine, PerLane, positions
+from normbench.norms.group import DEFAULT_SIZE, divisors
+from normbench.norms.matrices import as_matrices, from_matrices, without_autocast
+from normbench.norms.running import PerLaneMomentum, RunningNorm
+
+
+class WhiteningNorm(RunningNorm):
+    """Base of norms that whiten groups of channels over the batch: y = γ W (x − μ) + β.
+
+    A subclass says in `whiten` which W it takes for a covariance.
+
+    Args:
+        channels:   C, channels of one run.
+        lanes:      K, stacked runs; 1 for a lone run.
+        group_size: d, channels whitened together, dividing C. None: the largest divisor of C up to 16.
+        momentum:   weight of the new batch, or another form of `normbench.momentum`; one value or one per
+                    lane.
+        eps:        ε > 0, added to the covariance's diagonal; one value or one per lane.
+        affine:     True, False, "weight" or "bias".
+        track:      keep running statistics; without them evaluation uses the batch, too.
+        batch:      images per statistic, dividing N; None for all of x.
+
+    Attributes:
+        group_size: as in effect.
+
+    Raises:
+        NormError: an argument out of range, or group_size not dividing C.
+    """
+
+    running_mean: Tensor | None
+    running_whitening: Tensor | None
+
+    def __init__(
+        self,
+        channels: int,
+        lanes: int = 1,
+        *,
+        group_size: int | None = None,
+        momentum: PerLaneMomentum = 0.1,
+        eps: PerLane = 1e-5,
+        affine: Affine = True,
+        track: bool = True,
+        batch: int | None = None,
+    ) -> None:
+        super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
+        self.group_size = self._size(group_size)
+        if not track:
+            self.running_mean = self.running_whitening = None
+            return
+        groups = lanes * channels // self.group_size
+        self.register_buffer("running_mean", torch.zeros(lanes * channels))
+        self.register_buffer("running_whitening", torch.eye(self.group_size).repeat(groups, 1, 1))
+
+    def whiten(self, covariance: Tensor, eps: float | Tensor) -> Tensor:
+        """W of every covariance Σ: (L, d, d) → the same shape, with ε one number or (L, 1, 1)."""
+        raise NotImplementedError
+
+    def normalize(self, x: Tensor) -> Tensor:
+        with without_autocast(x):
+            return self._by_batch(x) if self.by_batch else self._by_running(x)
+
+    def _by_batch(self, x: Tensor) -> Tensor:
+        chunks = self.chunks(x.shape[0])
+        values = as_matrices(x, chunks, x.shape[1] // self.group_size)  # (S·K·G, d, m)
+        centred, mean, covariance = Moments.apply(values)
+        whitening = self.whiten(covariance, self._eps(chunks, values))
+        if self.tracks:
+            new = (torch.unflatten(t.detach(), 0, (chunks, -1)).mean(0) for t in (mean, whitening))
+            self.move(**dict(zip(("running_mean", "running_whitening"), new, strict=True)))
+        return from_matrices(self._transform(whitening, centred, chunks), x, chunks)
+
+    def _by_running(self, x: Tensor) -> Tensor:
+        assert self.running_mean is not None and self.running_whitening is not None
+        values = as_matrices(x, 1, x.shape[1] // self.group_size)
+        centred = values - self.running_mean.to(x.dtype).view(-1, self.group_size, 1)
+        return from_matrices(self._transform(self.running_whitening.to(x.dtype), centred, 1), x, 1)
+
+    def _transform(self, whitening: Tensor, centred: Tensor, chunks: int) -> Tensor:
+        """γ W (x − μ) + β. PERF: γ scales the rows of W, which are fewer than the values."""
+        scale, shift = (
+            None if p is None else p.to(centred.dtype).view(-1, self.group_size, 1).repeat(chunks, 1, 1)
+            for p in (self.weight, self.bias)
+        )
+        matrix = whitening if scale is None else scale * whitening
+        return matrix @ centred if shift is None else torch.baddbmm(shift, matrix, centred)
+
+    def _eps(self, chunks: int, values: Tensor) -> float | Tensor:
+        """ε as `whiten` gets it."""
+        if self.eps_gain is None:
+            return self.eps
+        eps = self.eps / self.eps_gain[:: self.group_size].to(values.dtype).square()  # (K·G,)
+        return eps.repeat(chunks).view(-1, 1, 1)
+
+    def check(self, shape: Sequence[int]) -> None:
+        self.chunks(shape[0])
+        size = self.statistic_size(shape[0])
+        self.need_several(
+            size * positions(shape),
+            f"{size} image per statistic on a map of {positions(shape)} position",
+            "use batch ≥ 2, another norm, or placement.sites without this site",
+        )
+
+    def _size(self, given: int | None) -> int:
+        fitting = divisors(self.channels)
+        if given is None:
+            return max(d for d in fitting if d <= DEFAULT_SIZE)
+        if self.whole("group_size", given) not in fitting:
+            raise NormError(
+                f"{self.key}: group_size must divide the channels; got group_size={given} for "
+                f"{self.channels} channels. Set norm.args.group_size to a divisor of {self.channels} "
+                f"({', '.join(map(str, fitting))})"
+            )
+        return given
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, group_size={self.group_size}"
+
+
+class Moments(torch.autograd.Function):
+    """Centred values (L, d, m), mean (L, d, 1) and covariance (L, d, d) of values (L, d, m).
+
+    PERF: one product and two passes backward, where autograd takes two and five. The mean is for the running
+    statistics and has no gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean = values.mean(2, keepdim=True)
+        centred = values - mean
+        ctx.save_for_backward(centred)
+        ctx.mark_non_differentiable(mean)
+        return centred, mean, torch.bmm(centred, centred.mT) / values.shape[2]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_centred: Tensor, by_mean: Tensor, by_covariance: Tensor) -> Tensor:
+        (centred,) = ctx.saved_tensors
+        grad = torch.bmm((by_covariance + by_covariance.mT) / centred.shape[2], centred)
+        return grad.add_(by_centred).sub_(by_centred.mean(2, keepdim=True))

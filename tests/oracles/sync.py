@@ -1,0 +1,9 @@
+"""Synchronized batch normalization in one process: batch norm of all images, whatever their worker."""
+
+from __future__ import annotations
+
+from oracles.bn import VARIANTS, evaluated, output
+
+INVARIANT = {"scale", "shift"}
+
+__all__ = ["VARIANTS", "evaluated", "output"]
