@@ -24,6 +24,7 @@ def parser() -> Parser:
 def run(argv: Sequence[str]) -> int:
     """Print a record."""
     args = parser().parse_args(argv)
+    from normbench.commands.momenta import effect
     from normbench.commands.rerun import command
     from normbench.commands.summary import failure, metric
     from normbench.record import FAILED
@@ -37,6 +38,9 @@ def run(argv: Sequence[str]) -> int:
     why = f", {failure(record)}" if record.status == FAILED else ""
     print(f"run {record.signature}: {record.status}{why}")
     _section("metrics", {name: metric(name, value) for name, value in record.metrics.items()})
+    if (curve := store.history(record.signature)) and (steps := curve[-1].get("step")):
+        norm = record.spec["norm"]
+        _section("running statistics", effect(norm["momentum"], norm["args"], int(steps)))
     _section("timing", {name: f"{value:.4g}" for name, value in record.timing.items()})
     _section("environment", record.environment)
     _section("provenance", record.provenance)

@@ -23,6 +23,7 @@ def run(argv: Sequence[str]) -> int:
     """Print the plan."""
     args = parser().parse_intermixed_args(list(argv))
     from normbench import run as runs
+    from normbench.commands.momenta import momenta
     from normbench.commands.stacks import stacks
     from normbench.compose import compose
     from normbench.loader import own_config_dir
@@ -36,6 +37,8 @@ def run(argv: Sequence[str]) -> int:
     for note in todo.notes():
         print(f"note: {note}")
     for line in stacks(todo.packs):
+        print(line)
+    for line in momenta(todo.packs, store.root / "cache"):
         print(line)
     if todo.packs:
         print("\n".join(runs.estimated(todo, store).lines()))
