@@ -9,6 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from normbench.errors import InputError
+from normbench.resolve import choices, declared
+from normbench.spec import NEUTRAL
 
 GOLDEN = Path(__file__).parent / "golden" / "signatures.json"
 
@@ -36,10 +38,36 @@ def test_where_and_how_a_run_is_trained_does_not_change_its_signature(make_spec,
 
 @pytest.mark.parametrize(
     "word",
-    ["seed=1", "batch=16", "norm.eps=1e-3", "optim.lr=0.2", "model.dropout=0.1", "engine.precision=fp64"],
+    [
+        "seed=1",
+        "batch=16",
+        "norm.eps=1e-3",
+        "optim.lr=0.2",
+        "model.dropout=0.1",
+        "model.branch=fixup",
+        "model.init=lsuv",
+        "engine.precision=fp64",
+    ],
 )
 def test_whatever_changes_the_result_changes_the_signature(make_spec, word):
     assert make_spec(word).signature != make_spec().signature
+
+
+@pytest.mark.parametrize(("path", "value"), list(NEUTRAL.items()))
+def test_a_field_that_came_later_is_no_part_of_the_identity_at_its_neutral_value(make_spec, path, value):
+    part, field = path.split(".")
+    assert field not in make_spec(f"{path}={value}").identity()[part]
+    assert make_spec(f"{path}={value}").signature == make_spec().signature
+
+
+@pytest.mark.parametrize("model", choices("model"))
+def test_every_model_has_the_later_fields_at_their_neutral_values(model):
+    assert {path: declared("model", model)[path.removeprefix("model.")] for path in NEUTRAL} == NEUTRAL
+
+
+def test_runs_with_other_branches_or_weights_at_the_start_are_no_stack(make_spec):
+    keys = {make_spec(word).stack_key() for word in ("model.branch=skipinit", "model.init=lsuv", "seed=1")}
+    assert len(keys | {make_spec().stack_key()}) == 3
 
 
 def test_total_derives_the_workers(make_spec):
@@ -91,6 +119,8 @@ def test_a_spec_cannot_be_changed(make_spec):
         ("norm.eps=0", "norm.eps should be greater than 0"),
         ("engine.device=tpu", "unknown engine.device=tpu; use auto, cpu"),
         ("model.dropout=1", "model.dropout should be less than 1"),
+        ("model.branch=rezero", "model.branch should be 'plain', 'skipinit' or 'fixup'; got 'rezero'"),
+        ("model.init=xavier", "model.init should be 'he' or 'lsuv'; got 'xavier'"),
         ("optim.lr=-1", "optim.lr should be greater than 0"),
         ("schedule.warmup=2", "schedule.warmup should be less than 1"),
         ("epochs=null", "given by epochs or by steps; both are null"),

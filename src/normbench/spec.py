@@ -36,6 +36,8 @@ class ModelSpec(Part):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     zero_last: bool | None
     bias: Literal["auto"] | bool
+    branch: Literal["plain", "skipinit", "fixup"]
+    init: Literal["he", "lsuv"]
 
 
 class NormSpec(Part):
@@ -118,6 +120,9 @@ class TrackingSpec(Part):
 
 #: Knobs that say where data lies, not what it is.
 _WHEREABOUTS = {"root", "path", "download"}
+#: Fields that came after the first signatures, with the values at which they change nothing. There they are
+#: left out of the identity, so that earlier runs keep their signatures.
+NEUTRAL = {"model.branch": "plain", "model.init": "he"}
 
 
 class RunSpec(Part):
@@ -172,7 +177,8 @@ class RunSpec(Part):
         tree["data"] = {k: v for k, v in tree["data"].items() if k not in _WHEREABOUTS}
         tree["optim"]["lr"] = self.lr
         del tree["optim"]["lr_scaling"], tree["optim"]["lr_reference"]
-        identity: dict[str, Any] = _without_nulls(tree)
+        neutral = tuple(path for path, value in NEUTRAL.items() if _field(tree, path) == value)
+        identity: dict[str, Any] = _without_nulls(_drop(tree, neutral))
         return identity
 
     @property
@@ -201,6 +207,13 @@ def _without_nulls(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {k: _without_nulls(v) for k, v in tree.items() if v is not None}
     return tree
+
+
+def _field(tree: dict[str, Any], path: str) -> Any:
+    node: Any = tree
+    for part in path.split("."):
+        node = node[part]
+    return node
 
 
 def _drop(tree: dict[str, Any], paths: tuple[str, ...]) -> dict[str, Any]:

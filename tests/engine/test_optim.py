@@ -77,6 +77,24 @@ def test_every_lane_has_its_own_rate_decay_and_momentum(make_spec):
             )
 
 
+@pytest.mark.parametrize("optim", ["sgd", "adamw"])
+@pytest.mark.parametrize("decay", ["all", "weights"])
+def test_scalars_learn_and_decay_at_a_tenth_of_the_rate_in_a_block_of_their_own(make_spec, optim, decay):
+    words = [f"optim={optim}", "optim.lr_scaling=none", "optim.weight_decay=0.02", f"optim.decay={decay}"]
+    torch.manual_seed(1)
+    stack = {name: nn.Parameter(torch.randn(2, dtype=torch.float64)) for name in ("gamma", "alpha", "beta")}
+    tenth = {"alpha": nn.Parameter(stack["alpha"].detach().clone())}
+    roles = {"gamma": "scale", "alpha": "scalar", "beta": "scalar"}
+    optimizer = Optimizer(stack, roles, [make_spec(*words, "optim.lr=0.2")] * 2)
+    assert [block.indices for block in optimizer.blocks] == [[0], [1, 2]]
+    slower = Optimizer(tenth, {"alpha": "scale"}, [make_spec(*words, "optim.lr=0.02")] * 2)
+    for _ in range(4):
+        gradient = torch.randn(2, dtype=torch.float64)
+        optimizer.step([gradient] * 3, 0.5)
+        slower.step([gradient], 0.5)
+    torch.testing.assert_close(stack["alpha"], tenth["alpha"], rtol=1e-12, atol=0)
+
+
 def test_clipping_is_per_lane(make_spec):
     specs = [
         make_spec(

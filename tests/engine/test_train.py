@@ -34,6 +34,33 @@ def test_a_small_net_learns_the_digits(make_spec, digits):
     assert [point["step"] for point in result.history] == sorted({point["step"] for point in result.history})
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model.branch=skipinit"],
+        ["model.branch=fixup"],
+        ["model.branch=fixup", "placement=norm_act_conv", "model.shortcut=conv"],
+    ],
+)
+def test_a_residual_net_without_norms_learns_the_digits_where_a_plain_one_does_not(make_spec, digits, words):
+    deep = ["model=resnet20", "model.width=4", "norm=none", "batch=32", "steps=150"]
+    specs = [make_spec(*deep, "optim.lr=0.1", "optim.lr_scaling=none", *more) for more in ([], words)]
+    (plain,), (result,) = (train([spec], digits) for spec in specs)
+    assert plain.metrics["train_loss"] > 2
+    assert result.diverged_at is None
+    assert result.metrics["test_error"] < 0.2
+
+
+def test_sigmoids_without_norms_learn_from_lsuv_and_hardly_without(make_spec, digits):
+    words = ["model=mlp", "model.hidden=[32,32,32]", "model.activation=sigmoid", "norm=none", "batch=32"]
+    words += ["steps=200", "optim.lr=1.0"]
+    errors = {}
+    for init in ("he", "lsuv"):
+        specs = [make_spec(*words, f"model.init={init}", f"seed={seed}") for seed in range(3)]
+        errors[init] = [result.metrics["test_error"] for result in train(specs, digits)]
+    assert max(errors["lsuv"]) < 0.2 < 0.5 < min(errors["he"])
+
+
 def test_the_same_stack_twice_gives_the_same_bits(make_spec, digits):
     specs = [make_spec(*QUICK, f"seed={seed}", "model.dropout=0.2") for seed in (1, 2)]
     one, other = train(specs, digits), train(specs, digits)
@@ -60,7 +87,14 @@ def test_a_stack_whose_lanes_have_all_diverged_stops_early(make_spec, digits):
 
 
 @pytest.mark.parametrize(
-    "words", [["norm=bn"], ["norm=bn", "norm.momentum=debiased:0.1"], ["norm=gn", "optim=adamw"]]
+    "words",
+    [
+        ["norm=bn"],
+        ["norm=bn", "norm.momentum=debiased:0.1"],
+        ["norm=gn", "optim=adamw"],
+        ["norm=gn", "weight=spectral"],
+        ["norm=bn", "model.init=lsuv"],
+    ],
 )
 def test_a_run_that_goes_on_from_a_checkpoint_ends_in_the_same_bits(make_spec, digits, words):
     specs = [
@@ -75,12 +109,47 @@ def test_a_run_that_goes_on_from_a_checkpoint_ends_in_the_same_bits(make_spec, d
     assert [r.metrics for r in resumed] == [r.metrics for r in whole]
 
 
-def test_a_run_goes_on_in_another_stack_than_it_began_in(make_spec, digits):
-    specs = [make_spec(*QUICK, "engine.precision=fp64", "norm=bn", f"seed={seed}") for seed in (4, 5, 6)]
+@pytest.mark.parametrize("words", [[], ["weight=spectral"], ["model.init=lsuv"]])
+def test_a_run_goes_on_in_another_stack_than_it_began_in(make_spec, digits, words):
+    words = [*QUICK, "engine.precision=fp64", "norm=bn", *words]
+    specs = [make_spec(*words, f"seed={seed}") for seed in (4, 5, 6)]
     kept = []
     whole = train(specs, digits, listener=Listener(checkpoint=lambda states: kept.append(states())))
     (alone,) = train(specs[1:2], digits, resume=kept[20][1:2])
     assert alone.metrics["test_loss"] == pytest.approx(whole[1].metrics["test_loss"], rel=1e-9)
+
+
+def test_lsuv_looks_at_a_lanes_own_first_images_however_they_are_split_into_batches(
+    make_spec, digits, monkeypatch
+):
+    seen = {}
+
+    def look(network, x, lanes):
+        seen[lanes, x.shape[0]] = x.unflatten(1, (lanes, -1))
+
+    monkeypatch.setattr("normbench.models.lsuv.equalize", look)
+    words = [*QUICK, "norm=gn", "model.init=lsuv", "steps=1"]
+    train([make_spec(*words, "batch=32", f"seed={seed}") for seed in (4, 5, 6)], digits)
+    train([make_spec(*words, "batch=6", "seed=5")], digits)
+    train([make_spec(*words, "batch=500", "seed=5")], digits)
+    assert sorted(seen) == [(1, 132), (1, 500), (3, 128)]
+    own = seen[3, 128][:, 1]
+    assert torch.equal(seen[1, 132][:128, 0], own)
+    assert torch.equal(seen[1, 500][:128, 0], own)
+    assert not torch.equal(seen[3, 128][:, 0], own)
+
+
+def test_lsuv_happens_before_the_first_step_and_never_again(make_spec, digits, monkeypatch):
+    calls = []
+    monkeypatch.setattr("normbench.models.lsuv.equalize", lambda *call: calls.append(call))
+    specs = [make_spec(*QUICK, "norm=gn", "model.init=lsuv")]
+    kept = []
+    train(specs, digits, listener=Listener(checkpoint=lambda states: kept.append(states())))
+    assert len(calls) == 1
+    train(specs, digits, resume=kept[3])
+    assert len(calls) == 1
+    train([make_spec(*QUICK, "norm=gn")], digits)
+    assert len(calls) == 1
 
 
 def test_lanes_at_different_steps_cannot_share_a_stack(make_spec, digits):

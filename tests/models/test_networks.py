@@ -164,7 +164,15 @@ def test_weight_maps_leave_the_head_to_wn(make_spec):
 
 
 def test_roles_cover_every_parameter_once(make_spec):
-    for words in (["norm=bn"], ["norm=rms", "weight=wn"], ["norm=affine", "weight=ws"]):
+    fixup, skipinit = (["norm=none", f"model.branch={branch}"] for branch in ("fixup", "skipinit"))
+    for words in (
+        ["norm=bn"],
+        ["norm=rms", "weight=wn"],
+        ["norm=affine", "weight=ws"],
+        ["weight=scaled_ws"],
+        fixup,
+        skipinit,
+    ):
         network = models.build([make_spec("model=resnet20", *words)], RGB32)
         assert set(network.roles()) == {name for name, _ in network.named_parameters()}
-        assert set(network.roles().values()) <= {"weight", "bias", "scale", "shift"}
+        assert set(network.roles().values()) <= {"weight", "bias", "scale", "shift", "scalar"}

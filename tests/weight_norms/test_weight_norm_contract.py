@@ -33,6 +33,11 @@ def step(layer, weight, lr: float = 0.1):
         return effective.detach(), weight - lr * grads[0]
 
 
+def state(layer) -> dict[str, torch.Tensor]:
+    """Everything that a map carries from step to step."""
+    return {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+
+
 def build(key, weight, lanes):
     """The map as packaged, in the weight's precision."""
     return weight_norms.build(key, weight, lanes, declared("weight", key)["eps"]).to(weight.dtype)
@@ -51,7 +56,8 @@ def test_shape_and_dtype_are_kept(key, weights, stack, dtype):
 def test_half_precision_enters_and_leaves_but_filters_are_wide(key, weights, stack, dtype):
     weight = (100 * stack(weights)).to(dtype)  # squared lengths overflow fp16
     layer = weight_norms.build(key, weight.float(), 3)
-    assert torch.equal(layer(weight), layer(weight.float()).to(dtype))
+    wide = copy.deepcopy(layer)  # a pass in training may move the state
+    assert torch.equal(layer(weight), wide(weight.float()).to(dtype))
 
 
 def test_lanes_equal_lone_layers_over_several_steps(key, weights, stack):
@@ -63,27 +69,29 @@ def test_lanes_equal_lone_layers_over_several_steps(key, weights, stack):
         wanted = torch.cat([e for e, _ in results])
         torch.testing.assert_close(effective, wanted, rtol=0, atol=1e-12)
         alone = [(layer, weight) for (layer, _), (_, weight) in zip(alone, results, strict=True)]
-    for name, parameter in together.named_parameters():
-        lanes = torch.cat([layer.get_parameter(name) for layer, _ in alone])
-        torch.testing.assert_close(parameter, lanes, rtol=0, atol=1e-12)
+    for name, tensor in state(together).items():
+        lanes = torch.cat([state(layer)[name] for layer, _ in alone])
+        torch.testing.assert_close(tensor, lanes, rtol=0, atol=1e-12)
 
 
-def test_a_broken_lane_leaves_the_others_bit_identical(key, weights, stack):
+@pytest.mark.parametrize("from_the_start", [True, False])
+def test_a_broken_lane_leaves_the_others_bit_identical(key, weights, stack, from_the_start):
     weight = stack(weights)
     broken = weight.clone()
     share = weight.shape[0] // 3
     broken[:share] = torch.nan
-    (effective, after), (other, other_after) = (
-        step(build(key, weight, 3), weight),
-        step(build(key, weight, 3), broken),
-    )
-    assert torch.equal(effective[share:], other[share:])
+    clean, other = build(key, weight, 3), build(key, broken if from_the_start else weight, 3)
+    (effective, after), (other_effective, other_after) = step(clean, weight), step(other, broken)
+    assert torch.equal(effective[share:], other_effective[share:])
     assert torch.equal(after[share:], other_after[share:])
+    for name, tensor in state(clean).items():
+        sound = len(tensor) // 3
+        assert torch.equal(tensor[sound:], state(other)[name][sound:])
 
 
 def test_gradients_agree_with_finite_differences(key, weights, stack):
     weight = stack(weights).requires_grad_()
-    layer = build(key, weight, 3)
+    layer = build(key, weight, 3).eval()  # finite differences call it many times: its state must stay
     names = [name for name, _ in layer.named_parameters()]
     values = [p.detach().clone().requires_grad_() for p in layer.parameters()]
 
@@ -95,32 +103,68 @@ def test_gradients_agree_with_finite_differences(key, weights, stack):
 
 def test_memory_layout_does_not_matter(key, weights, stack):
     weight = stack(weights)
-    layer = build(key, weight, 3)
+    layer = build(key, weight, 3).eval()
     turned = weight.transpose(-1, -2).contiguous().transpose(-1, -2)
     assert turned.stride() != weight.stride()
     torch.testing.assert_close(layer(turned), layer(weight), rtol=0, atol=1e-14)
 
 
-def test_evaluation_is_training_and_the_weight_is_left_alone(key, weights, stack):
+def test_evaluation_is_training_with_the_state_as_it_is(key, weights, stack):
     weight = stack(weights)
     layer, before = build(key, weight, 3), weight.clone()
     assert torch.equal(layer.train()(weight), layer.eval()(weight))
     assert torch.equal(weight, before)
 
 
-def test_a_saved_map_gives_the_same_weight(key, weights, stack):
+def test_evaluation_leaves_the_state_alone_and_training_moves_all_of_it(key, weights, stack):
+    weight = stack(weights)
+    layer = build(key, weight, 3)
+    buffers = dict(layer.named_buffers())
+    before = state(layer)
+    moved = 1 + torch.sin(torch.arange(weight.numel(), dtype=weight.dtype)).view(weight.shape)
+    layer.eval()(moved * weight)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state(layer).items())
+    layer.train()(moved * weight)
+    assert not any(torch.equal(tensor, before[name]) for name, tensor in buffers.items())
+
+
+def test_a_saved_map_goes_on_in_the_same_bits(key, weights, stack):
     weight = stack(weights)
     layer = build(key, weight, 3)
     _, weight = step(layer, weight)
     other = build(key, stack(weights), 3)
     other.load_state_dict(copy.deepcopy(layer.state_dict()))
-    assert torch.equal(other(weight), layer(weight))
+    for _ in range(3):
+        assert torch.equal(other(weight), layer(weight))
+        weight = 0.9 * weight + 0.1 * weight.flip(-1)
 
 
-def test_parameters_are_lane_major_and_have_a_role(key, weights, stack):
+def test_parameters_and_state_are_lane_major_and_parameters_have_a_role(key, weights, stack):
     layer = build(key, stack(weights), 3)
     assert {name for name, _ in layer.named_parameters()} == set(layer.roles)
-    assert all(parameter.shape[0] % 3 == 0 for parameter in layer.parameters())
+    assert all(tensor.shape[0] % 3 == 0 for tensor in layer.state_dict().values())
+    assert all(name in layer.state_dict() for name, _ in layer.named_buffers())
+
+
+def test_the_scale_of_the_effective_weight_follows_what_is_declared(key, weights, stack):
+    weight = stack(weights)
+    layer = build(key, weight, 3).eval()
+    effective, doubled = layer(weight), layer(2 * weight)
+    wanted = 2 * effective if layer.scale == "weight" else effective
+    torch.testing.assert_close(doubled, wanted, rtol=1e-4, atol=0)  # but for ε
+    assert ("gain" in layer.roles) == (layer.scale == "gain")
+
+
+def test_rescaling_multiplies_the_effective_weight_of_each_lane(key, weights, stack):
+    weight, factors = stack(weights), torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64)
+    layer = build(key, weight, 3).eval()
+    if layer.scale == "fixed":
+        with pytest.raises(NormError, match=f"{key}: the map fixes the scale"):
+            layer.rescale(weight, factors)
+        return
+    wanted = layer(weight).unflatten(0, (3, -1)) * factors.view(3, *(1,) * weight.dim())
+    layer.rescale(weight, factors)
+    torch.testing.assert_close(layer(weight), wanted.view_as(weight), rtol=1e-14, atol=0)
 
 
 def test_a_map_builds_without_data(key):

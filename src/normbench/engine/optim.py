@@ -1,7 +1,8 @@
 """Optimisers over stacked parameters: torch's fused kernels, once per block of lanes with equal settings.
 
 Lanes with equal learning rate, weight decay and momentum lie side by side in most sweeps, so a step is two
-kernel calls: one for the parameters that decay, one for those that do not.
+kernel calls: one for the parameters that decay, one for those that do not; Fixup's scalars, which learn more
+slowly, add a third.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from normbench.spec import OptimSpec, RunSpec
 
 #: State tensors per parameter, by optimiser; each is shaped like its parameter.
 SLOTS = {"sgd": ("momentum",), "adamw": ("mean", "square")}
+#: Shares of the learning rate by role, where they are not 1: zhang2019b's code for its scalars.
+RATES = {"scalar": 0.1}
 
 
 class Settings(NamedTuple):
@@ -33,7 +36,7 @@ class Settings(NamedTuple):
 
 @dataclass
 class Block:
-    """Consecutive lanes with the same settings, and their slices of the parameters of one decay group."""
+    """Consecutive lanes with the same settings, and their slices of the parameters of one kind."""
 
     lanes: slice
     settings: Settings
@@ -48,7 +51,8 @@ class Optimizer:
 
     Args:
         parameters: by name, lane-major.
-        roles:      weight, bias, scale or shift for every name; `decay: weights` spares all but weights.
+        roles:      for every name, see `Network.roles`; `decay: weights` spares all but weights, and roles in
+                    RATES learn at another rate.
         specs:      the K runs.
     """
 
@@ -70,13 +74,12 @@ class Optimizer:
         self.blocks = self._blocks([roles[name] for name in self.names], specs)
 
     def _blocks(self, roles: list[str], specs: Sequence[RunSpec]) -> list[Block]:
+        kinds = [(self.kind.decay == "all" or role == "weight", RATES.get(role, 1.0)) for role in roles]
         blocks = []
-        for decays in (True, False):
-            chosen = [
-                i for i, role in enumerate(roles) if (self.kind.decay == "all" or role == "weight") == decays
-            ]
+        for decays, rate in sorted(set(kinds), reverse=True):
+            chosen = [i for i, kind in enumerate(kinds) if kind == (decays, rate)]
             settings = [
-                Settings(s.lr, s.optim.weight_decay if decays else 0.0, s.optim.momentum or 0.0)
+                Settings(rate * s.lr, s.optim.weight_decay if decays else 0.0, s.optim.momentum or 0.0)
                 for s in specs
             ]
             for shared, members in groupby(range(self.lanes), key=settings.__getitem__):
@@ -95,7 +98,7 @@ class Optimizer:
                         [self.steps_taken.clone() for _ in chosen],
                     )
                 )
-        return [block for block in blocks if block.indices]
+        return blocks
 
     def _of(self, index: int, tensor: Tensor, lanes: slice) -> Tensor:
         """What belongs to some lanes of a tensor that lies in memory as parameter `index`: a view."""

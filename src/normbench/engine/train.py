@@ -19,6 +19,7 @@ from normbench.engine.meters import Meters
 from normbench.engine.optim import Optimizer
 from normbench.engine.schedule import multiplier
 from normbench.engine.state import LaneState, load_lanes, save_lanes
+from normbench.models import lsuv
 from normbench.spec import RunSpec
 
 
@@ -71,6 +72,9 @@ def train_stack(
     if resume is not None:
         first = load_lanes(network, optimizer, meters, resume)
         histories = [list(state["history"]) for state in resume]
+    elif spec.model.init == "lsuv":
+        network.begin_step(0, steps)
+        lsuv.equalize(network, first_images(batches, lsuv.IMAGES, spec.total), lanes)
     points, evaluations = milestones(spec.eval, steps, batches.steps_per_epoch)
     began = time.perf_counter()
 
@@ -121,3 +125,9 @@ def train_stack(
         )
         for at, history in zip(diverged, histories, strict=True)
     ]
+
+
+def first_images(batches: Batches, least: int, total: int) -> torch.Tensor:
+    """The images of the first steps as one batch: `least` of them or a few more, at most one epoch's."""
+    steps = min(-(-least // total), batches.steps_per_epoch)
+    return torch.cat([batches.at(step)[0] for step in range(steps)])

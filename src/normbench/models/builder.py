@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from normbench import norms, rng, weight_norms
 from normbench.data.shape import Shape
 from normbench.errors import InputError
+from normbench.models.branch import ENDS, FixupBias
 from normbench.models.layers import Conv2d, Dropout, Linear
 from normbench.spec import RunSpec
 
@@ -69,11 +70,13 @@ class Builder:
         stride: int = 1,
         padding: int = 0,
         before: str | None,
+        scale: float = 1.0,
     ) -> Conv2d:
         """A convolution; `before` is the site that reads its output with nothing nonlinear in between, if
-        any.
+        any, and `scale` multiplies its initial weight.
         """
-        weight = self._initial(name, (outputs, inputs, kernel, kernel), GAINS[self.spec.model.activation])
+        gain = scale * GAINS[self.spec.model.activation]
+        weight = self._initial(name, (outputs, inputs, kernel, kernel), gain)
         weight = weight.flatten(0, 1)  # (K·Cout, Cin, k, k)
         mapped = self._weight_norm(name, weight, head=False)
         conv = Conv2d(weight, self._keeps_bias(before), mapped, self.lanes, stride=stride, padding=padding)
@@ -87,7 +90,8 @@ class Builder:
 
     def head(self, inputs: int) -> Linear:
         """The classifier: always with a bias, never followed by a norm."""
-        weight = self._initial("head", (self.image.classes, inputs), GAINS["head"])
+        gain = 0.0 if self.spec.model.branch == "fixup" else GAINS["head"]
+        weight = self._initial("head", (self.image.classes, inputs), gain)
         return Linear(weight, True, self._weight_norm("head", weight, head=True))
 
     def norm(self, site: str, channels: int, *, activated: bool = False) -> nn.Module:
@@ -107,7 +111,9 @@ class Builder:
         if kind.affine is not None:
             given["affine"] = kind.affine
         known = norms.entry(kind.name).arguments
-        circumstances = {"batch": self.spec.batch, "seeds": self.seeds, "activated": activated}
+        circumstances = {
+            "batch": self.spec.batch, "total": self.spec.total, "seeds": self.seeds, "activated": activated,
+        }  # fmt: skip
         given |= {name: value for name, value in circumstances.items() if name in known}
         try:
             layer = norms.build(kind.name, channels, self.lanes, **given)
@@ -131,6 +137,17 @@ class Builder:
     def activation(self) -> nn.Module:
         return ACTIVATIONS[self.spec.model.activation]()
 
+    def shift(self) -> tuple[nn.Module, ...]:
+        """Fixup's scalar bias before a convolution, an activation or the classifier; nothing without
+        Fixup.
+        """
+        return (FixupBias(self.lanes),) if self.spec.model.branch == "fixup" else ()
+
+    def branch_end(self) -> tuple[nn.Module, ...]:
+        """What ends a residual branch: the scalar of SkipInit or Fixup, or nothing."""
+        end = ENDS[self.spec.model.branch]
+        return (end(self.lanes),) if end else ()
+
     def dropout(self, name: str) -> nn.Module:
         rate = self.spec.model.dropout
         return Dropout(rate, self.seeds, name) if rate else nn.Identity()
@@ -139,7 +156,7 @@ class Builder:
         """A layer of a plain net with its norm and activation, in the order of the placement."""
         if self.spec.placement.name == "conv_act_norm":
             return nn.Sequential(layer, self.activation(), self.norm(site, channels))
-        return nn.Sequential(layer, *self.norm_act(site, channels))
+        return nn.Sequential(layer, *self.shift(), *self.norm_act(site, channels))
 
     def before(self, site: str) -> str | None:
         """The site that reads a plain net's layer directly: none where the activation stands in between."""
@@ -156,21 +173,29 @@ class Builder:
         return layer
 
     def _keeps_bias(self, before: str | None) -> bool:
-        """A bias is kept unless the next norm removes it (bn, in) or brings its own (any with β)."""
+        """A bias is kept unless the next norm removes it (bn, in) or brings its own (any with β), as Fixup
+        does.
+        """
         if self.spec.model.bias != "auto":
             return self.spec.model.bias
+        if self.spec.model.branch == "fixup":
+            return False
         if before is None or not self.carries(before):
             return True
         brings_own = self.spec.norm.affine in (True, "bias")
         return not (brings_own or norms.entry(self.spec.norm.name).absorbs_bias)
 
     def _initial(self, name: str, shape: tuple[int, ...], gain: float) -> Tensor:
-        """Normal weights of variance gain² / fan_in by seed and layer name: (K, *shape)."""
+        """Initial weights by seed and layer name: (K, *shape). Normal of variance gain² / fan_in, or
+        orthonormal rows (columns, where they are fewer) for LSUV, which finds the gains itself.
+        """
         if self.dry:
             return torch.ones(self.lanes, *shape)
+        generators = [rng.generator(seed, f"init/{name}") for seed in self.seeds]
+        if self.spec.model.init == "lsuv":
+            return torch.stack([nn.init.orthogonal_(torch.empty(shape), generator=g) for g in generators])
         deviation: float = gain / math.prod(shape[1:]) ** 0.5
-        draws = [torch.randn(shape, generator=rng.generator(seed, f"init/{name}")) for seed in self.seeds]
-        return torch.stack(draws) * deviation
+        return torch.stack([torch.randn(shape, generator=g) for g in generators]) * deviation
 
     def _weight_norm(self, name: str, weight: Tensor, *, head: bool) -> weight_norms.WeightNorm:
         kind = self.spec.weight

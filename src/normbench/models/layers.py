@@ -93,6 +93,10 @@ class Dropout(nn.Module):
 
     keys: Tensor
 
+    def begin_step(self, step: int, steps: int) -> None:
+        """Be told that optimiser step `step` of `steps` begins."""
+        self.step = step
+
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0:
             return x

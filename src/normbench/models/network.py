@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from normbench import norms
 from normbench.data.shape import Shape
 from normbench.errors import InputError, NormError, unknown
-from normbench.models import lenet, mlp, resnet, vgg
+from normbench.models import branch, lenet, lsuv, mlp, resnet, vgg
 from normbench.models.builder import Builder
 from normbench.models.layers import Dropout
 from normbench.models.sites import selected
@@ -49,8 +50,7 @@ class Network(nn.Module):
     def __init__(self, body: nn.Module, lanes: int, sites: Sequence[str]) -> None:
         super().__init__()
         self.body, self.lanes, self.sites = body, lanes, tuple(sites)
-        self._dropouts = [module for module in body.modules() if isinstance(module, Dropout)]
-        self._norms = [module for module in body.modules() if isinstance(module, Norm)]
+        self.train()
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.body(x).unflatten(1, (self.lanes, -1))
@@ -58,10 +58,13 @@ class Network(nn.Module):
 
     def begin_step(self, step: int, steps: int) -> None:
         """Tell layers that draw random numbers or follow a schedule that step `step` of `steps` begins."""
-        for dropout in self._dropouts:
-            dropout.step = step
-        for norm in self._norms:
-            norm.begin_step(step, steps)
+        for layer in self._told:
+            layer.begin_step(step, steps)
+
+    def train(self, mode: bool = True) -> Network:
+        """As torch's; looks anew for the layers that `begin_step` tells, which may have been replaced."""
+        self._told = [module for module in self.modules() if isinstance(module, Dropout | Norm)]
+        return super().train(mode)
 
     def norms(self) -> dict[str, Norm]:
         """The norm layers by site, in the order of the sites."""
@@ -69,8 +72,8 @@ class Network(nn.Module):
         return {site: layers[site] for site in self.sites if site in layers}
 
     def roles(self) -> dict[str, str]:
-        """What every parameter is: weight, bias, scale (γ and what else scales), shift (β) or mixture
-        (logits).
+        """What every parameter is: weight, bias, scale (γ and what else scales), shift (β), mixture (logits)
+        or scalar (Fixup's).
         """
         return {
             f"{prefix}.{name}" if prefix else name: module.roles[name]
@@ -99,7 +102,7 @@ def build(specs: Sequence[RunSpec], image: Shape, *, dry: bool = False) -> Netwo
 
 
 def architecture(spec: RunSpec) -> Architecture:
-    """The architecture of a run's model, its placement checked."""
+    """The architecture of a run's model, what `model` and `placement` ask of it checked."""
     name = spec.model.name
     if name not in ARCHITECTURES:
         raise unknown("model", name, ARCHITECTURES)
@@ -108,6 +111,8 @@ def architecture(spec: RunSpec) -> Architecture:
         raise InputError(
             f"model {name} has no placement {spec.placement.name}; it has {', '.join(plan.placements)}"
         )
+    branch.check(spec, residual=plan.placements is RESIDUAL)
+    lsuv.check(spec)
     return plan
 
 
@@ -122,9 +127,10 @@ def check(spec: RunSpec, image: Shape) -> None:
     Raises:
         InputError: as `build`, or a norm whose statistics would average a single value; the site is named.
     """
-    if spec.norm.args.get("track") is False and image.test_images < spec.batch:
+    together = spec.total if "total" in norms.entry(spec.norm.name).arguments else spec.batch
+    if spec.norm.args.get("track") is False and image.test_images < together:
         raise InputError(
-            f"norm={spec.norm.name} without running statistics is evaluated on batches of {spec.batch}, but "
+            f"norm={spec.norm.name} without running statistics is evaluated on batches of {together}, but "
             f"the test split of {spec.data.name} holds {image.test_images} images; lower batch or use "
             "norm.args.track=true"
         )

@@ -10,6 +10,7 @@ import re
 from torch import Tensor, nn
 
 from normbench.errors import InputError
+from normbench.models.branch import scales
 from normbench.models.builder import Builder
 from normbench.models.layers import GlobalAveragePool, Subsample
 
@@ -45,7 +46,8 @@ DEPTHS = {
 class Residual(nn.Module):
     """tail(branch(entry(x)) + shortcut(x)); the entry is what stands before the first convolution.
 
-    Full pre-activation feeds a projection with the entry's output, as he2016b's code does.
+    Full pre-activation and Fixup feed a projection with the entry's output, as the codes of he2016b and
+    zhang2019b do.
     """
 
     def __init__(
@@ -68,18 +70,19 @@ def resnet(b: Builder) -> nn.Module:
     """
     blocks, bottleneck = DEPTHS[b.spec.model.name]
     width = b.spec.model.width or 16
+    scale = scales(b.spec, sum(blocks), 3 if bottleneck else 2)
     net, channels = _stem(b, width), width
     for stage, count in enumerate(blocks, 1):
         inner = width * 2 ** (stage - 1)
         for i in range(count):
             stride = 2 if i == 0 and stage > 1 else 1
-            net.append(_block(b, f"stage{stage}.{i}", channels, inner, stride, bottleneck))
+            net.append(_block(b, f"stage{stage}.{i}", channels, inner, stride, scale))
             channels = inner * (4 if bottleneck else 1)
     if b.spec.placement.name == "norm_act_conv":
-        net.extend(b.norm_act("final", channels))
+        net.extend([*b.shift(), *b.norm_act("final", channels)])
     elif b.spec.placement.name == "act_only_preact":
         net.append(b.activation())
-    return net.extend([GlobalAveragePool(), b.dropout("head"), b.head(channels)])
+    return net.extend([GlobalAveragePool(), b.dropout("head"), *b.shift(), b.head(channels)])
 
 
 def _stem(b: Builder, width: int) -> nn.Sequential:
@@ -101,8 +104,11 @@ def _stem(b: Builder, width: int) -> nn.Sequential:
     return net
 
 
-def _block(b: Builder, name: str, inputs: int, inner: int, stride: int, bottleneck: bool) -> Residual:
-    placement = b.spec.placement.name
+def _block(b: Builder, name: str, inputs: int, inner: int, stride: int, scale: tuple[float, ...]) -> Residual:
+    """A unit with as many convolutions as `scale` has factors for their initial weights: 2, or 3 of a
+    bottleneck.
+    """
+    placement, bottleneck = b.spec.placement.name, len(scale) == 3
     outputs = inner * (4 if bottleneck else 1)
     # (kernel, stride, output channels) of each convolution; the stride sits on the 3×3 of a bottleneck, as in
     # torchvision
@@ -116,30 +122,36 @@ def _block(b: Builder, name: str, inputs: int, inner: int, stride: int, bottlene
     part, channels, last_norm = "entry", inputs, None
     for position, word in enumerate(words):
         if word == "+":
+            parts["branch"].extend(b.branch_end())
             part = "tail"
         elif word == "act":
-            parts[part].append(b.activation())
+            parts[part].extend([*b.shift(), b.activation()])
         elif word.startswith("norm"):
             norm, *act = word.split()
             site = f"{name}.{norm}"
             layers = b.norm_act(site, channels) if act else (b.norm(site, channels),)
-            parts[part].extend(layers)
+            parts[part].extend([*(b.shift() if act else ()), *layers])
             if part == "branch":
                 last_norm = layers[0]
         else:
+            parts[part].extend(b.shift())
             part, last_norm = "branch", None
-            kernel, step, width = shapes[int(word[-1]) - 1]
+            number = int(word[-1]) - 1
+            kernel, step, width = shapes[number]
             reader = _reader(words, position)
             conv = b.conv(
                 f"{name}.{word}", channels, width, kernel, stride=step, padding=kernel // 2,
-                before=f"{name}.{reader}" if reader else None,
+                before=f"{name}.{reader}" if reader else None, scale=scale[number],
             )  # fmt: skip
             parts["branch"].append(conv)
             channels = width
     if b.spec.model.zero_last and b.chosen is not None:
         _zero(last_norm, name, placement)
     shortcut = _shortcut(b, name, inputs, outputs, stride)
-    shared = placement == "norm_act_conv" and not isinstance(shortcut, nn.Identity | Subsample)
+    # the entry of a unit that begins with a convolution is empty, or Fixup's bias
+    shared = not isinstance(shortcut, nn.Identity) and (
+        words[0] == "conv1" or (placement == "norm_act_conv" and not isinstance(shortcut, Subsample))
+    )
     return Residual(parts["entry"], parts["branch"], shortcut, parts["tail"], shared_entry=shared)
 
 

@@ -6,8 +6,9 @@ no lane sees another's. A filter is all that one output channel of one run is co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,20 +16,23 @@ from torch import Tensor, nn
 from normbench.errors import NormError
 
 M = TypeVar("M", bound="type[WeightNorm]")
+Scale = Literal["weight", "gain", "fixed"]
 REGISTRY: dict[str, type[WeightNorm]] = {}
 
 
-def register(key: str, *, reference: str, on_head: bool) -> Callable[[M], M]:
+def register(key: str, *, reference: str, on_head: bool, scale: Scale) -> Callable[[M], M]:
     """Class decorator that enters a weight map in the catalogue under its key.
 
     Args:
         reference: citation key of docs/references.bib.
         on_head:   whether the map also applies to the classifier.
+        scale:     what the scale of the effective weight follows: that of the stored "weight", a "gain" that
+                   is learned, or nothing, being "fixed".
     """
     assert key not in REGISTRY, f"two weight maps are registered as {key}"
 
     def enter(kind: M) -> M:
-        kind.key, kind.reference, kind.on_head = key, reference, on_head
+        kind.key, kind.reference, kind.on_head, kind.scale = key, reference, on_head, scale
         REGISTRY[key] = kind
         return kind
 
@@ -37,6 +41,8 @@ def register(key: str, *, reference: str, on_head: bool) -> Callable[[M], M]:
 
 class WeightNorm(nn.Module):
     """Base of all weight maps. A subclass implements `normalize` on filters in fp32 or fp64.
+
+    State, where a map has any, lies in lane-major buffers; training moves it and evaluation does not.
 
     Args:
         weight: initial weight, (K·Cout, Cin, *kernel) or (K, Cout, Cin) with lanes = K.
@@ -49,6 +55,7 @@ class WeightNorm(nn.Module):
     key: ClassVar[str]
     reference: ClassVar[str]
     on_head: ClassVar[bool]
+    scale: ClassVar[Scale]
     #: Parameter name → role; optimisers decide on weight decay by role.
     roles: ClassVar[dict[str, str]] = {}
 
@@ -69,6 +76,37 @@ class WeightNorm(nn.Module):
     def normalize(self, filters: Tensor) -> Tensor:
         """What a map does: (K·Cout, fan_in) → the same shape. Of itself, nothing."""
         return filters
+
+    @torch.no_grad()
+    def rescale(self, weight: Tensor, factors: Tensor) -> None:
+        """Multiply every lane's effective weight by a factor, in place, where its scale is kept.
+
+        Args:
+            weight:  the stored weight.
+            factors: (K,), finite and > 0.
+
+        Raises:
+            NormError: the map fixes the scale.
+        """
+        if self.scale == "fixed":
+            raise NormError(f"{self.key}: the map fixes the scale of the weight; nothing can multiply it")
+        kept = weight if self.scale == "weight" else self.get_parameter("gain")
+        by_lane = kept.unflatten(0, (len(factors), -1))
+        by_lane *= factors.to(kept.dtype).view(-1, *(1,) * (by_lane.dim() - 1))
+
+    def need_several(self, weight: Tensor) -> None:
+        """Raise unless a filter holds at least two values: without its mean, nothing is left of one."""
+        if filters(weight).shape[1] < 2:
+            raise NormError(
+                f"{self.key}: a filter must hold at least 2 values for its mean to be removed, but fan-in 1 "
+                "gives 1; use weight=none or weight=wn"
+            )
+
+    def positive(self, eps: object) -> float:
+        """The given ε, if it is a finite number > 0; a NormError if not."""
+        if not isinstance(eps, int | float) or not 0 < eps < math.inf:
+            raise NormError(f"{self.key}: eps must be a finite number > 0; got {eps!r}")
+        return eps
 
 
 def filters(weight: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 from normbench.weight_norms.core import WeightNorm, register
 
 
-@register("none", reference="he2015", on_head=True)
+@register("none", reference="he2015", on_head=True, scale="weight")
 class NoWeightNorm(WeightNorm):
     """No map: the layer uses the weight that is trained.
 

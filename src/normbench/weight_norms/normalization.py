@@ -11,7 +11,7 @@ from normbench.errors import NormError
 from normbench.weight_norms.core import WeightNorm, filters, register
 
 
-@register("wn", reference="salimans2016", on_head=True)
+@register("wn", reference="salimans2016", on_head=True, scale="gain")
 class WeightNormalization(WeightNorm):
     """Weight normalization: the length of a filter is learned apart from its direction.
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 from torch.nn import functional as F
 
-from normbench.errors import NormError
-from normbench.weight_norms.core import WeightNorm, filters, register
+from normbench.weight_norms.core import WeightNorm, register
 
 
-@register("ws", reference="qiao2019", on_head=False)
+@register("ws", reference="qiao2019", on_head=False, scale="fixed")
 class WeightStandardization(WeightNorm):
     """Weight standardization: filters of mean 0 and variance 1, meant to stand before a norm layer.
 
@@ -42,14 +39,8 @@ class WeightStandardization(WeightNorm):
 
     def __init__(self, weight: Tensor, lanes: int = 1, eps: float = 1e-5) -> None:
         super().__init__(weight, lanes)
-        if not isinstance(eps, int | float) or not 0 < eps < math.inf:
-            raise NormError(f"ws: eps must be a finite number > 0; got {eps!r}")
-        if filters(weight).shape[1] < 2:
-            raise NormError(
-                "ws: a filter must hold at least 2 values to be standardized, but fan-in 1 gives 1; "
-                "use weight=none or weight=wn"
-            )
-        self.eps = eps
+        self.need_several(weight)
+        self.eps = self.positive(eps)
 
     def normalize(self, filters: Tensor) -> Tensor:
         rows = filters.unsqueeze(0)  # filters as channels: torch's batch norm kernel takes their statistics
