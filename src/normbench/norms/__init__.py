@@ -18,13 +18,29 @@ from pkgutil import iter_modules
 from typing import Any
 
 from normbench.errors import NormError, unknown
-from normbench.norms.conversion import convert
+from normbench.norms.conditional import AdaIN, ConditionalBatchNorm
 from normbench.norms.core import REGISTRY, Entry, Norm
+from normbench.norms.surgery.changes import Change
+from normbench.norms.surgery.conversion import convert
+from normbench.norms.surgery.folding import fold
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["Entry", "Norm", "NormError", "arguments", "build", "catalogue", "convert", "entry"]
+__all__ = [
+    "AdaIN",
+    "Change",
+    "ConditionalBatchNorm",
+    "Entry",
+    "Norm",
+    "NormError",
+    "arguments",
+    "build",
+    "catalogue",
+    "convert",
+    "entry",
+    "fold",
+]
 
 
 def build(key: str, channels: int, lanes: int = 1, **args: Any) -> Norm:

@@ -1,0 +1,165 @@
+"""Norms whose scale and shift come from a second input: for generators and style transfer.
+
+They are built by their classes. The catalogue and the command line, whose models classify, do not have them:
+a label as the condition would tell the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from normbench.errors import NormError
+from normbench.norms.batch import BatchNorm
+from normbench.norms.core import Norm, PerLane, by_lane, positions
+from normbench.norms.running import PerLaneMomentum
+
+
+class ConditionalBatchNorm(BatchNorm):
+    """Conditional batch normalization: batch norm with γ and β by image, from a vector or a class.
+
+        y = (1 + G z) (x − μ) / √(σ² + ε) + B z
+        μ, σ² as bn
+
+    Symbols:      μ mean · σ² var (biased) · G gain · B shift · z condition, a class being a unit vector
+    Reduces:      (N, H, W) for each channel; N in chunks of `batch` images where that is set.
+    Train / eval: differ. Batch-independent: no.
+    Running statistics: as bn; one set for all conditions.
+    Numerics:     fp32 (fp64 for fp64 input); ε inside the root.
+
+    Shape:
+        x: (N, K·C, *spatial), condition → y: same shape and dtype
+        condition: vectors (N, K·features), or classes (N, K) as int64; (N,) serves all runs
+        gain, shift: (K·C, features), or (K·conditions, C) for classes
+
+    Args:
+        channels:   C, channels of one run.
+        lanes:      K, stacked runs; 1 for a lone run.
+        features:   length of a condition that is a vector, as in the paper, where a class embedding shared by
+                    all layers and a part of the noise make it up.
+        conditions: number of classes instead, each with a γ and β of its own.
+        momentum:   weight of the new batch, or another form of `normbench.momentum`; one value or one per
+                    lane.
+        eps:        ε > 0; one value or one per lane.
+        track:      keep running statistics; without them evaluation uses the batch, too.
+        batch:      images per statistic, dividing N; None for all of x.
+
+    Raises:
+        NormError: an argument out of range, or not one of features and conditions.
+
+    Reference:  brock2019 — Large Scale GAN Training for High Fidelity Natural Image Synthesis, ICLR 2019,
+                arXiv:1809.11096, §3.1 and appendix B.
+    Deviations: G and B start at 0, so that the layer starts as bn without γ and β, where the paper draws
+                orthogonal matrices; nor are they spectrally normalized. Classes are not in the paper: its
+                authors' PyTorch code has them (BigGAN-PyTorch, G_shared false).
+    """
+
+    key: ClassVar[str] = "ConditionalBatchNorm"
+    roles: ClassVar[dict[str, str]] = {"gain": "scale", "shift": "shift"}
+
+    def __init__(
+        self,
+        channels: int,
+        lanes: int = 1,
+        *,
+        features: int | None = None,
+        conditions: int | None = None,
+        momentum: PerLaneMomentum = 0.1,
+        eps: PerLane = 1e-5,
+        track: bool = True,
+        batch: int | None = None,
+    ) -> None:
+        super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=False, track=track, batch=batch)
+        if (features is None) == (conditions is None):
+            raise NormError(
+                f"{self.key}: give features or conditions, one of them; "
+                f"got features={features} and conditions={conditions}"
+            )
+        self.features, self.conditions = features, conditions
+        if features is not None:
+            shape = (lanes * channels, self.whole("features", features))
+        else:
+            shape = (lanes * self.whole("conditions", conditions), channels)
+        self.gain, self.shift = (nn.Parameter(torch.zeros(shape)) for _ in range(2))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:  # type: ignore[override]
+        """Normalize x: (N, K·C, *spatial) under a condition → same shape and dtype."""
+        wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        gain, shift = (self._of(table, condition) for table in (self.gain, self.shift))
+        y = self.normalize(wide) * (1 + _like(gain, x)) + _like(shift, x)
+        return y.to(x.dtype)
+
+    def _of(self, table: Tensor, condition: Tensor) -> Tensor:
+        """What a table says under the condition of every image: (N, K·C)."""
+        by_run = torch.unflatten(table, 0, (self.lanes, -1))
+        if self.features is not None:
+            vectors = by_lane(condition.to(table.dtype), self.lanes)
+            return torch.einsum("kcf,nkf->nkc", by_run, vectors).flatten(1)
+        classes = condition.view(len(condition), -1).expand(-1, self.lanes)
+        runs = torch.arange(self.lanes, device=table.device)
+        return by_run[runs, classes].flatten(1)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, features={self.features}, conditions={self.conditions}"
+
+
+class AdaIN(Norm):
+    """Adaptive instance normalization: every channel of an image gets the mean and deviation of a style's.
+
+        y = σ(s) (x − μ(x)) / σ(x) + μ(s)                               eq. (8)
+        μ, σ over 𝒮 = {same image, same channel} × H × W                eqs. (5), (6)
+
+    Symbols:      s style · μ mean · σ = √(variance (biased) + ε)
+    Reduces:      (H, W) for each image and channel, of content and of style.
+    Train / eval: identical; no running state, no parameters. Batch-independent: yes.
+    Numerics:     fp32 (fp64 for fp64 input), in two passes; ε inside both roots.
+
+    Shape:
+        content: (N, K·C, *spatial), style: (N, K·C, *other) → y: as content
+        one style, (1, K·C, *other), serves all images
+
+    Args:
+        channels: C, channels of one run.
+        lanes:    K, stacked runs; 1 for a lone run.
+        eps:      ε > 0; one value or one per lane.
+
+    Raises:
+        NormError: an argument out of range.
+
+    Reference:  huang2017b — Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization,
+                ICCV 2017, arXiv:1703.06868, §5.
+    Deviations: none from the paper. The authors' Torch code (AdaIN-style) takes the style's deviation
+                Bessel-corrected and without ε, so that an image in its own style does not stay what it is.
+    """
+
+    key: ClassVar[str] = "AdaIN"
+    roles: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, channels: int, lanes: int = 1, *, eps: PerLane = 1e-5) -> None:
+        super().__init__(channels, lanes, eps=eps)
+
+    def forward(self, content: Tensor, style: Tensor) -> Tensor:  # type: ignore[override]
+        """Give content: (N, K·C, *spatial) the statistics of style → shape and dtype of the content."""
+        wide = torch.promote_types(content.dtype, torch.float32)
+        x, s = content.to(wide), style.to(wide)
+        (own_mean, own_deviation), (mean, deviation) = map(self._statistics, (x, s))
+        y = (x - _like(own_mean, x)) * _like(deviation / own_deviation, x) + _like(mean, x)
+        return y.to(content.dtype)
+
+    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """μ and σ of every image and channel, both (N, K·C)."""
+        var, mean = torch.var_mean(x.reshape(*x.shape[:2], -1), 2, correction=0)
+        return mean, torch.sqrt(var + self.eps_along(mean))
+
+    def check(self, shape: Sequence[int]) -> None:
+        self.need_several(
+            positions(shape), f"a map of {positions(shape)} position", "use a layer with larger maps"
+        )
+
+
+def _like(by_image: Tensor, x: Tensor) -> Tensor:
+    """View (N, K·C) so that it broadcasts over x: (N, K·C, *spatial)."""
+    return by_image[(...,) + (None,) * (x.dim() - 2)]
