@@ -1,9 +1,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# one single-threaded process per core
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow check lint type fmt clean
+.PHONY: help setup quickstart test test-norms test-slow docs check lint type fmt clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,10 +21,13 @@ quickstart: setup ## Reproduce a paper table on real digits: about two minutes o
 	$(BIN)/normbench reproduce wu2018/batch_size scale=tiny
 
 test: setup ## Run the tests that take seconds each; those for a GPU are skipped without one
-	$(BIN)/python -m pytest -m 'not slow'
+	$(TEST) -m 'not slow'
+
+test-norms: setup ## Train one small network per norm and weight map on real digits
+	$(TEST) tests/test_every_method_learns.py
 
 test-slow: setup ## Run all tests, those that take minutes too
-	$(BIN)/python -m pytest
+	$(TEST)
 
 check: lint type test ## All that must pass before a change is ready
 
@@ -36,6 +41,9 @@ type: setup ## Check types
 fmt: setup ## Mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup ## Make docs/NORMS.md from the layers' docstrings
+	$(BIN)/normbench norms --format md > docs/NORMS.md
 
 clean: ## Remove what tools left behind; results and .venv stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache src/*.egg-info

@@ -25,7 +25,10 @@ def complete(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("normbench ", list(cli.VERBS)),
         ("normbench", list(cli.VERBS)),
         ("normbench  t", ["train", "table"]),
-        ("normbench train norm=l", ["norm=ln_c", "norm=ln_chw", "norm=lrn"]),
+        (
+            "normbench train norm=l",
+            ["norm=l1bn", "norm=l2", "norm=lcn", "norm=ln_c", "norm=ln_chw", "norm=lrn"],
+        ),
         ("normbench train norm=gn norm.args.g", ["norm.args.group_size="]),
         ("normbench train --cfg job norm=g", ["norm=ghost", "norm=gn"]),
         ("normbench plan norm=bn sch", ["schedule.", "schedule="]),

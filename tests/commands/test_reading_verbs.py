@@ -1,4 +1,4 @@
-"""The verbs that read: table, norms, info, plan."""
+"""The verbs that read: table, info, plan."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from normbench import cli, norms
+from normbench import cli
 from normbench.commands.columns import columns
 from normbench.commands.rerun import _written, command, words
 from normbench.compose import compose
@@ -64,20 +64,6 @@ def test_a_table_that_cannot_be_is_refused(
     monkeypatch.chdir(tmp_path)
     assert cli.run(["table", *argv]) == 2
     assert [entry.name for entry in tmp_path.iterdir()] == ["results"]
-
-
-def test_the_catalogue_has_every_norm_once(capsys: Capture) -> None:
-    lines = said(capsys, "norms").splitlines()
-    assert lines[0].split()[:4] == ["key", "name", "family", "reduces"]
-    assert [line.split()[0] for line in lines[1:]] == list(norms.catalogue())
-
-
-@pytest.mark.parametrize("key", norms.catalogue())
-def test_a_norm_shows_its_equation_and_its_configuration(key: str, capsys: Capture) -> None:
-    text = said(capsys, "norms", key)
-    assert text.startswith(f"{key}  (")
-    assert "Reference:" in text
-    assert f"    name: {key}" in text
 
 
 def test_info_shows_a_run_and_how_to_repeat_it(runs: list[RunSpec], capsys: Capture) -> None:

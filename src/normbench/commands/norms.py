@@ -1,55 +1,127 @@
-"""`normbench norms`: the catalogue of normalization layers, from the registry and the layers' docstrings."""
+"""`normbench norms`: the catalogue of norms and weight maps, made from the registries and the docstrings."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from textwrap import indent
-from typing import TYPE_CHECKING
 
-from normbench.commands.columns import columns
 from normbench.commands.parser import Parser
+from normbench.errors import InputError
 
-if TYPE_CHECKING:
-    from normbench.norms import Entry
+FORMATS = ("rich", "md")
 
 
 def parser() -> Parser:
     made = Parser(
         "norms",
-        "The normalization layers that `norm=KEY` takes; with a key, its equation, arguments and reference.",
+        "The methods behind `norm=KEY` and `weight=KEY`; with a key, its equation, arguments and reference.",
         "normbench norms",
         "normbench norms gn",
+        "normbench norms --format md > docs/NORMS.md",
+        "normbench norms --cost --shape 32,64,16,16",
     )
     made.add_argument("key", nargs="?", metavar="KEY", help="say all about one of them")
+    made.add_argument("--format", choices=FORMATS, default="rich", help="rich: a table; md: a page")
+    made.add_argument(
+        "--cost", action="store_true", help="measure every norm's time and memory against bn, here"
+    )
+    made.add_argument(
+        "--shape", action="append", metavar="N,C,H,W",
+        help="input of --cost; may be repeated (default: 32,64,16,16 and 2,6,14,14)",
+    )  # fmt: skip
+    made.add_argument("--seconds", type=float, default=0.5, help="time that --cost takes per norm and shape")
     return made
 
 
 def run(argv: Sequence[str]) -> int:
-    """Print the catalogue, or the docstring of one layer."""
+    """Print the catalogue, one method, or what they cost."""
     args = parser().parse_args(argv)
-    from normbench import norms
+    if args.key is not None and (args.cost or args.format == "md"):
+        raise InputError("--cost and --format md are about all methods; give them without a KEY")
+    if args.shape and not args.cost:
+        raise InputError("--shape is the input of --cost; add --cost")
+    if args.cost:
+        from normbench.commands.norms_cost import show
 
-    if args.key is None:
-        print("\n".join(columns([_row(entry) for entry in norms.catalogue().values()])))
-        return 0
-    entry = norms.entry(args.key)
-    print(f"{args.key}  ({entry.layer.__name__}, {entry.family}, {entry.reference})\n")
-    print(inspect.getdoc(entry.layer))
-    print(f"\nConfiguration, norm={args.key}:\n")
-    file = files("normbench.conf") / "norm" / f"{args.key}.yaml"
-    print(indent(file.read_text(encoding="utf-8"), "    "), end="")
+        show(args.shape or ["32,64,16,16", "2,6,14,14"], args.seconds, args.format)
+    elif args.key is not None:
+        _one(args.key)
+    elif args.format == "md":
+        from normbench.commands.norms_page import page
+
+        print(page(), end="")
+    else:
+        _catalogue()
     return 0
 
 
-def _row(entry: Entry) -> dict[str, object]:
-    return {
-        "key": entry.key,
-        "name": entry.layer.__name__,
-        "family": entry.family,
-        "reduces": entry.reduces,
-        "train = eval": "no" if entry.eval_differs else "yes",
-        "uses the batch": "yes" if entry.batch_statistics else "no",
-        "paper": entry.reference,
-    }
+def _catalogue() -> None:
+    from normbench import norms, weight_norms
+    from normbench.cards import card
+
+    _show(
+        "norm=",
+        [
+            {
+                "key": entry.key,
+                "name": card(entry.layer).title,
+                "reduces": entry.reduces,
+                "state": ", ".join(state(entry.key)) or "–",
+                "train = eval": "no" if entry.eval_differs else "yes",
+                "uses the batch": "yes" if entry.batch_statistics else "no",
+                "paper": entry.reference,
+            }
+            for entry in norms.catalogue().values()
+        ],
+    )
+    _show(
+        "weight=",
+        [
+            {"key": key, "name": card(kind).title, "does": card(kind).summary, "paper": kind.reference}
+            for key, kind in weight_norms.catalogue().items()
+        ],
+    )
+
+
+def state(key: str) -> list[str]:
+    """What a norm carries from step to step besides its parameters: names of buffers without `running_`."""
+    from normbench import norms
+
+    layer = norms.build(key, 16)
+    names = [name for name in layer.state_dict() if name not in dict(layer.named_parameters())]
+    return [name.removeprefix("running_") for name in names if name != "num_batches_tracked"]
+
+
+def _one(key: str) -> None:
+    from normbench import norms, weight_norms
+    from normbench.errors import unknown
+
+    kinds: dict[str, tuple[str, type]] = {k: ("weight", v) for k, v in weight_norms.catalogue().items()}
+    kinds |= {k: ("norm", entry.layer) for k, entry in norms.catalogue().items()}
+    if key not in kinds:
+        raise unknown("norm", key, kinds)
+    group, kind = kinds[key]
+    print(f"{key}  ({kind.__name__}, {group}={key})\n")
+    print(inspect.getdoc(kind))
+    print(f"\nConfiguration, {group}={key}:\n")
+    file = files("normbench.conf") / group / f"{key}.yaml"
+    print(indent(file.read_text(encoding="utf-8"), "    "), end="")
+
+
+def _show(title: str, rows: Sequence[Mapping[str, str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(
+        *rows[0], box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", title=title, title_justify="left"
+    )
+    for row in rows:
+        table.add_row(*row.values())
+    if not sys.stdout.isatty():  # a file or a pipe has no width to fit
+        console.width = console.measure(table, options=console.options.update(width=500)).maximum
+    console.print(table)

@@ -1,0 +1,72 @@
+"""docs/NORMS.md: the catalogue as one page, made from the registries and the docstrings."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator
+
+from normbench import norms, weight_norms
+from normbench.cards import card
+from normbench.commands.norms import state
+
+INTRODUCTION = """\
+<!-- Made by `make docs` from the layers' docstrings; a test fails when they differ. -->
+# Norms
+
+x is (N, K·C, *spatial): K stacked runs of C channels. A worker's batch is the set over which batch statistics
+are taken; eps and momentum may differ from lane to lane. Every method is compared in fp64 with a naive
+version of its paper (`tests/oracles/`), over several steps, forward, backward and in evaluation.
+`normbench norms KEY` prints one of them, `normbench norms --cost` what each costs on your machine. Citation
+keys: [references.bib](references.bib).
+"""
+#: Sections that stand in the head of an entry or that a page need not repeat.
+LEFT_OUT = ("Args", "Raises", "Attributes")
+
+
+def page() -> str:
+    """The whole page in Markdown."""
+    return "\n".join([INTRODUCTION, *_overview(), "", *_norms(), *_weights()]).rstrip() + "\n"
+
+
+def _overview() -> Iterator[str]:
+    yield "| key | name | reduces | state | train = eval | uses the batch | paper |"
+    yield "|---|---|---|---|---|---|---|"
+    for key, entry in norms.catalogue().items():
+        cells = (
+            f"[`{key}`](#{key})", card(entry.layer).title, entry.reduces, ", ".join(state(key)) or "–",
+            "no" if entry.eval_differs else "yes", "yes" if entry.batch_statistics else "no", entry.reference,
+        )  # fmt: skip
+        yield "| " + " | ".join(cells) + " |"
+
+
+def _norms() -> Iterator[str]:
+    for key, entry in norms.catalogue().items():
+        yield from _entry(f"<a id='{key}'></a>`norm={key}`", entry.layer)
+
+
+def _weights() -> Iterator[str]:
+    yield "# Weight maps\n"
+    yield "What a layer does to its weight before using it: beside any norm, by `weight=KEY`.\n"
+    for key, kind in weight_norms.catalogue().items():
+        yield from _entry(f"`weight={key}`", kind)
+
+
+def _entry(heading: str, kind: type) -> Iterator[str]:
+    about = card(kind)
+    yield f"## {heading}: {about.title}\n"
+    if about.summary:
+        yield f"{about.summary[0].upper()}{about.summary[1:]}\n"
+    if about.equation:
+        yield f"```text\n{about.equation}\n```\n"
+    for label, text in about.sections.items():
+        if label not in LEFT_OUT:
+            yield f"- **{label}**: {'; '.join(' '.join(line.split()) for line in text.splitlines())}"
+    yield ""
+    parameters = inspect.signature(kind).parameters.values()
+    if own := [p for p in parameters if p.name not in ("channels", "weight", "lanes")]:
+        yield "| argument | default | |\n|---|---|---|"
+        for p in own:
+            meaning = about.arguments[p.name].replace("|", "\\|")
+            yield f"| `{p.name}` | `{json.dumps(p.default)}` | {meaning} |"
+        yield ""
