@@ -17,7 +17,7 @@ HEAD = """\
 # What a norm costs: time and memory against batch norm on the same input
 
 Command: `{command}`. Commit {commit}, {date}, {device}, torch {torch}, one thread, fp32, training mode.
-forward, backward: medians of ratios taken in turns; memory: bytes kept for the backward pass, with the input.
+forward, backward, both: medians of ratios taken in turns; memory: bytes kept for the way back, with the input.
 """
 
 
@@ -51,7 +51,7 @@ def _row(key: str, sizes: Sequence[tuple[int, ...]], seconds: float, device: str
     for size in sizes:
         measured = cost(key, size, seconds, device)
         title = "×".join(map(str, size))
-        for name in ("forward", "backward", "memory"):
+        for name in ("forward", "backward", "both", "memory"):
             row[f"{title} {name}"] = _written(measured, name)
     return row
 

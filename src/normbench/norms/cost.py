@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from normbench import norms
 from normbench.norms.core import Norm
@@ -16,16 +16,18 @@ from normbench.norms.core import Norm
 
 @dataclass(frozen=True)
 class Cost:
-    """Ratios to batch norm on the same input; None where the norm refuses it.
+    """Ratios to batch norm on the same input.
 
     Attributes:
         forward:  time of the forward pass in training.
         backward: time of the backward pass.
+        both:     time of the two.
         memory:   bytes kept from the forward pass for the backward pass, the input included.
     """
 
     forward: float
     backward: float
+    both: float
     memory: float
 
 
@@ -41,24 +43,40 @@ def cost(key: str, shape: Sequence[int], seconds: float = 0.5, device: str = "cp
     Returns:
         None if the norm refuses to be built or to be trained on this shape.
     """
-    try:
-        layer = norms.build(key, shape[1]).to(device)
-        layer.check(shape)
-    except norms.NormError:
+    feeder = nn.Linear(shape[1], shape[1], bias=False).to(device)
+    layer, base = (_built(name, shape, feeder, device) for name in (key, "bn"))
+    if layer is None or base is None:
         return None
-    base = norms.build("bn", shape[1]).to(device)
-    x = torch.randn(*shape, device=device, requires_grad=True)
-    kept = _kept(layer, x), _kept(base, x)
-    ratios: list[tuple[float, float]] = []
+    kept = _kept(layer, _input(shape, feeder)), _kept(base, _input(shape, feeder))
+    rounds: list[tuple[float, ...]] = []
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(ratios) < 5:
-        if len(ratios) % 2:  # neither always finds what the other left in the cache
+    while time.perf_counter() < end or len(rounds) < 5:
+        x = _input(shape, feeder)
+        if len(rounds) % 2:  # neither always finds what the other left in the cache
             mine, theirs = _times(layer, x), _times(base, x)
         else:
             theirs, mine = _times(base, x), _times(layer, x)
-        ratios.append((mine[0] / theirs[0], mine[1] / theirs[1]))
-    forward, backward = (median(times) for times in zip(*ratios[2:], strict=True))  # the first ones warm up
-    return Cost(forward, backward, kept[0] / kept[1])
+        rounds.append((mine[0] / theirs[0], mine[1] / theirs[1], sum(mine) / sum(theirs)))
+    forward, backward, both = (median(ratios) for ratios in zip(*rounds[2:], strict=True))  # without warm-up
+    return Cost(forward, backward, both, kept[0] / kept[1])
+
+
+def _built(key: str, shape: Sequence[int], feeder: nn.Linear, device: str) -> Norm | None:
+    """A layer with its defaults, fed by a linear layer; None where it refuses the shape."""
+    try:
+        layer = norms.build(key, shape[1]).to(device)
+        layer.follow(feeder)
+        layer.check(shape)
+    except norms.NormError:
+        return None
+    return layer
+
+
+def _input(shape: Sequence[int], feeder: nn.Linear) -> Tensor:
+    """What the linear layer puts out, as contiguous images; gradients are asked for as far as here."""
+    rows = torch.randn(shape[0], *shape[2:], shape[1], device=feeder.weight.device)
+    y: Tensor = feeder(rows).movedim(-1, 1).contiguous()
+    return y
 
 
 def _times(layer: Norm, x: Tensor) -> tuple[float, float]:
@@ -66,8 +84,8 @@ def _times(layer: Norm, x: Tensor) -> tuple[float, float]:
     began = _now(x)
     y = layer(x)
     middle = _now(x)
-    if y.requires_grad:
-        torch.autograd.grad(y, [x, *layer.parameters()], torch.ones_like(y), allow_unused=True)
+    wanted = [x, *layer.parameters()]
+    torch.autograd.grad(y, wanted, torch.ones_like(y), allow_unused=True, retain_graph=True)
     return middle - began, _now(x) - middle
 
 
