@@ -17,7 +17,7 @@ HEAD = """\
 # What a norm costs: time and memory against batch norm on the same input
 
 Command: `{command}`. Commit {commit}, {date}, {device}, torch {torch}, one thread, fp32, training mode.
-forward, backward, both: medians of ratios taken in turns; memory: bytes kept for the way back, with the input.
+forward, backward, both: medians of ratios in turns; memory: bytes kept for the way back, with the input.
 """
 
 
