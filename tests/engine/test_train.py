@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from normbench import data
+from normbench import data, norms
 from normbench.engine.train import Listener, train_stack
 
 CPU = torch.device("cpu")
@@ -19,6 +19,16 @@ def digits():
 
     (config,) = compose(["data=digits"])
     return data.load(resolve(config).spec.data)
+
+
+@pytest.fixture(scope="module")
+def padded(digits):
+    """The digits as LeNet-5 wants them."""
+    from normbench.compose import compose
+    from normbench.resolve import resolve
+
+    (config,) = compose(["data=digits"])
+    return data.load(resolve(config).spec.data, size=32)
 
 
 def train(specs, digits, **more):
@@ -117,6 +127,25 @@ def test_a_run_goes_on_in_another_stack_than_it_began_in(make_spec, digits, word
     whole = train(specs, digits, listener=Listener(checkpoint=lambda states: kept.append(states())))
     (alone,) = train(specs[1:2], digits, resume=kept[20][1:2])
     assert alone.metrics["test_loss"] == pytest.approx(whole[1].metrics["test_loss"], rel=1e-9)
+
+
+@pytest.mark.parametrize("key", norms.catalogue())
+def test_every_norm_goes_on_from_a_checkpoint_as_if_nothing_had_been(make_spec, padded, key):
+    """Whatever state a norm has and wherever in the run its schedules are: two lanes, stopped half way."""
+    words = ["model=lenet5", "batch=16", "steps=12", f"norm={key}", "optim.lr=0.05"]
+    if key in ("in", "bnet"):  # which fully connected layers give nothing to work on
+        words.append("placement.sites=conv*")
+    specs = [make_spec(*words, f"seed={seed}") for seed in (4, 5)]
+    kept = {}
+
+    def keep(step, states):
+        kept[step] = states()
+
+    steps = iter(range(1, 13))
+    whole = train(specs, padded, listener=Listener(checkpoint=lambda states: keep(next(steps), states)))
+    resumed = train(specs, padded, resume=kept[6])
+    assert [r.history for r in resumed] == [r.history for r in whole]
+    assert [r.metrics for r in resumed] == [r.metrics for r in whole]
 
 
 def test_lsuv_looks_at_a_lanes_own_first_images_however_they_are_split_into_batches(
