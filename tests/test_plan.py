@@ -58,11 +58,25 @@ def test_the_order_of_the_sweep_does_not_change_what_trains_together(sweep):
 def test_a_knob_that_a_norm_does_not_have_makes_no_second_run_and_is_said(make_sweep):
     made = plan(make_sweep("norm=bn,gn", "norm.momentum=0.1,0.2,0.3"))
     assert made.distinct == 4
-    assert made.trainings == 4
+    assert (made.missing, made.trainings) == (4, 2)
     assert made.notes() == [
         "norm.momentum of gn has no effect: dropped in 3 of the runs",
         "2 of 6 runs are the same as another one and train once",
     ]
+
+
+def test_runs_that_differ_in_the_momentum_of_evaluation_share_trainings(make_sweep):
+    made = plan(make_sweep("norm=bn", "norm.momentum=0.1,0.2,0.3,cumulative", "seed=range(6)"), most=4)
+    assert made.headline() == "24 runs: 24 to train → 6 trainings → 2 stacks"
+    assert [[len(runs) for runs in pack.trainings] for pack in made.packs] == [[4, 4, 4], [4, 4, 4]]
+    assert all(len({spec.seed for spec in runs}) == 1 for pack in made.packs for runs in pack.trainings)
+    first, second = made.packs[0].halves()
+    assert [len(runs) for runs in first.trainings] == [4, 4]
+    assert [len(runs) for runs in second.trainings] == [4]
+    lone, other = second.halves()  # a lone lane that breaks is taken apart by runs
+    assert (len(lone.specs), len(other.specs)) == (2, 2)
+    read = plan(make_sweep("norm=streaming", "norm.momentum=0.1,0.2,0.3", "seed=range(2)"))
+    assert read.headline() == "6 runs: 6 to train in 1 stack"
 
 
 def test_momenta_seeds_rates_and_eps_share_a_stack_and_structure_does_not(make_spec):

@@ -40,3 +40,10 @@ def test_the_readme_names_every_choice_that_there_is():
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)]+)\)", README))
 def test_every_link_of_the_readme_leads_somewhere(link):
     assert (Path(__file__).parents[1] / link).exists()
+
+
+def test_the_python_of_the_readme_runs(capsys):
+    scope: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", README, re.S):
+        exec(block, scope)
+    assert "layer1.0.bn1: BatchNorm2d → gn, kept γ, β" in capsys.readouterr().out.splitlines()

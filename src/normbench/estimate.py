@@ -55,7 +55,7 @@ def estimate(plan: Plan, store: Store, processes: int) -> Estimate:
     seconds, memory = 0.0, 0
     known = True
     for pack in plan.packs:
-        spec, lanes = pack.specs[0], len(pack.specs)
+        spec, lanes = pack.specs[0], len(pack.trainings)
         shape = shape_of(spec.data, store.root / "cache")
         size = models.fitted_size(spec) or shape.size
         bytes_per_lane = models.footprint(spec, shape.resized(size))
@@ -67,14 +67,21 @@ def estimate(plan: Plan, store: Store, processes: int) -> Estimate:
 
 
 def _seconds_per_step(spec: RunSpec, ended: Iterable[Record]) -> float | None:
-    """A run's share of its stack's time for one step: the median over the runs most like this one."""
+    """A lane's share of its stack's time for one step: the median over the runs most like this one."""
     mine = spec.model_dump(mode="json")
     for keys in _LIKENESS:
         wanted = [_field(mine, key) for key in keys]
         alike = [r for r in ended if [_field(r.spec, key) for key in keys] == wanted]
         if alike:
-            return statistics.median(1 / record.timing["steps_per_s"] for record in alike)
+            return statistics.median(map(_lane_step, alike))
     return None
+
+
+def _lane_step(record: Record) -> float:
+    """Seconds that one step of one lane took."""
+    steps: float = record.timing["steps_per_s"] * record.timing["train_s"]
+    lanes: int = record.provenance["stack_size"]
+    return record.timing["stack_s"] / lanes / steps
 
 
 def _field(spec: dict[str, Any], key: str) -> Any:

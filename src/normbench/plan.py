@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from normbench.resolve import Resolved
-from normbench.spec import RunSpec
+from normbench.spec import RunSpec, trainings
 
 #: The most lanes that a stack of such runs may have.
 Capacity = Callable[[RunSpec], int]
@@ -15,18 +15,30 @@ Capacity = Callable[[RunSpec], int]
 
 @dataclass(frozen=True)
 class Pack:
-    """Runs that train as one stack, in lane order."""
+    """Runs that train as one stack, in lane order; those of one training stand side by side."""
 
     specs: tuple[RunSpec, ...]
+
+    @property
+    def trainings(self) -> tuple[tuple[RunSpec, ...], ...]:
+        """The runs by training: one lane each, with a bank of statistics for every run."""
+        return trainings(self.specs)
 
     @property
     def signatures(self) -> tuple[str, ...]:
         return tuple(spec.signature for spec in self.specs)
 
     def halves(self) -> tuple[Pack, Pack]:
-        """Two packs of about half the lanes each, for a stack that was too much."""
-        middle = (len(self.specs) + 1) // 2
-        return Pack(self.specs[:middle]), Pack(self.specs[middle:])
+        """Two packs of about half the lanes each, for a stack that was too much; of a lone lane, half its
+        runs.
+        """
+        units = self.trainings if len(self.trainings) > 1 else tuple((spec,) for spec in self.specs)
+        middle = (len(units) + 1) // 2
+        return _pack(units[:middle]), _pack(units[middle:])
+
+
+def _pack(units: Sequence[tuple[RunSpec, ...]]) -> Pack:
+    return Pack(tuple(spec for unit in units for spec in unit))
 
 
 @dataclass(frozen=True)
@@ -49,8 +61,14 @@ class Plan:
         return len({spec.signature for spec in self.asked})
 
     @property
-    def trainings(self) -> int:
+    def missing(self) -> int:
+        """Runs to train."""
         return sum(len(pack.specs) for pack in self.packs)
+
+    @property
+    def trainings(self) -> int:
+        """Trainings that they come to: runs that differ in banks alone share one."""
+        return sum(len(pack.trainings) for pack in self.packs)
 
     def notes(self) -> list[str]:
         """What a user should be told about runs that became one or were left out."""
@@ -62,10 +80,15 @@ class Plan:
         return lines
 
     def headline(self) -> str:
-        """`24 runs: 6 finished before, 18 to train in 3 stacks`"""
+        """`24 runs: 6 finished before, 18 to train in 3 stacks`, or `… 18 → 3 trainings → 1 stack` where runs
+        share trainings.
+        """
         finished = f"{len(self.finished)} finished before, " if self.finished else ""
-        stacks = f" in {_count(len(self.packs), 'stack')}" if self.packs else ""
-        return f"{_count(self.distinct, 'run')}: {finished}{self.trainings} to train{stacks}"
+        stacks = _count(len(self.packs), "stack")
+        how = f" in {stacks}" if self.packs else ""
+        if self.trainings < self.missing:
+            how = f" → {_count(self.trainings, 'training')} → {stacks}"
+        return f"{_count(self.distinct, 'run')}: {finished}{self.missing} to train{how}"
 
 
 def make_plan(
@@ -85,8 +108,8 @@ def make_plan(
         groups.setdefault(spec.stack_key(), []).append(spec)
     packs = [pack for specs in groups.values() for pack in _split(specs, capacity(specs[0]))]
     while packs and len(packs) < processes:
-        largest = max(packs, key=lambda pack: len(pack.specs))
-        if len(largest.specs) == 1:
+        largest = max(packs, key=lambda pack: len(pack.trainings))
+        if len(largest.trainings) == 1:
             break
         at = packs.index(largest)
         packs[at : at + 1] = largest.halves()
@@ -101,14 +124,14 @@ def make_plan(
 
 
 def _split(specs: list[RunSpec], most: int) -> list[Pack]:
-    """As few packs as `most` allows, of nearly equal sizes; lanes with equal settings side by side."""
-    specs = sorted(specs, key=lambda s: (s.lr, s.optim.weight_decay, s.optim.momentum or 0.0))
-    parts = -(-len(specs) // most)
-    base, longer = divmod(len(specs), parts)
+    """As few packs as `most` lanes allow, of nearly equal sizes; lanes with equal settings side by side."""
+    lanes = trainings(sorted(specs, key=lambda s: (s.lr, s.optim.weight_decay, s.optim.momentum or 0.0)))
+    parts = -(-len(lanes) // most)
+    base, longer = divmod(len(lanes), parts)
     packs, start = [], 0
     for part in range(parts):
         size = base + (part < longer)
-        packs.append(Pack(tuple(specs[start : start + size])))
+        packs.append(_pack(lanes[start : start + size]))
         start += size
     return packs
 
@@ -117,7 +140,7 @@ def _work(pack: Pack) -> float:
     """How long packs take, one beside another: steps at a fixed price and a price per image."""
     spec = pack.specs[0]
     steps = spec.steps or (spec.epochs or 0) * 50_000 / spec.total
-    return len(pack.specs) * steps * (16 + spec.total)
+    return len(pack.trainings) * steps * (16 + spec.total)
 
 
 def _count(number: int, noun: str) -> str:

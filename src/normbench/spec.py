@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -192,15 +193,33 @@ class RunSpec(Part):
         """
         return _digest(_drop(self.identity(), LANE_FIELDS))
 
+    def training_key(self) -> str:
+        """Runs of one key are one training: they differ in nothing but the momentum of statistics that
+        training never reads.
+        """
+        return _digest(_drop(self.identity(), ("norm.momentum",) if self.norm.name in BANKED else ()))
+
     def group(self) -> str:
         """The identity without the seed: runs of one group are repetitions of each other."""
         return _digest(_drop(self.identity(), ("seed",)))
 
 
+#: Norms whose running statistics training never reads. One training keeps a bank of them for every momentum.
+BANKED = frozenset(
+    ("bcn", "bn", "bnet", "dbn", "evonorm_b0", "ghost", "iternorm", "l1bn", "mode", "sn", "sync")
+)
 #: Fields in which the lanes of one stack may differ.
 LANE_FIELDS = (
     "seed", "optim.lr", "optim.weight_decay", "optim.momentum", "norm.momentum", "norm.eps",
 )  # fmt: skip
+
+
+def trainings(specs: Sequence[RunSpec]) -> tuple[tuple[RunSpec, ...], ...]:
+    """Runs by training, in the order of their first ones."""
+    found: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        found.setdefault(spec.training_key(), []).append(spec)
+    return tuple(map(tuple, found.values()))
 
 
 def _without_nulls(tree: Any) -> Any:

@@ -95,11 +95,11 @@ def _train(pack: Pack, dataset: Dataset, states: list[LaneState] | None, store: 
     )
     results = train_stack(pack.specs, dataset.to(device), device, listener, states)
     about = {"data": dataset.fitted, "device": describe(device), "resumed_from": first}
-    for lane, result in enumerate(results):
+    for number, result in enumerate(results):
         status = COMPLETE if result.diverged_at is None else DIVERGED
         timing = _timing(result, pack, first)
         own = {**about, "diverged_at": result.diverged_at, **result.network}
-        record = _record(pack, lane, status, result.metrics, result.history, timing, own)
+        record = _record(pack, number, status, result.metrics, result.history, timing, own)
         store.put(record)
         emit(events.RunEnded(record))
 
@@ -112,11 +112,12 @@ def _timing(result: Result, pack: Pack, first: int) -> dict[str, float]:
 
 
 def _record(
-    pack: Pack, lane: int, status: str, metrics: dict[str, float | None], history: tuple[dict[str, float |
+    pack: Pack, number: int, status: str, metrics: dict[str, float | None], history: tuple[dict[str, float |
           None], ...],
     timing: dict[str, float], about: dict[str, Any],
 ) -> Record:  # fmt: skip
-    spec = pack.specs[lane]
+    spec = pack.specs[number]
+    [(lane, bank)] = [(lane, runs.index(spec)) for lane, runs in enumerate(pack.trainings) if spec in runs]
     device = about.pop("device", None)
     return Record(
         signature=spec.signature,
@@ -126,7 +127,7 @@ def _record(
         timing=timing,
         environment=environment() | ({"device": device} if device else {}),
         provenance={
-            "stack_size": len(pack.specs), "lane": lane, "commit": commit(),
+            "stack_size": len(pack.trainings), "lane": lane, "bank": bank, "commit": commit(),
             "ended": datetime.now(UTC).isoformat(timespec="seconds"), **about,
         },
         history=history,

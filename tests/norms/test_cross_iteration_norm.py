@@ -120,6 +120,7 @@ def test_compensation_is_what_tells_it_from_the_naive_average():
 def test_a_window_of_one_and_the_burn_in_are_batch_norm_bit_by_bit(make, draw, images, args):
     layer, bn = make("cbn", **{"compensate": True, **args}), make("bn")
     layer.begin_step(3, 10)
+    bn.begin_step(3, 10)
     for seed in range(3):
         assert torch.equal(layer(draw(images, seed)), bn(draw(images, seed)))
     assert torch.equal(layer.running_var, bn.running_var)

@@ -22,6 +22,7 @@ def test_until_then_it_is_batch_norm_and_from_then_on_what_batch_norm_evaluates(
     layer, bn = make("frozen", after=after), make("bn")
     for step in range(10):
         layer.begin_step(step, 10)
+        bn.begin_step(step, 10)
         bn.train(step < 10 * after)
         assert layer.frozen == (not layer.tracks) == (not bn.training)
         x, g = draw(images, step), draw(images, 20 + step)

@@ -23,7 +23,7 @@ def stacks(packs: Sequence[Pack]) -> list[str]:
     apart = [key for key in varying(specs) if key not in LANE_FIELDS]
     alike: Counter[tuple[object, ...]] = Counter()
     for pack, spec in zip(packs, specs, strict=True):
-        alike[len(pack.specs), *(_value(spec, key) for key in apart)] += 1
+        alike[len(pack.trainings), *(_value(spec, key) for key in apart)] += 1
     names = ["stacks", "lanes", *apart]
     rows = [dict(zip(names, [count, *row], strict=True)) for row, count in alike.items()]
     same = [key for key in (*_GROUPS, *_NUMBERS) if key not in apart and specs[0][key] is not None]

@@ -15,6 +15,7 @@ from normbench import rng
 from normbench.data.batches import test_batches
 from normbench.data.dataset import Dataset
 from normbench.engine.device import STORAGE, casting, layout
+from normbench.engine.seats import running, using_bank
 from normbench.models import Network
 from normbench.norms.running import RunningNorm
 from normbench.spec import RunSpec
@@ -26,28 +27,35 @@ Metrics = dict[str, float | None]
 IMAGES_IN_FLIGHT = {"cpu": 256, "cuda": 8192}
 
 
-def evaluate(network: Network, dataset: Dataset, spec: RunSpec, *, final: bool) -> list[Metrics]:
-    """test_loss and test_error of every lane; at the end of a run for every statistics source asked for.
+def evaluate(
+    network: Network, dataset: Dataset, spec: RunSpec, *, final: bool, banks: int = 1
+) -> list[list[Metrics]]:
+    """test_loss and test_error of every bank and lane; at the end of a run for every statistics source asked
+    for.
 
     A source other than `running` is a suffix: `test_error@batch` takes statistics over as many test images at
     a time as in training (`batch`, or `batch × workers` where all workers' count), in one fixed random order;
     images that do not fill a batch are left out, and a test split that does not fill one gives None. Norms
     without batch statistics evaluate the same way for every source.
     """
-    layers = [layer for layer in network.norms().values() if isinstance(layer, RunningNorm)]
+    layers = running(network)
     untracked = not all(layer.tracked for layer in layers)
     together = max([spec.batch, *(layer.batch or 1 for layer in layers)])
-    sources = [_measure(network, dataset, spec, together if untracked else None)]
+    metrics = []
+    for bank in range(banks):
+        with using_bank(network, bank):
+            metrics.append(_measure(network, dataset, spec, together if untracked else None))
     if final and "batch" in spec.eval.statistics:
         if not layers:
-            by_batch = sources[0]
+            by_batch = metrics[0]
         elif len(dataset.test_labels) < together:
-            by_batch = [dict.fromkeys(lane) for lane in sources[0]]
+            by_batch = [dict.fromkeys(lane) for lane in metrics[0]]
         else:
             with _batch_statistics(layers):
                 by_batch = _measure(network, dataset, spec, together)
-        sources.append([{f"{name}@batch": value for name, value in lane.items()} for lane in by_batch])
-    return [{k: v for part in lane for k, v in part.items()} for lane in zip(*sources, strict=True)]
+        suffixed = [{f"{name}@batch": value for name, value in lane.items()} for lane in by_batch]
+        metrics = [[a | b for a, b in zip(bank, suffixed, strict=True)] for bank in metrics]
+    return metrics
 
 
 @torch.no_grad()

@@ -1,8 +1,8 @@
-"""The state of one lane apart from its stack, so that a run can go on in another stack than it began in."""
+"""The state of one run apart from its stack, so that it can go on in another stack than it began in."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from normbench.engine.meters import Meters
 from normbench.engine.optim import Optimizer
+from normbench.engine.seats import Seats
 from normbench.models import Network
 
 LaneState = dict[str, Any]
@@ -26,23 +27,26 @@ def tensors(network: Network, optimizer: Optimizer, meters: Meters) -> dict[str,
 
 
 def save_lanes(
-    network: Network, optimizer: Optimizer, meters: Meters, step: int, histories: Sequence[Sequence[Any]]
-) -> list[LaneState]:
-    """One state per lane: plain containers and tensors, safe to load without executing code."""
-    whole = {name: _lanes(t, network.lanes) for name, t in tensors(network, optimizer, meters).items()}
-    return [
-        {
-            "step": step,
-            "history": list(histories[k]),
-            "tensors": {name: t[k].cpu().clone() for name, t in whole.items()},
-        }
-        for k in range(network.lanes)
-    ]
+    network: Network, optimizer: Optimizer, meters: Meters, seats: Seats, step: int,
+    histories: Sequence[Sequence[Any]],
+) -> list[LaneState]:  # fmt: skip
+    """One state per run: plain containers and tensors, safe to load without executing code.
+
+    It holds the statistics of the run's own bank, under the names that they have in a run alone.
+    """
+    whole = tensors(network, optimizer, meters)
+    states = []
+    for (lane, bank), history in zip(seats.of, histories, strict=True):
+        own = {name: _lanes(t, network.lanes)[lane].cpu().clone() for name, t in _of(whole, bank).items()}
+        states.append({"step": step, "history": list(history), "tensors": own})
+    return states
 
 
 @torch.no_grad()
-def load_lanes(network: Network, optimizer: Optimizer, meters: Meters, states: Sequence[LaneState]) -> int:
-    """Put lane states into a stack and return the step they stand at.
+def load_lanes(
+    network: Network, optimizer: Optimizer, meters: Meters, seats: Seats, states: Sequence[LaneState]
+) -> int:
+    """Put the states of the runs into a stack and return the step they stand at.
 
     Raises:
         ValueError: the states do not fit this network or stand at different steps.
@@ -51,14 +55,24 @@ def load_lanes(network: Network, optimizer: Optimizer, meters: Meters, states: S
     if len(steps) != 1:
         raise ValueError(f"lanes of one stack must stand at one step; got {sorted(steps)}")
     whole = tensors(network, optimizer, meters)
-    for k, state in enumerate(states):
-        if state["tensors"].keys() != whole.keys():
+    for (lane, bank), state in zip(seats.of, states, strict=True):
+        mine = _of(whole, bank)
+        if state["tensors"].keys() != mine.keys():
             raise ValueError("a checkpoint of another network")
-        for name, t in whole.items():
-            _lanes(t, network.lanes)[k].copy_(state["tensors"][name])
+        for name, t in mine.items():
+            _lanes(t, network.lanes)[lane].copy_(state["tensors"][name])
     (step,) = steps
     optimizer.resume(step)
     return int(step)
+
+
+def _of(whole: Mapping[str, Tensor], bank: int) -> dict[str, Tensor]:
+    """What a run of a bank has: the bank's statistics in place of the lane's own."""
+    own = {name: t for name, t in whole.items() if ".banks." not in name}
+    if bank == 0:
+        return own
+    lent = {name.replace(".banks.", "."): t[bank - 1] for name, t in whole.items() if ".banks." in name}
+    return own | {name: t.view(own[name].shape) for name, t in lent.items()}
 
 
 def _lanes(tensor: Tensor, lanes: int) -> Tensor:

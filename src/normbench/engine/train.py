@@ -18,6 +18,7 @@ from normbench.engine.evaluate import Metrics, evaluate, finite, lane_losses
 from normbench.engine.meters import Meters
 from normbench.engine.optim import Optimizer
 from normbench.engine.schedule import multiplier
+from normbench.engine.seats import Seats
 from normbench.engine.state import LaneState, load_lanes, save_lanes
 from normbench.models import lsuv
 from normbench.spec import RunSpec
@@ -49,28 +50,31 @@ def train_stack(
     listener: Listener = Listener(),
     resume: Sequence[LaneState] | None = None,
 ) -> list[Result]:
-    """Train K runs as one network.
+    """Train runs as one network of K lanes.
 
     Args:
-        specs:    the runs, equal but for lane fields; a lone run is a stack of one.
+        specs:    the runs, equal but for lane fields; a lone run is a stack of one. Those that differ only in
+                  the momentum of statistics that training never reads share a lane.
         dataset:  on the device, its images fitted to the model.
         listener: told of every point of the curve.
         resume:   states of the lanes, all at one step, in the order of specs.
     """
-    spec, lanes = specs[0], len(specs)
+    spec, seats = specs[0], Seats(specs)
+    lanes = len(seats.lanes)
     steps = spec.length(len(dataset.train_labels))
-    network = models.build(specs, dataset.shape)
+    network = models.build(seats.lanes, dataset.shape)
+    seats.furnish(network)
     network.to(device, STORAGE[spec.engine.precision]).to(memory_format=layout(device))
-    optimizer = Optimizer(dict(network.named_parameters()), network.roles(), specs)
+    optimizer = Optimizer(dict(network.named_parameters()), network.roles(), seats.lanes)
     batches = Batches(
-        dataset, [s.seed for s in specs], spec.total, flip=spec.data.flip, crop=spec.data.crop,
+        dataset, [s.seed for s in seats.lanes], spec.total, flip=spec.data.flip, crop=spec.data.crop,
         channels_last=layout(device) == torch.channels_last, dtype=STORAGE[spec.engine.precision],
     )  # fmt: skip
     meters = Meters(lanes, spec.total, device)
     histories: list[list[Metrics]] = [[] for _ in specs]
     first = 0
     if resume is not None:
-        first = load_lanes(network, optimizer, meters, resume)
+        first = load_lanes(network, optimizer, meters, seats, resume)
         histories = [list(state["history"]) for state in resume]
     elif spec.model.init == "lsuv":
         network.begin_step(0, steps)
@@ -92,19 +96,21 @@ def train_stack(
             continue
 
         loss, error, sound = meters.read()
-        tests = evaluate(network, dataset, spec, final=done == steps) if done in evaluations else [{}] * lanes
-        for k, s in enumerate(specs):
-            histories[k].append(
+        tests: list[list[Metrics]] = [[{}] * lanes] * seats.banks
+        if done in evaluations:
+            tests = evaluate(network, dataset, spec, final=done == steps, banks=seats.banks)
+        for s, (k, bank), history in zip(specs, seats.of, histories, strict=True):
+            history.append(
                 {
                     "step": done, "images_seen": done * spec.total, "epoch": done / batches.steps_per_epoch,
                     "lr": s.lr * multiplier(spec.schedule, step, steps),
-                    "train_loss": finite(loss[k]), "train_error": error[k], **tests[k],
+                    "train_loss": finite(loss[k]), "train_error": error[k], **tests[bank][k],
                 }
             )  # fmt: skip
         listener.point(done, [history[-1] for history in histories])
         if not any(sound):
             break
-        listener.checkpoint(partial(save_lanes, network, optimizer, meters, done, histories))
+        listener.checkpoint(partial(save_lanes, network, optimizer, meters, seats, done, histories))
 
     seconds = time.perf_counter() - began
     diverged = [
@@ -123,7 +129,7 @@ def train_stack(
             seconds,
             about,
         )
-        for at, history in zip(diverged, histories, strict=True)
+        for at, history in zip((diverged[lane] for lane, _ in seats.of), histories, strict=True)
     ]
 
 

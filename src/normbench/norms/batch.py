@@ -117,7 +117,9 @@ class BatchNorm(RunningNorm):
     def _by_batch(self, x: Tensor) -> Tensor:
         chunks = self.chunks(x.shape[0])
         gathers = chunks > 1 and pays_to_gather(x, chunks)
-        if self.tracks and self.kernel_momentum is not None and not gathers:
+        # a run in a bank of its own must get the bits of a run alone, so an engine's runs all take one way
+        driven = self.progress is not None
+        if self.tracks and self.kernel_momentum is not None and not gathers and not driven:
             return self._by_kernel_alone(x, chunks, self.kernel_momentum)
         x = self.equalized(x)
         # momentum 1 makes the kernel hand out the batch's own mean and unbiased variance

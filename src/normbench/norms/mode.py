@@ -162,12 +162,17 @@ class ModeNorm(RunningNorm):
     @torch.no_grad()
     def _track(self, mode_mean: Tensor, mode_var: Tensor) -> None:
         """Move E_j[x] and E_j[x²], kept as mean and variance: no difference of large squares is taken."""
-        assert self.running_mode_mean is not None and self.running_mode_var is not None
-        before = self.running_mode_mean.clone()
-        mean = mode_mean.mean(0).view_as(before)
-        self.move(running_mode_mean=mean, running_mode_var=mode_var.mean(0) + mode_mean.var(0, correction=0))
-        # w (1 − w) (new − old)², w by lane
-        self.running_mode_var += (mean - self.running_mode_mean) * (self.running_mode_mean - before)
+        holders = [self] if self.banks is None else [self, self.banks]
+        shape = (-1, self.lanes, self.modes * self.channels)  # (M, K, J·C), 1 = M for the layer's own
+        means, variances = (
+            [holder.get_buffer(f"running_mode_{name}").view(shape) for holder in holders]
+            for name in ("mean", "var")
+        )
+        before = [mean.clone() for mean in means]
+        new = mode_mean.mean(0)
+        self.move(running_mode_mean=new, running_mode_var=mode_var.mean(0) + mode_mean.var(0, correction=0))
+        for mean, var, old in zip(means, variances, before, strict=True):
+            var += (new.view(mean.shape[1:]) - mean) * (mean - old)  # w (1 − w) (new − old)², w by lane
 
     def _by_lane(self, rows: Tensor, x: Tensor) -> Tensor:
         """(K·J, …) as (K, J, …) in x's dtype."""

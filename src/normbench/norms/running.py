@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from normbench.errors import NormError
 from normbench.momentum import Momentum, parse_momentum
@@ -59,6 +61,7 @@ class RunningNorm(Norm):
         self.source = "running"
         self.progress: float | None = None
         self.tracked = track
+        self.banks: Banks | None = None
         if not track:
             self.num_batches_tracked = None
             return
@@ -67,6 +70,35 @@ class RunningNorm(Norm):
         self.register_buffer("rate", rates(self.momenta), persistent=False)
         count = torch.zeros((lanes,) if lanes > 1 else (), dtype=torch.long)
         self.register_buffer("num_batches_tracked", count)
+
+    def add_banks(self, momenta: Sequence[PerLaneMomentum]) -> None:
+        """Keep the running statistics again for other momenta; `using_bank` lets evaluation read them.
+
+        Training must not read running statistics (see `Entry.reads_history`), and takes one batch a step, as
+        `begin_step` tells.
+
+        Args:
+            momenta: of every further bank, one value or one per lane.
+        """
+        given: list[tuple[float | str, ...]]
+        given = [per_lane(f"{self.key}: momentum", momentum, self.lanes) for momentum in momenta]
+        kept = {name: t for name, t in self._buffers.items() if t is not None and name.startswith("running_")}
+        self.banks = Banks([tuple(map(parse_momentum, lanes)) for lanes in given], kept)
+
+    @contextmanager
+    def using_bank(self, number: int) -> Iterator[None]:
+        """Let the layer have the statistics of a bank in place of its own; 0 are its own."""
+        if number == 0 or self.banks is None:
+            yield
+            return
+        own = {name: t for name, t in self._buffers.items() if t is not None and name in self.banks.kept}
+        # copies in the order in memory of the layer's own, which can change the bits of a product
+        lent = {name: torch.empty_like(t).copy_(self.banks.of(number, t, name)) for name, t in own.items()}
+        self._buffers.update(lent)
+        try:
+            yield
+        finally:
+            self._buffers.update(own)
 
     @property
     def by_batch(self) -> bool:
@@ -80,8 +112,11 @@ class RunningNorm(Norm):
 
     def begin_step(self, step: int, steps: int) -> None:
         self.progress = step / steps
-        if self.tracked:
-            follow_schedules(self.rate, self.momenta, self.progress)
+        if not self.tracked:
+            return
+        follow_schedules(self.rate, self.momenta, self.progress)
+        if self.banks is not None:
+            self.banks.begin_step(step, steps, self.rate)
 
     def statistic_size(self, images: int) -> int:
         """Images per statistic, out of so many in x."""
@@ -112,17 +147,15 @@ class RunningNorm(Norm):
         Args:
             new: by the name of a lane-major buffer, the batch's statistic in the same shape.
         """
-        self.blend(self.weigh(self.count()), **new)
+        count = self.count()
+        self.blend(self.weigh(count), **new)
+        if self.banks is not None:
+            blend(self.banks, self.banks.weight, new)
 
     @torch.no_grad()
     def blend(self, weight: Tensor, **new: Tensor) -> None:
         """Move statistics with weights (K,), without counting a batch; `new` as for `move`."""
-        by_lane = weight.unsqueeze(1)
-        for name, statistic in new.items():
-            running = getattr(self, name)
-            mine = statistic if statistic.dtype == running.dtype else statistic.to(running.dtype)
-            by_lane = by_lane if by_lane.dtype == running.dtype else by_lane.to(running.dtype)
-            running.view(self.lanes, -1).lerp_(mine.view(self.lanes, -1), by_lane)
+        blend(self, weight.unsqueeze(0), new)
 
     def weigh(self, count: Tensor) -> Tensor:
         """w_t of every lane for batch number t: (K,) in fp64."""
@@ -150,6 +183,44 @@ class RunningNorm(Norm):
     def extra_repr(self) -> str:
         momenta = dict.fromkeys(map(str, self.momenta)) if self.tracked else ()
         return f"{super().extra_repr()}, momentum={', '.join(momenta) or None}, batch={self.batch}"
+
+
+class Banks(nn.Module):
+    """Further sets of a layer's running statistics, each moved with momenta of its own, all in one go.
+
+    Args:
+        momenta: of every bank, one per lane.
+        kept:    the layer's running statistics by name, as they begin; each is held here as (M, K, values).
+    """
+
+    #: w_t of every bank and lane in the present step: (M, K).
+    weight: Tensor
+
+    def __init__(self, momenta: Sequence[tuple[Momentum, ...]], kept: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.lanes, self.kept = len(momenta[0]), tuple(kept)
+        self.momenta = tuple(momentum for lanes in momenta for momentum in lanes)  # (M·K)
+        for name, statistic in kept.items():
+            self.register_buffer(name, torch.stack([statistic.reshape(self.lanes, -1)] * len(momenta)))
+
+    def of(self, number: int, like: Tensor, name: str) -> Tensor:
+        """A statistic of bank 1, 2, …: a view in the shape of the layer's own."""
+        bank: Tensor = getattr(self, name)[number - 1]
+        return bank.view(like.shape)
+
+    def begin_step(self, step: int, steps: int, like: Tensor) -> None:
+        """Find the weights of a step, in the dtype and on the device of the layer's own rate."""
+        self.weight = weights_at(self.momenta, step, steps, like.dtype, like.device).view(-1, self.lanes)
+
+
+def blend(holder: nn.Module, weight: Tensor, new: Mapping[str, Tensor]) -> None:
+    """Move statistics that a layer or its banks hold: s ← s + w (new − s), w: (M, K), 1 = M for a layer."""
+    weight = weight.unsqueeze(2)
+    for name, statistic in new.items():
+        running = getattr(holder, name)
+        mine = statistic if statistic.dtype == running.dtype else statistic.to(running.dtype)
+        weight = weight if weight.dtype == running.dtype else weight.to(running.dtype)
+        running.view(*weight.shape[:2], -1).lerp_(mine.view(1, weight.shape[1], -1), weight)
 
 
 def rates(momenta: Sequence[Momentum], progress: float = 0.0) -> Tensor:
@@ -189,15 +260,30 @@ def weight_of_new(
             f"norm.momentum={schedules[0]} changes over the run, but nobody told the layer how far it is; "
             "call begin_step(step, steps) before every training step, or use a constant momentum"
         )
-    kinds = ["ema" if momentum.scheduled else momentum.kind for momentum in momenta]
+    kinds = tuple("ema" if momentum.scheduled else momentum.kind for momentum in momenta)
     if set(kinds) == {"ema"}:
         return rates
     t = count.double().expand(len(kinds))
-    forms = {
-        "ema": lambda: rates,
-        "cumulative": lambda: 1 / t,
-        "debiased": lambda: rates / -torch.expm1(t * torch.log1p(-rates)),  # keeps its digits for small m
-    }
-    if len(set(kinds)) == 1:
-        return forms[kinds[0]]()
-    return torch.stack([forms[kind]()[lane] for lane, kind in enumerate(kinds)])
+    weight = rates
+    if "cumulative" in kinds:
+        weight = torch.where(_are("cumulative", kinds, rates.device), 1 / t, weight)
+    if "debiased" in kinds:
+        debiased = rates / -torch.expm1(t * torch.log1p(-rates))  # keeps its digits for small m
+        weight = torch.where(_are("debiased", kinds, rates.device), debiased, weight)
+    return weight
+
+
+@lru_cache(maxsize=8)
+def weights_at(
+    momenta: tuple[Momentum, ...], step: int, steps: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """`weight_of_new` for the batch of a step, the first being 0; PERF: once for all layers of a network."""
+    count = torch.tensor(step + 1, device=device)
+    rate = rates(momenta, step / steps).to(device, dtype)
+    return weight_of_new(momenta, rate, count, step / steps)
+
+
+@lru_cache(maxsize=64)
+def _are(kind: str, kinds: tuple[str, ...], device: torch.device) -> Tensor:
+    """Which of the momenta are of a kind: (K,)."""
+    return torch.tensor([each == kind for each in kinds], device=device)

@@ -1,0 +1,100 @@
+"""Runs that differ only in the momentum of evaluation are one training, in the bits of runs of their own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from normbench import data, models, norms
+from normbench.engine.seats import Seats, running
+from normbench.engine.train import Listener, train_stack
+from normbench.resolve import declared
+from normbench.spec import BANKED
+
+CPU = torch.device("cpu")
+MOMENTA = ("0.1", "0.9", "cumulative", "debiased:0.01", "linear:0.5:0.01")
+WORDS = ["model=lenet5", "data=synthetic", "data.train_size=64", "data.test_size=32", "data.channels=1"]
+QUICK = [*WORDS, "batch=8", "steps=12", "eval.every=5", "optim.lr=0.02", "data.size=32"]
+CONVOLUTIONS = {
+    "bnet": ["placement.sites=conv*"],
+    "dbn": ["placement.sites=conv*"],
+    "ghost": ["norm.args.ghost_size=4"],
+}
+
+
+def specs_of(make_spec, key: str, *words: str) -> list:
+    words = [*QUICK, f"norm={key}", *CONVOLUTIONS.get(key, []), *words]
+    return [make_spec(*words, f"norm.momentum={m}") for m in MOMENTA]
+
+
+@pytest.mark.parametrize("key", sorted(BANKED))
+def test_runs_in_banks_get_the_bits_of_runs_of_their_own(make_spec, key):
+    specs = specs_of(make_spec, key)
+    dataset = data.load(specs[0].data)
+    together = train_stack(specs, dataset, CPU)
+    for spec, banked in zip(specs, together, strict=True):
+        (alone,) = train_stack([spec], dataset, CPU)
+        assert banked.history == alone.history
+        assert banked.metrics == alone.metrics
+    assert len({result.metrics["test_loss"] for result in together}) == len(MOMENTA)
+    assert len({result.metrics["train_loss"] for result in together}) == 1
+
+
+def test_lanes_with_banks_beside_lanes_without(make_spec):
+    """Three trainings with 5, 2 and 1 runs in one stack."""
+    specs = [*specs_of(make_spec, "bn", "seed=3"), *specs_of(make_spec, "bn", "seed=1")[1:3]]
+    specs.append(specs_of(make_spec, "bn", "seed=2", "optim.lr=0.01")[3])
+    seats = Seats(specs)
+    assert (len(seats.lanes), seats.banks) == (3, 5)
+    assert seats.of == [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1), (2, 0)]
+    dataset = data.load(specs[0].data)
+    for spec, result in zip(specs, train_stack(specs, dataset, CPU), strict=True):
+        (alone,) = train_stack([spec], dataset, CPU)
+        for name, value in alone.metrics.items():
+            assert result.metrics[name] == pytest.approx(value, rel=1e-4), name
+
+
+def test_the_planners_list_is_what_the_registry_says():
+    evaluated_alone = {
+        key
+        for key, entry in norms.catalogue().items()
+        if declared("norm", key)["momentum"] is not None and not entry.reads_history
+    }
+    assert evaluated_alone == BANKED
+
+
+@pytest.mark.parametrize("key", sorted(set(norms.catalogue()) - BANKED))
+def test_other_norms_have_no_banks(make_spec, key):
+    if declared("norm", key)["momentum"] is None:
+        return
+    specs = [make_spec(*QUICK, f"norm={key}", f"norm.momentum={m}") for m in ("0.1", "0.2")]
+    assert len(Seats(specs).lanes) == 2
+
+
+def test_a_run_leaves_its_bank_for_a_stack_of_its_own_half_way(make_spec):
+    specs = specs_of(make_spec, "bn")
+    dataset = data.load(specs[0].data)
+    kept = []
+    listener = Listener(checkpoint=lambda states: kept.append(states()))
+    whole = train_stack(specs, dataset, CPU, listener)
+    middle = kept[len(kept) // 2]
+    assert 0 < middle[0]["step"] < 12
+    for number in (0, 2, 4):
+        (alone,) = train_stack([specs[number]], dataset, CPU, resume=[middle[number]])
+        assert alone.history == whole[number].history
+    again = train_stack(specs, dataset, CPU, resume=middle)
+    assert [r.history for r in again] == [r.history for r in whole]
+
+
+def test_using_a_bank_lends_the_layer_its_statistics_and_gives_them_back(make_spec):
+    specs = specs_of(make_spec, "bn")
+    dataset = data.load(specs[0].data)
+    network = models.build(Seats(specs).lanes, dataset.shape)
+    Seats(specs).furnish(network)
+    layer = running(network)[0]
+    layer.begin_step(0, 4)
+    layer(torch.randn(8, 6, 4, 4))
+    own = layer.running_mean.clone()
+    with layer.using_bank(1):
+        assert torch.allclose(layer.running_mean, 9 * own)
+    assert torch.equal(layer.running_mean, own)
