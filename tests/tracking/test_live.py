@@ -47,7 +47,7 @@ def test_the_view_shows_the_sweep_and_every_stack_under_way(
         "100 of 1,200 run-steps",
         "20/s",
         "55 s left",
-        "lenet5 bn batch 2 · 2 lanes",
+        "lenet5 bn batch 2 · 2 runs",
         "step 50/100",
         "train_loss 0.2500",
     ):
@@ -62,7 +62,7 @@ def test_what_ends_is_kept_above_and_the_cursor_comes_back(
     terminal.view.notify(make.ended("a", test_error=0.02))
     terminal.view.notify(make.ended("b", "failed"))
     terminal.view.close()
-    assert "2/12 lenet5 bn batch 2 · 2 lanes · test error 2.00 % · 1 failed · 5.0 s" in terminal.text
+    assert "2/12 lenet5 bn batch 2 · 2 runs · test error 2.00 % · 1 failed · 5.0 s" in terminal.text
     assert "2 of 12 runs ended in 5.0 s: 1 complete, 1 failed" in terminal.text
     assert terminal.text.rindex("\x1b[?25h") > terminal.text.rindex("\x1b[?25l")
 
@@ -75,7 +75,7 @@ def test_notices_and_splits_are_printed_above_word_for_word(
     terminal.view.notify(StackSplit(("a", "b"), "out of memory"))
     terminal.view.close()
     assert "[bold]brackets[/bold] are text" in terminal.text
-    assert "2 lanes: out of memory; its runs go on in smaller stacks" in terminal.text
+    assert "2 runs: out of memory; its runs go on in smaller stacks" in terminal.text
 
 
 def test_notices_keep_to_stderr_where_that_is_a_file(clock: SimpleNamespace, make: SimpleNamespace) -> None:

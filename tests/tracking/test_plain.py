@@ -47,8 +47,8 @@ def test_a_sweep_is_told_in_these_lines(
     assert screen.lines == [
         "18 runs: 15 finished before, 3 to train in 2 stacks",
         "40% · 1,200 of 3,000 run-steps · 100/s · 18 s left · 2 stacks under way",
-        "2/3 lenet5 bn batch 2 · 2 lanes · test error 2.50 % · 16 s",
-        "3/3 lenet5 gn+ws batch 2 × 8 workers · 1 lane · 1 diverged · 1 min 16 s",
+        "2/3 lenet5 bn batch 2 · 2 runs · test error 2.50 % · 16 s",
+        "3/3 lenet5 gn+ws batch 2 × 8 workers · 1 run · 1 diverged · 1 min 16 s",
         "3 of 3 runs ended in 1 min 16 s: 2 complete, 1 diverged",
     ]
     assert screen.err.getvalue() == ""
@@ -77,7 +77,7 @@ def test_notices_and_splits_go_to_stderr(screen: Screen, make: SimpleNamespace) 
     assert screen.lines == []
     assert screen.err.getvalue().splitlines() == [
         "wandb works offline",
-        "lenet5 bn batch 2 · 2 lanes: out of memory; its runs go on in smaller stacks",
+        "lenet5 bn batch 2 · 2 runs: out of memory; its runs go on in smaller stacks",
     ]
 
 
@@ -112,7 +112,7 @@ def test_a_second_sweep_starts_from_nothing(screen: Screen, make: SimpleNamespac
     screen.view.close()
     assert screen.lines == 2 * [
         "1 run: 0 finished before, 1 to train in 1 stack",
-        "1/1 lenet5 bn batch 2 · 1 lane · 0.0 s",
+        "1/1 lenet5 bn batch 2 · 1 run · 0.0 s",
         "1 of 1 run ended in 0.0 s: 1 complete",
     ]
 

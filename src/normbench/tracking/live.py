@@ -52,7 +52,7 @@ class LiveView:
         elif isinstance(event, Notice):
             self._warn(event.text)
         elif isinstance(event, StackSplit) and (stack := self._progress.stack_of(event.signatures)):
-            self._warn(wording.split(stack.spec, stack.lanes, event.reason))
+            self._warn(wording.split(stack.spec, stack.runs, event.reason))
         ended = self._progress.apply(event, now)
         if isinstance(event, SweepStarted):
             self._start()
@@ -115,7 +115,7 @@ class LiveView:
 def _cells(stack: Stack) -> tuple[Text, Text, Text]:
     loss = stack.train_loss
     return (
-        Text(wording.title(stack.spec, stack.lanes)),
+        Text(wording.title(stack.spec, stack.runs)),
         Text(f"step {stack.step:,}/{stack.steps:,}"),
         Text("" if loss is None else f"train_loss {loss:.4f}"),
     )

@@ -34,7 +34,7 @@ class PlainView:
         elif isinstance(event, Notice):
             self._say(event.text, self._err)
         elif isinstance(event, StackSplit) and (stack := self._progress.stack_of(event.signatures)):
-            self._say(wording.split(stack.spec, stack.lanes, event.reason), self._err)
+            self._say(wording.split(stack.spec, stack.runs, event.reason), self._err)
         ended = self._progress.apply(event, now)
         if isinstance(event, SweepStarted):
             self._say(wording.opening(self._progress), self._out)

@@ -21,24 +21,24 @@ SAMPLE_S = 1.0
 class Stack:
     """A stack under way, or one that has just ended."""
 
-    spec: dict[str, Any]  # of the first lane: what the lanes have in common is all that is shown
-    lanes: int
+    spec: dict[str, Any]  # of the first run: what the runs have in common is all that is shown
+    runs: int
     steps: int
     step: int
     started: float  # s, on the caller's clock
-    open: set[str]  # signatures of the lanes that have not ended
+    open: set[str]  # signatures of the runs that have not ended
     points: tuple[dict[str, float | None], ...] = ()
     statuses: Counter[str] = field(default_factory=Counter)
     test_errors: list[float] = field(default_factory=list)
 
     @property
     def train_loss(self) -> float | None:
-        """Mean over the lanes at the last point of the curve; None where no lane has a finite loss."""
+        """Mean over the runs at the last point of the curve; None where no run has a finite loss."""
         return _mean([p["train_loss"] for p in self.points if p.get("train_loss") is not None])
 
     @property
     def test_error(self) -> float | None:
-        """Mean over the lanes that ended with one, a fraction."""
+        """Mean over the runs that ended with one, a fraction."""
         return _mean(self.test_errors)
 
 
@@ -50,7 +50,7 @@ class Progress:
         self.stacks: list[Stack] = []
         self.statuses: Counter[str] = Counter()  # of the runs that ended since the start
         self.started = 0.0
-        self._home: dict[str, Stack] = {}  # open lane → its stack
+        self._home: dict[str, Stack] = {}  # open run → its stack
         self._ended_steps = 0
         self._trained = 0  # run-steps of this sitting: resumed steps are done, but were not trained now
         self._samples: deque[tuple[float, int]] = deque()
@@ -104,7 +104,7 @@ class Progress:
     def _start(self, event: StackStarted, now: float) -> None:
         stack = Stack(
             spec=event.specs[0],
-            lanes=len(event.signatures),
+            runs=len(event.signatures),
             steps=event.steps,
             step=event.first_step,
             started=now,

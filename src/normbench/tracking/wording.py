@@ -35,7 +35,7 @@ def pace(progress: Progress, now: float) -> str:
 
 def stack_ended(stack: Stack, progress: Progress, now: float) -> str:
     """One line for all runs of a stack."""
-    parts = [f"{progress.ended}/{progress.to_train} {title(stack.spec, stack.lanes)}"]
+    parts = [f"{progress.ended}/{progress.to_train} {title(stack.spec, stack.runs)}"]
     if stack.test_error is not None:
         parts.append(f"test error {stack.test_error:.2%}".replace("%", " %"))
     parts += [f"{stack.statuses[s]} {s}" for s in (DIVERGED, FAILED) if stack.statuses[s]]
@@ -53,22 +53,22 @@ def closing(progress: Progress, now: float) -> str:
     )
 
 
-def split(spec: dict[str, Any], lanes: int, reason: str) -> str:
+def split(spec: dict[str, Any], runs: int, reason: str) -> str:
     """Why a stack was given up."""
-    return f"{title(spec, lanes)}: {reason}; its runs go on in smaller stacks"
+    return f"{title(spec, runs)}: {reason}; its runs go on in smaller stacks"
 
 
-def title(spec: dict[str, Any], lanes: int) -> str:
+def title(spec: dict[str, Any], runs: int) -> str:
     """A stack in a few words.
 
     >>> title({"model": {"name": "lenet5"}, "norm": {"name": "bn"}, "batch": 2}, 8)
-    'lenet5 bn batch 2 · 8 lanes'
+    'lenet5 bn batch 2 · 8 runs'
     """
     weight = spec.get("weight", {}).get("name", "none")
     norm = spec["norm"]["name"] + ("" if weight == "none" else f"+{weight}")
     workers = spec.get("workers", 1)
     batch = f"batch {spec['batch']}" + (f" × {workers} workers" if workers > 1 else "")
-    return f"{spec['model']['name']} {norm} {batch} · {_count(lanes, 'lane')}"
+    return f"{spec['model']['name']} {norm} {batch} · {_count(runs, 'run')}"
 
 
 def duration(seconds: float) -> str:
