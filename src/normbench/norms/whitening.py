@@ -64,8 +64,8 @@ class WhiteningNorm(RunningNorm):
         self.register_buffer("running_whitening", torch.eye(self.group_size).repeat(groups, 1, 1))
 
     def whiten(self, covariance: Tensor, eps: float | Tensor) -> Tensor:
-        """W of every covariance Σ: (L, d, d) → the same shape, with ε one number or (L, 1, 1)."""
-        raise NotImplementedError
+        """W of every covariance Σ: (L, d, d) → the same shape, ε one number or (L, 1, 1). Of itself, Σ."""
+        return covariance
 
     def normalize(self, x: Tensor) -> Tensor:
         with without_autocast(x):
