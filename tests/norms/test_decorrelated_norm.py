@@ -175,7 +175,7 @@ def test_a_group_size_that_does_not_divide_the_channels_is_refused(key):
         norms.build(key, 6, group_size=4)
     assert str(error.value) == (
         f"{key}: group_size must divide the channels; got group_size=4 for 6 channels. "
-        "Set norm.args.group_size to a divisor of 6 (1, 2, 3, 6)"
+        "Set norm.args.group_size to a divisor of 6 (1, 2, 3, 6), or to null"
     )
     with pytest.raises(norms.NormError, match=f"{key}: group_size must be a whole number ≥ 1; got 0"):
         norms.build(key, 6, group_size=0)

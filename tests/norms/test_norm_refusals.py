@@ -7,7 +7,7 @@ import pytest
 from normbench import norms
 from normbench.errors import InputError
 
-DIVISORS = "for 6 channels. Set a divisor of 6 (1, 2, 3, 6), or neither num_groups nor group_size"
+DIVISORS = "to a divisor of 6 (1, 2, 3, 6), or to null"
 
 ARGUMENTS = [
     ("bn", {"eps": 0}, "bn: eps must be a finite number > 0; got 0"),
@@ -24,8 +24,8 @@ ARGUMENTS = [
     ("bn", {"batch": 0}, "bn: batch must be a whole number ≥ 1; got 0"),
     ("ghost", {"ghost_size": 2.5}, "ghost: ghost_size must be a whole number ≥ 1; got 2.5"),
     ("ghost", {"ghost_size": 4, "batch": 6}, "batch=6. Set norm.args.ghost_size to a divisor of batch"),
-    ("gn", {"num_groups": 4}, f"num_groups must divide the channels; got num_groups=4 {DIVISORS}"),
-    ("gn", {"group_size": 16}, f"group_size must divide the channels; got group_size=16 {DIVISORS}"),
+    ("gn", {"num_groups": 4}, f"got num_groups=4 for 6 channels. Set norm.args.num_groups {DIVISORS}"),
+    ("gn", {"group_size": 16}, f"got group_size=16 for 6 channels. Set norm.args.group_size {DIVISORS}"),
     ("gn", {"num_groups": 0}, "gn: num_groups must be a whole number ≥ 1; got 0"),
     ("gn", {"num_groups": 2, "group_size": 3}, "not both; got num_groups=2 and group_size=3"),
     ("lrn", {"size": 0}, "lrn: size must be a whole number ≥ 1; got 0"),

@@ -59,24 +59,10 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _catalogue() -> None:
-    from normbench import norms, weight_norms
+    from normbench import weight_norms
     from normbench.cards import card
 
-    _show(
-        "norm=",
-        [
-            {
-                "key": entry.key,
-                "name": card(entry.layer).title,
-                "reduces": entry.reduces,
-                "state": ", ".join(state(entry.key)) or "–",
-                "train = eval": "no" if entry.eval_differs else "yes",
-                "uses the batch": "yes" if entry.batch_statistics else "no",
-                "paper": entry.reference,
-            }
-            for entry in norms.catalogue().values()
-        ],
-    )
+    _show("norm=", overview())
     _show(
         "weight=",
         [
@@ -86,7 +72,26 @@ def _catalogue() -> None:
     )
 
 
-def state(key: str) -> list[str]:
+def overview() -> list[dict[str, str]]:
+    """The catalogue of norms, a row each, by the columns' titles."""
+    from normbench import norms
+    from normbench.cards import card
+
+    return [
+        {
+            "key": key,
+            "name": card(entry.layer).title,
+            "reduces": entry.reduces,
+            "state": ", ".join(_state(key)) or "–",
+            "train = eval": "no" if entry.eval_differs else "yes",
+            "uses the batch": "yes" if entry.batch_statistics else "no",
+            "paper": entry.reference,
+        }
+        for key, entry in norms.catalogue().items()
+    ]
+
+
+def _state(key: str) -> list[str]:
     """What a norm carries from step to step besides its parameters: names of buffers without `running_`."""
     from normbench import norms
 

@@ -9,6 +9,7 @@ import torch
 
 from normbench import norms
 from normbench.commands.columns import columns
+from normbench.commands.norms_page import pipes
 from normbench.environment import commit
 from normbench.errors import InputError
 from normbench.norms.cost import Cost, cost
@@ -41,9 +42,7 @@ def show(shapes: Sequence[str], seconds: float, form: str) -> None:
     print(HEAD.format(
         command=words, commit=commit() or "unknown", date=date.today(), device=name, torch=torch.__version__,
     ))  # fmt: skip
-    print("| " + " | ".join(rows[0]) + " |\n" + "|---" * len(rows[0]) + "|")
-    for row in rows:
-        print("| " + " | ".join(row.values()) + " |")
+    print("\n".join(pipes(rows)))
 
 
 def _row(key: str, sizes: Sequence[tuple[int, ...]], seconds: float, device: str) -> dict[str, str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from normbench import norms, weight_norms
 from normbench.cards import card
-from normbench.commands.norms import state
+from normbench.commands.norms import overview
 
 INTRODUCTION = """\
 <!-- Made by `make docs` from the layers' docstrings; a test fails when they differ. -->
@@ -26,18 +26,16 @@ LEFT_OUT = ("Args", "Raises", "Attributes")
 
 def page() -> str:
     """The whole page in Markdown."""
-    return "\n".join([INTRODUCTION, *_overview(), "", *_norms(), *_weights()]).rstrip() + "\n"
+    rows = [{**row, "key": f"[`{row['key']}`](#{row['key']})"} for row in overview()]
+    return "\n".join([INTRODUCTION, *pipes(rows), "", *_norms(), *_weights()]).rstrip() + "\n"
 
 
-def _overview() -> Iterator[str]:
-    yield "| key | name | reduces | state | train = eval | uses the batch | paper |"
-    yield "|---|---|---|---|---|---|---|"
-    for key, entry in norms.catalogue().items():
-        cells = (
-            f"[`{key}`](#{key})", card(entry.layer).title, entry.reduces, ", ".join(state(key)) or "–",
-            "no" if entry.eval_differs else "yes", "yes" if entry.batch_statistics else "no", entry.reference,
-        )  # fmt: skip
-        yield "| " + " | ".join(cells) + " |"
+def pipes(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Lines of a Markdown table whose header is the keys of the rows."""
+    yield "| " + " | ".join(rows[0]) + " |"
+    yield "|---" * len(rows[0]) + "|"
+    for row in rows:
+        yield "| " + " | ".join(row.values()) + " |"
 
 
 def _norms() -> Iterator[str]:

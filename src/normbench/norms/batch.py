@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from normbench.norms.core import Affine, PerLane, positions, register
+from normbench.norms.core import Affine, PerLane, register
 from normbench.norms.running import PerLaneMomentum, RunningNorm
 
 #: Values that a CPU copies back and forth in the time that a kernel call takes to start.
@@ -80,14 +78,12 @@ class BatchNorm(RunningNorm):
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
         self.kernel_momentum = None
-        if not track:
-            self.running_mean = self.running_var = None
-            return
-        first, *others = dict.fromkeys(self.momenta)
-        if first.kind == "ema" and not others and self.eps_gain is None:
-            self.kernel_momentum = first.rate
-        self.register_buffer("running_mean", torch.zeros(lanes * channels))
-        self.register_buffer("running_var", torch.ones(lanes * channels))
+        if track:
+            first, *others = dict.fromkeys(self.momenta)
+            if first.kind == "ema" and not others and self.eps_gain is None:
+                self.kernel_momentum = first.rate
+        self.register_buffer("running_mean", torch.zeros(lanes * channels) if track else None)
+        self.register_buffer("running_var", torch.ones(lanes * channels) if track else None)
 
     @property
     def fused(self) -> tuple[Tensor | None, Tensor | None]:
@@ -96,15 +92,6 @@ class BatchNorm(RunningNorm):
 
     def normalize(self, x: Tensor) -> Tensor:
         return self._by_batch(x) if self.by_batch else self._by_running(x)
-
-    def check(self, shape: Sequence[int]) -> None:
-        self.chunks(shape[0])
-        size = self.statistic_size(shape[0])
-        self.need_several(
-            size * positions(shape),
-            f"{size} image per statistic on a map of {positions(shape)} position",
-            "use batch ≥ 2, another norm, or placement.sites without this site",
-        )
 
     def _by_running(self, x: Tensor) -> Tensor:
         assert self.running_mean is not None and self.running_var is not None

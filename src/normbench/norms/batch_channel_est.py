@@ -99,11 +99,7 @@ class EstimatedBatchChannelNorm(BatchChannelNorm):
             return super()._by_batch(x)
         parts = self.by_chunk(x)
         mean, var = self._moved(parts)
-        gain = (var + self.eps_along(x)).rsqrt()
-        if self.weight is not None:
-            gain = gain * along_channels(self.weight, x)
-        z = (parts - mean) * gain
-        return (z if self.bias is None else z + along_channels(self.bias, x)).flatten(0, 1)
+        return self.scaled_by(parts - mean, (var + self.eps_along(x)).rsqrt(), x).flatten(0, 1)
 
     @torch.no_grad()
     def _moved(self, parts: Tensor) -> tuple[Tensor, Tensor]:

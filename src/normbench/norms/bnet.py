@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import ClassVar
 
 import torch
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from normbench.errors import NormError
 from normbench.norms.batch import BatchNorm
 from normbench.norms.core import Affine, Norm, PerLane, positions, register
+from normbench.norms.matrices import without_autocast
 from normbench.norms.running import PerLaneMomentum
 
 #: By number of spatial axes.
@@ -121,7 +121,7 @@ class BatchNormEnhanced(BatchNorm):
         filters = self.filters().view(-1, 1, *beside, *(self.kernel,) * self.axes)
         padding = (*(0 for _ in beside), *(self.kernel // 2,) * self.axes)
         convolve = CONVOLUTIONS[len(padding)]
-        with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             mixed = convolve(maps, filters, self.bias, padding=padding, groups=len(filters))
         return mixed.view(x.shape)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from normbench.errors import NormError
 from normbench.norms.batch import BatchNorm
-from normbench.norms.core import Norm, PerLane, by_lane, positions
+from normbench.norms.core import Norm, PerLane, along_first, by_lane, positions
 from normbench.norms.running import PerLaneMomentum
 
 
@@ -89,7 +89,7 @@ class ConditionalBatchNorm(BatchNorm):
         """Normalize x: (N, K·C, *spatial) under a condition → same shape and dtype."""
         wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
         gain, shift = (self._of(table, condition) for table in (self.gain, self.shift))
-        y = self.normalize(wide) * (1 + _like(gain, x)) + _like(shift, x)
+        y = self.normalize(wide) * (1 + along_first(gain, x)) + along_first(shift, x)
         return y.to(x.dtype)
 
     def _of(self, table: Tensor, condition: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class AdaIN(Norm):
         wide = torch.promote_types(content.dtype, torch.float32)
         x, s = content.to(wide), style.to(wide)
         (own_mean, own_deviation), (mean, deviation) = map(self._statistics, (x, s))
-        y = (x - _like(own_mean, x)) * _like(deviation / own_deviation, x) + _like(mean, x)
+        y = (x - along_first(own_mean, x)) * along_first(deviation / own_deviation, x) + along_first(mean, x)
         return y.to(content.dtype)
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,8 +158,3 @@ class AdaIN(Norm):
         self.need_several(
             positions(shape), f"a map of {positions(shape)} position", "use a layer with larger maps"
         )
-
-
-def _like(by_image: Tensor, x: Tensor) -> Tensor:
-    """View (N, K·C) so that it broadcasts over x: (N, K·C, *spatial)."""
-    return by_image[(...,) + (None,) * (x.dim() - 2)]

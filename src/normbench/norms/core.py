@@ -113,6 +113,9 @@ class Norm(nn.Module):
 
     #: Where the layer stands in a network; whoever builds the network says so.
     site: str = ""
+    #: Shares of a run at which the forward pass becomes another. Between them it is the same operations on
+    #: the same memory, and what changes from step to step lies in tensors.
+    turns: tuple[float, ...] = ()
 
     weight: nn.Parameter | None
     bias: nn.Parameter | None
@@ -175,6 +178,13 @@ class Norm(nn.Module):
         if self.bias is not None:
             y = y + along_channels(self.bias, y)
         return y
+
+    def scaled_by(self, centred: Tensor, gain: Tensor, x: Tensor) -> Tensor:
+        """γ · centred · gain + β, centred like x or in chunks of it. PERF: γ is multiplied with the gain."""
+        if self.weight is not None:
+            gain = gain * along_channels(self.weight, x)
+        y = centred * gain
+        return y if self.bias is None else y + along_channels(self.bias, x)
 
     def begin_step(self, step: int, steps: int) -> None:
         """Be told that optimiser step `step` of `steps` begins; only layers with a schedule listen."""
@@ -247,6 +257,11 @@ def spread(per_lane: Tensor, channels: int) -> Tensor:
 def along_channels(vector: Tensor, x: Tensor) -> Tensor:
     """View a (K·C,) vector so that it broadcasts over x: (N, K·C, *spatial)."""
     return vector.view(1, -1, *(1,) * (x.dim() - 2))
+
+
+def along_first(values: Tensor, x: Tensor) -> Tensor:
+    """View values of x's first axes, such as (N, K·C), so that they broadcast over x: (N, K·C, *spatial)."""
+    return values[(...,) + (None,) * (x.dim() - values.dim())]
 
 
 def by_lane(x: Tensor, lanes: int) -> Tensor:

@@ -104,6 +104,7 @@ class CrossIterationBatchNorm(BatchNorm):
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch)
         self.window, self.burn_in = self.whole("window", window), self.share("burn_in", burn_in)
+        self.turns = (self.burn_in,)
         if not isinstance(compensate, bool):
             raise NormError(f"cbn: compensate must be true or false; got {compensate!r}")
         self.compensate = compensate and window > 1

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from normbench.errors import NormError
-from normbench.norms.core import Affine, PerLane, positions, register
-from normbench.norms.running import PerLaneMomentum
+from normbench.norms.core import positions, register
 from normbench.norms.whitening import WhiteningNorm
 
 
@@ -77,23 +76,6 @@ class DecorrelatedBatchNorm(WhiteningNorm):
                 (the authors' code: 1e-7, which fp32 covariances do not resolve). As there, evaluation
                 averages W and not Σ; with d = 1 it averages 1/σ where batch norm averages σ².
     """
-
-    def __init__(
-        self,
-        channels: int,
-        lanes: int = 1,
-        *,
-        group_size: int | None = None,
-        momentum: PerLaneMomentum = 0.1,
-        eps: PerLane = 1e-5,
-        affine: Affine = True,
-        track: bool = True,
-        batch: int | None = None,
-    ) -> None:
-        super().__init__(
-            channels, lanes, group_size=group_size, momentum=momentum, eps=eps, affine=affine, track=track,
-            batch=batch,
-        )  # fmt: skip
 
     def whiten(self, covariance: Tensor, eps: float | Tensor) -> Tensor:
         whitening: Tensor = InverseRoot.apply(covariance, eps)

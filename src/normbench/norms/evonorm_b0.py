@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from normbench.norms.core import Affine, Norm, PerLane, along_channels, positions, register
+from normbench.norms.core import Affine, Norm, PerLane, along_channels, register
 from normbench.norms.maps import map_moments, merged
 from normbench.norms.running import PerLaneMomentum, RunningNorm
 
@@ -99,15 +99,8 @@ class EvoNormB0(RunningNorm):
         return self.scale_shift(x / larger)
 
     def check(self, shape: Sequence[int]) -> None:
-        if self.v is None:
-            return
-        self.chunks(shape[0])
-        size = self.statistic_size(shape[0])
-        self.need_several(
-            size * positions(shape),
-            f"{size} image per statistic on a map of {positions(shape)} position",
-            "use batch ≥ 2, another norm, or placement.sites without this site",
-        )
+        if self.v is not None:
+            super().check(shape)
 
     def _variance(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
         """s² at every image, (N, K·C, 1, …), from the moments of the maps; (1, K·C, 1, …) from running."""

@@ -77,10 +77,7 @@ class EvoNormS0(Norm):
         if self.v is None:
             return self.scale_shift(x)
         gain = torch.rsqrt(self._variance(x) + self.eps_along(x))
-        if self.weight is not None:
-            gain = gain * along_channels(self.weight, x)
-        y = x * torch.sigmoid(x * along_channels(self.v, x)) * gain
-        return y if self.bias is None else y + along_channels(self.bias, x)
+        return self.scaled_by(x * torch.sigmoid(x * along_channels(self.v, x)), gain, x)
 
     def check(self, shape: Sequence[int]) -> None:
         if self.v is not None:

@@ -79,12 +79,7 @@ class FilterResponseNorm(Norm):
         self.eps_learned = nn.Parameter(torch.full((lanes,), INITIAL_EPS)) if learn_eps else None
 
     def normalize(self, x: Tensor) -> Tensor:
-        gain = torch.rsqrt(map_mean(x.square()) + self._epsilon(x))
-        if self.weight is not None:
-            gain = gain * along_channels(self.weight, x)
-        y = x * gain
-        if self.bias is not None:
-            y = y + along_channels(self.bias, x)
+        y = self.scaled_by(x, torch.rsqrt(map_mean(x.square()) + self._epsilon(x)), x)
         if self.tau is None:
             return y
         tau = along_channels(self.tau, x)

@@ -78,6 +78,7 @@ class FrozenBatchNorm(BatchNorm):
         if not (isinstance(after, int | float) and 0 <= after <= 1):
             raise NormError(f"frozen: after must be a share of the run, in [0, 1]; got {after!r}")
         self.after = after
+        self.turns = (self.after,)
 
     @property
     def frozen(self) -> bool:

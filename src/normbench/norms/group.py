@@ -107,7 +107,7 @@ def _divisor(norm: Norm, name: str, value: int) -> int:
         fitting = ", ".join(map(str, divisors(norm.channels)))
         raise NormError(
             f"{norm.key}: {name} must divide the channels; got {name}={value} for {norm.channels} channels. "
-            f"Set a divisor of {norm.channels} ({fitting}), or neither num_groups nor group_size"
+            f"Set norm.args.{name} to a divisor of {norm.channels} ({fitting}), or to null"
         )
     return value
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from normbench.norms.core import Affine, PerLane, along_channels, positions, register
+from normbench.norms.core import Affine, PerLane, along_channels, register
 from normbench.norms.running import PerLaneMomentum, RunningNorm
 
 #: σ of a normal variable over its mean absolute deviation.
@@ -96,18 +95,5 @@ class L1BatchNorm(RunningNorm):
         return self._divide(centred, deviation, x).flatten(0, 1)
 
     def _divide(self, centred: Tensor, deviation: Tensor, x: Tensor) -> Tensor:
-        """γ (x − μ) / (s + ε) + β. PERF: γ is multiplied with the statistic, not with the images."""
-        gain = (deviation + self.eps_along(x)).reciprocal()
-        if self.weight is not None:
-            gain = gain * along_channels(self.weight, x)
-        y = centred * gain
-        return y if self.bias is None else y + along_channels(self.bias, x)
-
-    def check(self, shape: Sequence[int]) -> None:
-        self.chunks(shape[0])
-        size = self.statistic_size(shape[0])
-        self.need_several(
-            size * positions(shape),
-            f"{size} image per statistic on a map of {positions(shape)} position",
-            "use batch ≥ 2, another norm, or placement.sites without this site",
-        )
+        """γ (x − μ) / (s + ε) + β."""
+        return self.scaled_by(centred, (deviation + self.eps_along(x)).reciprocal(), x)

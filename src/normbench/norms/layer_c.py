@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from normbench.norms.core import Affine, Norm, PerLane, over_channels, register
+from normbench.norms.rms import by_rms
 
 #: Channels from which on torch's kernel is used. PERF: it pays per row; short rows are cheaper by elements.
 SHORT_ROW = 16
@@ -60,8 +61,7 @@ class LayerNormC(Norm):
         return self.scale_shift(y.flatten(-2).movedim(-1, 1))
 
     def _standardize(self, runs: Tensor, axis: int) -> Tensor:
-        centred = runs - runs.mean(axis, keepdim=True)
-        return centred * torch.rsqrt(centred.square().mean(axis, keepdim=True) + self.eps)
+        return by_rms(runs - runs.mean(axis, keepdim=True), axis, self.eps)
 
     def check(self, shape: Sequence[int]) -> None:
         self.need_several(

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from normbench.norms.core import along_first
+
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 #: What torch's layers compute with; a subclass with another forward is no layer that could be seen through.
@@ -64,7 +66,7 @@ class Linear:
     def absorb_output(self, scale: Tensor, shift: Tensor) -> None:
         """Become scale · y + shift, both (outputs,)."""
         rows = self._rows()
-        self._keep(rows * _spread(scale, rows), self._bias() * scale + shift)
+        self._keep(rows * along_first(scale, rows), self._bias() * scale + shift)
 
     def absorb_input(self, scale: Tensor, shift: Tensor) -> None:
         """Become W (scale · x + shift) + b, both (inputs,). Exact where `pads` is false."""
@@ -94,7 +96,7 @@ class Linear:
     def _by_row(self, vector: Tensor, rows: Tensor) -> Tensor:
         """(inputs,) as (outputs, inputs/G, 1, …): what every row meets."""
         each = vector.view(self.groups, 1, -1).expand(-1, self.outputs // self.groups, -1)
-        return _spread(each.flatten(0, 1), rows)
+        return along_first(each.flatten(0, 1), rows)
 
     def _keep(self, rows: Tensor, bias: Tensor) -> None:
         old = self._kept
@@ -128,8 +130,3 @@ def is_stacked(layer: nn.Module) -> bool:
     """Whether a layer is linear and of K stacked runs: it has a weight map, and says that it has a weight."""
     roles = getattr(layer, "roles", {})
     return isinstance(getattr(layer, "weight_norm", None), nn.Module) and roles.get("weight") == "weight"
-
-
-def _spread(vector: Tensor, rows: Tensor) -> Tensor:
-    """Append axes until it broadcasts over rows."""
-    return vector[(...,) + (None,) * (rows.dim() - vector.dim())]

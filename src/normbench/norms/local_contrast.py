@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from normbench.errors import NormError
-from normbench.norms.core import Norm, PerLane, positions, register
+from normbench.norms.core import Norm, PerLane, along_first, positions, register
 
 MODES = ("contrastive", "subtractive", "divisive")
 FLOORS = ("mean", "eps")
@@ -109,7 +109,7 @@ class LocalContrastNorm(Norm):
         if self.floor == "eps":
             return sigma
         c = sigma.flatten(2).mean(2)
-        return torch.maximum(sigma, c.view(*c.shape, *(1,) * (v.dim() - 2)))
+        return torch.maximum(sigma, along_first(c, v))
 
     def _average(self, v: Tensor, weight: Tensor) -> Tensor:
         """Σ w v / Σ w over channels and windows: (N, M, channels, *spatial) → (N, M, 1, *spatial)."""

@@ -104,11 +104,8 @@ class MixtureNorm(RunningNorm):
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
         self.components = self.whole("components", components)
         self.iterations = self.whole("iterations", iterations)
-        if track:
-            self.register_buffer("running_mean", torch.zeros(lanes * channels))
-            self.register_buffer("running_var", torch.ones(lanes * channels))
-        else:
-            self.running_mean = self.running_var = None
+        self.register_buffer("running_mean", torch.zeros(lanes * channels) if track else None)
+        self.register_buffer("running_var", torch.ones(lanes * channels) if track else None)
         quantiles = [NormalDist().inv_cdf((j + 0.5) / components) for j in range(components)]
         diagonal = torch.tensor([[q / channels**0.5] * channels for q in quantiles])  # (J, C)
         start = Components(
@@ -181,9 +178,9 @@ class MixtureNorm(RunningNorm):
 
     def _eps(self, values: Tensor, chunks: int) -> Tensor:
         """ε: (1, 1, 1), or (L, C, 1) where lanes differ."""
-        if self.eps_gain is None:
-            return values.new_full((1, 1, 1), self.eps)
-        eps = self.eps / self.eps_gain.to(values.dtype).square()
+        eps = self.eps_along(values)
+        if not isinstance(eps, Tensor):
+            return values.new_full((1, 1, 1), eps)
         return eps.view(self.lanes, -1, 1).repeat(chunks, 1, 1)
 
     def extra_repr(self) -> str:

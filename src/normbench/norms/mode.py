@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from normbench import rng
-from normbench.norms.core import Affine, PerLane, along_channels, per_lane, positions, register
+from normbench.norms.core import Affine, PerLane, along_channels, per_lane, register
 from normbench.norms.matrices import without_autocast
 from normbench.norms.running import PerLaneMomentum, RunningNorm
 
@@ -96,24 +96,12 @@ class ModeNorm(RunningNorm):
         self.gate_weight = nn.Parameter(torch.empty(lanes * modes, channels))
         self.gate_bias = nn.Parameter(torch.empty(lanes * modes))
         self._initialize(seeds)
-        if track:
-            self.register_buffer("running_mode_mean", torch.zeros(lanes * modes, channels))
-            self.register_buffer("running_mode_var", torch.ones(lanes * modes, channels))
-        else:
-            self.running_mode_mean = self.running_mode_var = None
+        self.register_buffer("running_mode_mean", torch.zeros(lanes * modes, channels) if track else None)
+        self.register_buffer("running_mode_var", torch.ones(lanes * modes, channels) if track else None)
 
     def normalize(self, x: Tensor) -> Tensor:
         with without_autocast(x):
             return self._by_mode(x)
-
-    def check(self, shape: Sequence[int]) -> None:
-        self.chunks(shape[0])
-        size = self.statistic_size(shape[0])
-        self.need_several(
-            size * positions(shape),
-            f"{size} image per statistic on a map of {positions(shape)} position",
-            "use batch ≥ 2, another norm, or placement.sites without this site",
-        )
 
     def _by_mode(self, x: Tensor) -> Tensor:
         maps = x.flatten(2) if x.dim() > 2 else x.unsqueeze(2)  # (N, K·C, P)
@@ -180,9 +168,8 @@ class ModeNorm(RunningNorm):
 
     def _eps(self, x: Tensor) -> float | Tensor:
         """ε, or (K, 1, C) where lanes differ."""
-        if self.eps_gain is None:
-            return self.eps
-        return (self.eps / self.eps_gain.to(x.dtype).square()).view(self.lanes, 1, -1)
+        eps = self.eps_along(x)
+        return eps.view(self.lanes, 1, -1) if isinstance(eps, Tensor) else eps
 
     def _initialize(self, seeds: Sequence[int] | None) -> None:
         """Draw the gates lane by lane."""

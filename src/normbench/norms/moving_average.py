@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from normbench.errors import NormError
-from normbench.norms.core import Affine, PerLane, along_channels, positions, register
+from normbench.norms.core import Affine, PerLane, along_channels, register
 from normbench.norms.history import Divide, HistoryNorm, along_chunks, chunk_norm
 from normbench.norms.running import PerLaneMomentum
 
@@ -100,6 +99,7 @@ class MovingAverageBatchNorm(HistoryNorm):
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch)
         self.buffer = self.whole("buffer", buffer)
         self.warmup = self.share("warmup", warmup)
+        self.turns = (self.warmup,)
         if isinstance(clip, bool) or not isinstance(clip, int | float) or not 1 <= clip < math.inf:
             raise NormError(f"mabn: clip must be a finite number ≥ 1; got {clip!r}")
         self.clip = clip
@@ -143,15 +143,6 @@ class MovingAverageBatchNorm(HistoryNorm):
     def _project(self, ready: Tensor, product: Tensor) -> Tensor:
         """What stands for ψ in the backward pass."""
         return torch.where(ready, self._enter(self.projections, product), product)
-
-    def check(self, shape: Sequence[int]) -> None:
-        self.chunks(shape[0])
-        size = self.statistic_size(shape[0])
-        self.need_several(
-            size * positions(shape),
-            f"{size} image per statistic on a map of {positions(shape)} position",
-            "use batch ≥ 2, another norm, or placement.sites without this site",
-        )
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, buffer={self.buffer}, warmup={self.warmup}, clip={self.clip}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from normbench.errors import NormError
-from normbench.norms.core import Affine, PerLane, along_channels, by_lane, register
+from normbench.norms.core import Affine, PerLane, along_channels, along_first, by_lane, register
 from normbench.norms.history import HistoryNorm
+from normbench.norms.rms import by_rms
 from normbench.norms.running import PerLaneMomentum, RunningNorm
 
 #: Where `guard=clamp` cuts: the authors' code.
@@ -119,8 +121,10 @@ class OnlineNorm(HistoryNorm):
         if self.guard == "none":
             return y
         runs = by_lane(self.equalized(y), self.lanes)  # (N, K, C, *spatial)
-        square = runs.square().mean(tuple(range(2, runs.dim())), keepdim=True)
-        return (runs * (square + self.eps).rsqrt()).flatten(1, 2)
+        return by_rms(runs, tuple(range(2, runs.dim())), self.eps).flatten(1, 2)
+
+    def check(self, shape: Sequence[int]) -> None:
+        """Any shape will do: a statistic averages over the images before, too."""
 
     def weigh(self, count: Tensor) -> Tensor:
         """The 0 and 1 that it all starts from count as an image: of one image alone the variance may be 0."""
@@ -169,10 +173,10 @@ class Online(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: OnlineNorm) -> Tensor:
         mean = image_mean(x)
-        var = image_mean((x - along_positions(mean, x)).square_())
+        var = image_mean((x - along_first(mean, x)).square_())
         centre, variance = layer.observe(mean, var)
         scale = (variance + layer.eps_along(variance)).rsqrt()
-        z = (x - along_positions(centre, x)).mul_(along_positions(scale, x))
+        z = (x - along_first(centre, x)).mul_(along_first(scale, x))
         off = (mean - centre) * scale
         ctx.save_for_backward(z, scale, off, var * scale.square() + off.square())
         ctx.layer = layer
@@ -183,15 +187,10 @@ class Online(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
         z, scale, mean, square = ctx.saved_tensors
         of_z, of_one = ctx.layer.steer(image_mean(g), image_mean(g * z), mean, square, scale)
-        through = torch.addcmul(g, z, along_positions(of_z, z), value=-1)
-        return through.mul_(along_positions(scale, z)).sub_(along_positions(of_one, z)), None
+        through = torch.addcmul(g, z, along_first(of_z, z), value=-1)
+        return through.mul_(along_first(scale, z)).sub_(along_first(of_one, z)), None
 
 
 def image_mean(x: Tensor) -> Tensor:
     """Mean of every image and channel: (N, K·C, *spatial) → (N, K·C)."""
     return x.mean(tuple(range(2, x.dim()))) if x.dim() > 2 else x
-
-
-def along_positions(statistic: Tensor, x: Tensor) -> Tensor:
-    """View a statistic (N, K·C) so that it broadcasts over x: (N, K·C, *spatial)."""
-    return statistic.view(*statistic.shape, *(1,) * (x.dim() - 2))

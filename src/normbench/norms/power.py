@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from normbench.errors import NormError
-from normbench.norms.core import Affine, PerLane, along_channels, over_channels, positions, register
+from normbench.norms.core import Affine, PerLane, along_channels, over_channels, register
 from normbench.norms.history import Divide, HistoryNorm, chunk_norm
+from normbench.norms.rms import by_rms
 from normbench.norms.running import PerLaneMomentum
 
 
@@ -93,6 +94,7 @@ class PowerNorm(HistoryNorm):
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch)
         self.gradient_momentum = self.share("gradient_momentum", gradient_momentum)
         self.warmup = self.share("warmup", warmup)
+        self.turns = (self.warmup,)
         if not isinstance(scaling, bool):
             raise NormError(f"power: scaling must be true or false; got {scaling!r}")
         self.scaling = scaling
@@ -101,7 +103,7 @@ class PowerNorm(HistoryNorm):
 
     def normalize(self, x: Tensor) -> Tensor:
         if self.scaling:
-            x = over_channels(self.equalized(x), self.lanes, self._scale)
+            x = over_channels(self.equalized(x), self.lanes, partial(by_rms, eps=self.eps))
         if not self.by_batch:
             return self.scale_shift(x * (along_channels(self.running_square, x) + self.eps_along(x)).rsqrt())
         parts = self.by_chunk(x)
@@ -115,9 +117,6 @@ class PowerNorm(HistoryNorm):
             self.move(running_square=own.mean(0))
         return self.scale_shift(z.flatten(0, 1))
 
-    def _scale(self, runs: Tensor, axis: int) -> Tensor:
-        return runs * torch.rsqrt(runs.square().mean(axis, keepdim=True) + self.eps)
-
     def _project(self, exact: Tensor, power: Tensor, product: Tensor) -> Tensor:
         """What stands for Λ in the backward pass, and ν's step; Γ and Λ are (S, K·C)."""
         projection = torch.where(exact, product, self.running_projection)
@@ -126,13 +125,7 @@ class PowerNorm(HistoryNorm):
         return projection
 
     def check(self, shape: Sequence[int]) -> None:
-        self.chunks(shape[0])
-        size = self.statistic_size(shape[0])
-        self.need_several(
-            size * positions(shape),
-            f"{size} image per statistic on a map of {positions(shape)} position",
-            "use batch ≥ 2, another norm, or placement.sites without this site",
-        )
+        super().check(shape)
         if self.scaling:
             self.need_several(
                 self.channels,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -48,15 +49,12 @@ class RMSNorm(Norm):
     def normalize(self, x: Tensor) -> Tensor:
         x = self.equalized(x)
         if x.stride(1) != 1:
-            return self.scale_shift(over_channels(x, self.lanes, self._divide))
+            return self.scale_shift(over_channels(x, self.lanes, partial(by_rms, eps=self.eps)))
         rows = x.movedim(1, -1)  # (N, *spatial, K·C), PERF: where they lie in memory torch's kernel is faster
         if self.lanes == 1 and self.bias is None:
             return F.rms_norm(rows, (self.channels,), self.weight, self.eps).movedim(-1, 1)
         y = F.rms_norm(torch.unflatten(rows, -1, (self.lanes, -1)), (self.channels,), eps=self.eps)
         return self.scale_shift(y.flatten(-2).movedim(-1, 1))
-
-    def _divide(self, runs: Tensor, axis: int) -> Tensor:
-        return runs * torch.rsqrt(runs.square().mean(axis, keepdim=True) + self.eps)
 
     def check(self, shape: Sequence[int]) -> None:
         self.need_several(
@@ -64,3 +62,8 @@ class RMSNorm(Norm):
             f"{self.channels} channel, of which only the sign is left,",
             "use another norm, or placement.sites without this site",
         )
+
+
+def by_rms(x: Tensor, axes: int | tuple[int, ...], eps: float) -> Tensor:
+    """x / √(mean x² + ε), the mean over the axes."""
+    return x * torch.rsqrt(x.square().mean(axes, keepdim=True) + eps)

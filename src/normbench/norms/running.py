@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from normbench.errors import NormError
 from normbench.momentum import Momentum, parse_momentum
-from normbench.norms.core import Affine, Norm, PerLane, per_lane
+from normbench.norms.core import Affine, Norm, PerLane, per_lane, positions
 
 PerLaneMomentum = float | str | Sequence[float | str]
 
@@ -136,6 +136,13 @@ class RunningNorm(Norm):
             )
         return images // size
 
+    def check(self, shape: Sequence[int]) -> None:
+        self.chunks(shape[0])
+        size, count = self.statistic_size(shape[0]), positions(shape)
+        what = f"{size} image per statistic on a map of {count} position"
+        remedy = "use batch ≥ 2, another norm, or placement.sites without this site"
+        self.need_several(size * count, what, remedy)
+
     def by_chunk(self, x: Tensor) -> Tensor:
         """View x: (N, K·C, *spatial) as (S, B, K·C, *spatial): one chunk of images per statistic."""
         return torch.unflatten(x, 0, (self.chunks(x.shape[0]), -1))
@@ -202,6 +209,8 @@ class Banks(nn.Module):
         self.momenta = tuple(momentum for lanes in momenta for momentum in lanes)  # (M·K)
         for name, statistic in kept.items():
             self.register_buffer(name, torch.stack([statistic.reshape(self.lanes, -1)] * len(momenta)))
+        weight = torch.zeros(len(momenta), self.lanes, dtype=torch.float64)
+        self.register_buffer("weight", weight, persistent=False)
 
     def of(self, number: int, like: Tensor, name: str) -> Tensor:
         """A statistic of bank 1, 2, …: a view in the shape of the layer's own."""
@@ -210,7 +219,8 @@ class Banks(nn.Module):
 
     def begin_step(self, step: int, steps: int, like: Tensor) -> None:
         """Find the weights of a step, in the dtype and on the device of the layer's own rate."""
-        self.weight = weights_at(self.momenta, step, steps, like.dtype, like.device).view(-1, self.lanes)
+        now = weights_at(self.momenta, step, steps, like.dtype, like.device)
+        self.weight.copy_(now.view(-1, self.lanes))
 
 
 def blend(holder: nn.Module, weight: Tensor, new: Mapping[str, Tensor]) -> None:
@@ -283,7 +293,7 @@ def weights_at(
     return weight_of_new(momenta, rate, count, step / steps)
 
 
-@lru_cache(maxsize=64)
+@cache  # for good: a captured CUDA graph reads them
 def _are(kind: str, kinds: tuple[str, ...], device: torch.device) -> Tensor:
     """Which of the momenta are of a kind: (K,)."""
     return torch.tensor([each == kind for each in kinds], device=device)

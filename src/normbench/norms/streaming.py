@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from normbench.errors import NormError
-from normbench.norms.core import Affine, PerLane, along_channels, positions, register
+from normbench.norms.core import Affine, PerLane, along_channels, register
 from normbench.norms.history import HistoryNorm, Send, Standardize
 from normbench.norms.running import PerLaneMomentum
 
@@ -120,15 +118,6 @@ class StreamingNorm(HistoryNorm):
             return self.scale_shift((x - along_channels(mean, x)) / along_channels(deviation, x))
         z = Standardize.apply(self.by_chunk(x), self.p, self.eps_along, self._use)
         return self.scale_shift(z.flatten(0, 1))
-
-    def check(self, shape: Sequence[int]) -> None:
-        self.chunks(shape[0])
-        size = self.statistic_size(shape[0])
-        self.need_several(
-            size * positions(shape),
-            f"{size} image per statistic on a map of {positions(shape)} position",
-            "use batch ≥ 2, another norm, or placement.sites without this site",
-        )
 
     def _use(self, own: Tensor) -> tuple[Tensor, Send]:
         if not self.training:

@@ -112,17 +112,12 @@ class SwitchableNorm(RunningNorm):
         return centred * gain + shift
 
     def check(self, shape: Sequence[int]) -> None:
-        self.chunks(shape[0])
-        size, count = self.statistic_size(shape[0]), positions(shape)
-        remedy = "another norm, or placement.sites without this site"
         self.need_several(
-            self.channels * count, f"{self.channels} channel on a map of {count} position", f"use {remedy}"
+            self.channels * positions(shape),
+            f"{self.channels} channel on a map of {positions(shape)} position",
+            "use another norm, or placement.sites without this site",
         )
-        self.need_several(
-            size * count,
-            f"{size} image per statistic on a map of {count} position",
-            f"use batch ≥ 2, {remedy}",
-        )
+        super().check(shape)
 
     def _of_batch(self, x: Tensor, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of bn from the moments of the maps, (S, 1, K, C, 1, …), or as running."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from normbench.errors import NormError
-from normbench.norms.core import Affine, PerLane, positions
-from normbench.norms.group import DEFAULT_SIZE, divisors
+from normbench.norms.core import Affine, PerLane
+from normbench.norms.group import groups_of
 from normbench.norms.matrices import as_matrices, from_matrices, without_autocast
 from normbench.norms.running import PerLaneMomentum, RunningNorm
 
@@ -55,13 +53,10 @@ class WhiteningNorm(RunningNorm):
         batch: int | None = None,
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
-        self.group_size = self._size(group_size)
-        if not track:
-            self.running_mean = self.running_whitening = None
-            return
-        groups = lanes * channels // self.group_size
-        self.register_buffer("running_mean", torch.zeros(lanes * channels))
-        self.register_buffer("running_whitening", torch.eye(self.group_size).repeat(groups, 1, 1))
+        groups, self.group_size = groups_of(self, None, group_size)
+        whitening = torch.eye(self.group_size).repeat(lanes * groups, 1, 1)
+        self.register_buffer("running_mean", torch.zeros(lanes * channels) if track else None)
+        self.register_buffer("running_whitening", whitening if track else None)
 
     def whiten(self, covariance: Tensor, eps: float | Tensor) -> Tensor:
         """W of every covariance Σ: (L, d, d) → the same shape, ε one number or (L, 1, 1). Of itself, Σ."""
@@ -98,31 +93,10 @@ class WhiteningNorm(RunningNorm):
 
     def _eps(self, chunks: int, values: Tensor) -> float | Tensor:
         """ε as `whiten` gets it."""
-        if self.eps_gain is None:
-            return self.eps
-        eps = self.eps / self.eps_gain[:: self.group_size].to(values.dtype).square()  # (K·G,)
-        return eps.repeat(chunks).view(-1, 1, 1)
-
-    def check(self, shape: Sequence[int]) -> None:
-        self.chunks(shape[0])
-        size = self.statistic_size(shape[0])
-        self.need_several(
-            size * positions(shape),
-            f"{size} image per statistic on a map of {positions(shape)} position",
-            "use batch ≥ 2, another norm, or placement.sites without this site",
-        )
-
-    def _size(self, given: int | None) -> int:
-        fitting = divisors(self.channels)
-        if given is None:
-            return max(d for d in fitting if d <= DEFAULT_SIZE)
-        if self.whole("group_size", given) not in fitting:
-            raise NormError(
-                f"{self.key}: group_size must divide the channels; got group_size={given} for "
-                f"{self.channels} channels. Set norm.args.group_size to a divisor of {self.channels} "
-                f"({', '.join(map(str, fitting))})"
-            )
-        return given
+        eps = self.eps_along(values)
+        if not isinstance(eps, Tensor):
+            return eps
+        return eps.view(-1, 1, 1)[:: self.group_size].repeat(chunks, 1, 1)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, group_size={self.group_size}"
