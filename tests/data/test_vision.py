@@ -114,6 +114,29 @@ def test_cifar_batches_are_read_in_their_order(data_spec, tmp_path, cifar, name)
     assert dataset.classes == (100 if name == "cifar100" else 10)
 
 
+def test_files_are_read_once_until_they_change(data_spec, tmp_path, mnist_files, monkeypatch):
+    raw, cache = tmp_path / "MNIST" / "raw", tmp_path / "cache"
+    write(raw, mnist_files)
+    spec = data_spec("mnist", root=str(tmp_path))
+    first = data.load(spec, cache=cache)
+    with monkeypatch.context() as patch:
+        patch.delattr(datasets, "MNIST")
+        again = data.load(spec, cache=cache)
+    assert torch.equal(again.train_images, first.train_images)
+    assert again.test_labels.tolist() == first.test_labels.tolist()
+    write(raw, {"t10k-labels-idx1-ubyte": idx((noise(TEST) + 1) % 10)})
+    changed = data.load(spec, cache=cache)
+    assert changed.test_labels.tolist() == ((noise(TEST) + 1) % 10).tolist()
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(data_spec, tmp_path, mnist_files):
+    write(tmp_path / "MNIST" / "raw", mnist_files)
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    assert (
+        len(data.load(data_spec("mnist", root=str(tmp_path)), cache=tmp_path / "cache").test_labels) == TEST
+    )
+
+
 def test_real_mnist_begins_with_5_0_4_1_9(data_spec, real_data):
     root = real_data("MNIST/raw/train-images-idx3-ubyte")
     dataset = data.load(data_spec("mnist", root=str(root), download=False))
