@@ -1,4 +1,4 @@
-"""Test metrics of every lane, with running statistics or with those of the test batch."""
+"""Test metrics of every lane, with running statistics and with those that other sources give."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from normbench import rng
 from normbench.data.batches import test_batches
 from normbench.data.dataset import Dataset
 from normbench.engine.device import STORAGE, casting, layout
+from normbench.engine.population import IMAGES, population
 from normbench.engine.seats import running, using_bank
 from normbench.models import Network
 from normbench.norms.running import RunningNorm
@@ -33,10 +34,16 @@ def evaluate(
     """test_loss and test_error of every bank and lane; at the end of a run for every statistics source asked
     for.
 
-    A source other than `running` is a suffix: `test_error@batch` takes statistics over as many test images at
-    a time as in training (`batch`, or `batch × workers` where all workers' count), in one fixed random order;
-    images that do not fill a batch are left out, and a test split that does not fill one gives None. Norms
-    without batch statistics evaluate the same way for every source.
+    A source other than `running` is a suffix, and the same for all banks of a lane:
+
+        @batch    statistics of as many test images at a time as in training (`batch`, or `batch × workers`
+                  where all workers' count); None where the test split does not hold that many
+        @precise  those of 10,000 training images, or all if fewer, taken with the final weights (PreciseBN,
+                  see `engine.population`)
+        @adapt    those of the test images, taken likewise (AdaBN); None where they do not fill a step
+
+    All take their images in one fixed random order and leave out those that do not fill a batch, or a step.
+    Norms without running statistics evaluate the same way for every source. The network is left as it was.
     """
     layers = running(network)
     untracked = not all(layer.tracked for layer in layers)
@@ -45,17 +52,43 @@ def evaluate(
     for bank in range(banks):
         with using_bank(network, bank):
             metrics.append(_measure(network, dataset, spec, together if untracked else None))
-    if final and "batch" in spec.eval.statistics:
-        if not layers:
-            by_batch = metrics[0]
-        elif len(dataset.test_labels) < together:
-            by_batch = [dict.fromkeys(lane) for lane in metrics[0]]
+    for source in spec.eval.statistics if final else ():
+        if source == "running":
+            continue
+        if not layers or (untracked and source != "batch"):
+            measured = metrics[0]
+        elif source == "batch":
+            measured = _by_batch(network, dataset, spec, together)
         else:
-            with _batch_statistics(layers):
-                by_batch = _measure(network, dataset, spec, together)
-        suffixed = [{f"{name}@batch": value for name, value in lane.items()} for lane in by_batch]
+            measured = _by_population(source, network, dataset, spec)
+        suffixed = [{f"{name}@{source}": value for name, value in lane.items()} for lane in measured]
         metrics = [[a | b for a, b in zip(bank, suffixed, strict=True)] for bank in metrics]
     return metrics
+
+
+def _by_batch(network: Network, dataset: Dataset, spec: RunSpec, together: int) -> list[Metrics]:
+    if len(dataset.test_labels) < together:
+        return _none(network)
+    with _batch_statistics(running(network)):
+        return _measure(network, dataset, spec, together)
+
+
+def _by_population(source: str, network: Network, dataset: Dataset, spec: RunSpec) -> list[Metrics]:
+    if source == "adapt":
+        images, labels, most = dataset.test_images, dataset.test_labels, len(dataset.test_labels)
+    else:
+        images, labels, most = dataset.train_images, dataset.train_labels, max(IMAGES, spec.total)
+    whole = min(most, len(labels)) // spec.total * spec.total
+    if whole == 0:
+        return _none(network)
+    taken = _shuffled(dataset, images, labels, whole)
+    batches = (x for x, _ in _batches(network, taken, spec, spec.total))
+    with population(network, batches, spec.engine):
+        return _measure(network, dataset, spec, None)
+
+
+def _none(network: Network) -> list[Metrics]:
+    return [{"test_loss": None, "test_error": None}] * network.lanes
 
 
 @torch.no_grad()
@@ -64,15 +97,14 @@ def _measure(network: Network, dataset: Dataset, spec: RunSpec, together: int | 
     device = dataset.test_images.device
     unit = together or 1
     if together is not None:
-        dataset = _shuffled(dataset)
-    size = max(1, IMAGES_IN_FLIGHT[device.type] // network.lanes // unit) * unit
+        dataset = _shuffled(dataset, dataset.test_images, dataset.test_labels)
+    spanning = together is not None and any(layer.batch is None for layer in running(network))
+    in_flight = unit if spanning else IMAGES_IN_FLIGHT[device.type] // network.lanes
+    size = max(1, in_flight // unit) * unit
     losses, errors = torch.zeros(2, network.lanes, dtype=torch.float64, device=device)
     seen = 0
     network.eval()
-    for x, y in test_batches(
-        dataset, size, lanes=network.lanes, channels_last=layout(device) == torch.channels_last,
-        dtype=STORAGE[spec.engine.precision],
-    ):  # fmt: skip
+    for x, y in _batches(network, dataset, spec, size):
         whole = len(y) // unit * unit
         if whole == 0:
             break
@@ -89,11 +121,20 @@ def _measure(network: Network, dataset: Dataset, spec: RunSpec, together: int | 
     ]
 
 
-def _shuffled(dataset: Dataset) -> Dataset:
-    """The test split in an order that has nothing to do with its classes, always the same."""
-    order = torch.randperm(len(dataset.test_labels), generator=rng.generator(0, "test order"))
-    order = order.to(dataset.test_labels.device)
-    return replace(dataset, test_images=dataset.test_images[order], test_labels=dataset.test_labels[order])
+def _batches(network: Network, dataset: Dataset, spec: RunSpec, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The test split in order, as the lanes of a network take it."""
+    return test_batches(
+        dataset, size, lanes=network.lanes, dtype=STORAGE[spec.engine.precision],
+        channels_last=layout(dataset.test_images.device) == torch.channels_last,
+    )  # fmt: skip
+
+
+def _shuffled(dataset: Dataset, images: Tensor, labels: Tensor, most: int | None = None) -> Dataset:
+    """The data set with these images to test, in an order that has nothing to do with their classes, always
+    the same; or with the first so many of them.
+    """
+    order = torch.randperm(len(labels), generator=rng.generator(0, "test order"))[:most].to(labels.device)
+    return replace(dataset, test_images=images[order], test_labels=labels[order])
 
 
 def finite(number: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
@@ -11,8 +12,7 @@ from normbench.report.selection import flatten, label, natural
 from normbench.report.stats import LEVEL, MIN_SEEDS
 
 #: What repetitions may differ in: the seed, and where and how a run was computed and tracked.
-_IMMATERIAL = {"seed", "data.root", "data.path", "data.download"}
-_IMMATERIAL |= {"engine.device", "engine.lanes", "engine.processes"}
+_IMMATERIAL = re.compile(r"seed$|data\.(root|path|download)$|engine\.(?!precision$)|tracking\.")
 
 
 def warnings(groups: Sequence[Sequence[Record]]) -> tuple[str, ...]:
@@ -101,7 +101,7 @@ def _data(record: Record) -> str:
 def _differing(records: Sequence[Record]) -> dict[str, set[str]]:
     """The material spec keys in which the records differ, each with its values as text."""
     flat = [flatten(record.spec) for record in records]
-    keys = {key for spec in flat for key in spec if key not in _IMMATERIAL and _group(key) != "tracking"}
+    keys = {key for spec in flat for key in spec if not _IMMATERIAL.match(key)}
     values = {key: {label(spec.get(key)) for spec in flat} for key in sorted(keys)}
     return {key: found for key, found in values.items() if len(found) > 1}
 
