@@ -13,19 +13,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 
 from normbench import events
 from normbench.errors import RunFailure
 from normbench.plan import Pack
 from normbench.store import Store
 
-if TYPE_CHECKING:
-    from normbench.data.dataset import Dataset
-
+T = TypeVar("T")
 Emit = Callable[[events.Event], None]
+Job = Callable[[Callable[[Any], None]], None]  # it is given a way to say something to the parent
 
 
 @dataclass
@@ -50,14 +51,36 @@ class Crew:
 
     def __init__(self, size: int, store: Store) -> None:
         self.store = store
-        self.workers = [_hire(store) for _ in range(size)]
+        self.workers = [_hire() for _ in range(size)]
 
-    def work(self, packs: Sequence[Pack], data_of: Callable[[Pack], Dataset], emit: Emit) -> None:
+    def ask(self, job: Callable[[], T]) -> list[T]:
+        """Let all workers do the same thing at the same time; their answers.
+
+        Raises:
+            RunFailure: it failed in one of them.
+        """
+        for worker in self.workers:
+            worker.pipe.send(partial(_answer, job))
+        failure, answers = None, []
+        for number, worker in enumerate(self.workers):
+            try:
+                answer = worker.pipe.recv()
+                worker.pipe.recv()  # that the job is done
+            except (EOFError, ConnectionResetError):
+                answer = RunFailure(f"a worker process died (exit code {worker.exit_code()})")
+                self.workers[number] = _hire()
+            failure = answer if isinstance(answer, RunFailure) else failure
+            answers.append(answer)
+        if failure is not None:
+            raise failure
+        return answers
+
+    def work(self, packs: Sequence[Pack], job_of: Callable[[Pack], Job], emit: Emit) -> None:
         """Train packs, in the order given; returns when every run has its record.
 
         Args:
-            data_of: the data set of a pack, its tensors in shared memory.
-            emit:    gets every event, in this process.
+            job_of: the work on a pack, which says the events; its tensors lie in shared memory.
+            emit:   gets every event, in this process.
 
         Raises:
             RunFailure: the store cannot be written.
@@ -67,7 +90,7 @@ class Crew:
             for worker in self.workers:
                 if worker.pack is None and waiting:
                     worker.pack = waiting.popleft()
-                    worker.pipe.send((worker.pack, data_of(worker.pack)))
+                    worker.pipe.send(job_of(worker.pack))
             for pipe in wait([worker.pipe for worker in self.workers if worker.pack]):
                 worker = next(w for w in self.workers if w.pipe is pipe)
                 try:
@@ -87,7 +110,7 @@ class Crew:
         from normbench.work import fail
 
         pack, reason = dead.pack, f"its worker process died (exit code {dead.exit_code()})"
-        self.workers[self.workers.index(dead)] = _hire(self.store)
+        self.workers[self.workers.index(dead)] = _hire()
         assert pack is not None
         if len(pack.specs) > 1:
             emit(events.StackSplit(pack.signatures, reason))
@@ -114,32 +137,39 @@ def crew(size: int, store: Store) -> Iterator[Crew]:
         hired.dismiss()
 
 
-def _hire(store: Store) -> Worker:
+def _hire() -> Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, store), daemon=True)
+    process = context.Process(target=_serve, args=(theirs,), daemon=True)
     process.start()
     theirs.close()
     return Worker(process, ours)
 
 
-def _serve(pipe: Connection, store: Store) -> None:
-    """A worker's life: train what comes through the pipe until it closes."""
+def _serve(pipe: Connection) -> None:
+    """A worker's life: do what comes through the pipe until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     import torch
 
-    from normbench.work import work
-
+    import_module("normbench.work")  # PERF: while the parent reads the data
     torch.set_num_threads(1)
     while True:
         try:
-            pack, dataset = pipe.recv()
+            job: Job = pipe.recv()
         except EOFError:
             return
         try:
-            work(pack, dataset, store, pipe.send)
+            job(pipe.send)
             pipe.send(None)
         except RunFailure as failure:
             pipe.send(failure)
         except BrokenPipeError:  # the parent is gone; what was under way has its checkpoint
             return
+
+
+def _answer(question: Callable[[], Any], say: Callable[[Any], None]) -> None:
+    try:
+        answer = question()
+    except Exception as error:
+        answer = RunFailure((str(error).strip().splitlines() or [type(error).__name__])[0])
+    say(answer)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from normbench import events
 from normbench.estimate import Estimate, estimate
@@ -19,6 +19,10 @@ from normbench.store import Store
 
 if TYPE_CHECKING:
     from normbench.data.dataset import Dataset
+    from normbench.engine.search import Ask
+    from normbench.packings import Packings
+
+T = TypeVar("T")
 
 
 def train(
@@ -29,26 +33,28 @@ def train(
     Raises:
         InputError: a run that cannot be trained as asked. Nothing was written then.
     """
-    todo = plan(resolved, store)
-    processes = min(_processes(todo.packs[0].specs[0].engine), len(todo.packs)) if todo.packs else 0
-    if processes > 1:
-        with crew(processes, store) as hired:
-            _train(todo, store, observers, hired)
-    elif processes == 1:
-        _train(todo, store, observers, None)
-    records = {spec.signature: store.get(spec.signature) for spec in todo.asked}
-    return [record for spec in todo.asked if (record := records[spec.signature]) is not None]
+    wide = _widest(resolved, store)
+    if wide.packs:
+        with crew(stacks, store) if (stacks := _at_once(wide)) > 1 else nullcontext() as hired:
+            _train(resolved, wide, store, observers, hired)
+    records = {spec.signature: store.get(spec.signature) for spec in wide.asked}
+    return [record for spec in wide.asked if (record := records[spec.signature]) is not None]
 
 
 def plan(resolved: Sequence[Resolved], store: Store) -> Plan:
-    """What training these runs would come to on this machine; trains and writes nothing."""
-    finished = store.finished({r.spec.signature for r in resolved})
-    missing = [r.spec.engine for r in resolved if r.spec.signature not in finished]
-    if not missing:
-        return make_plan(resolved, finished, capacity=lambda spec: 1)
-    from normbench.engine.capacity import capacity
+    """What training these runs would come to on this machine; trains, measures and writes nothing.
 
-    return make_plan(resolved, finished, capacity=capacity, processes=_processes(missing[0]))
+    Raises:
+        InputError: a run that cannot be built as asked.
+    """
+    wide = _widest(resolved, store)
+    return _packed(resolved, wide, _packings(wide, store)) if wide.packs else wide
+
+
+def packing(resolved: Sequence[Resolved], todo: Plan, store: Store) -> list[str]:
+    """Lines about how the stacks of a plan are packed."""
+    wide = _widest(resolved, store)
+    return _packings(wide, store).lines(todo.packs, wide.packs) if wide.packs else []
 
 
 def estimated(todo: Plan, store: Store) -> Estimate:
@@ -60,42 +66,87 @@ def estimated(todo: Plan, store: Store) -> Estimate:
     return estimate(todo, store, _processes(todo.packs[0].specs[0].engine))
 
 
-def _train(todo: Plan, store: Store, observers: Sequence[events.Observer], hired: Crew | None) -> None:
-    steps = _check(todo, store)
+def _widest(resolved: Sequence[Resolved], store: Store) -> Plan:
+    """The plan in which stacks have as many lanes as there are runs for them."""
+    finished = store.finished({r.spec.signature for r in resolved})
+    missing = [r.spec.engine for r in resolved if r.spec.signature not in finished]
+    processes = _processes(missing[0]) if missing else 1
+    return make_plan(resolved, finished, capacity=lambda spec: len(missing), processes=processes)
+
+
+def _packed(resolved: Sequence[Resolved], wide: Plan, packings: Packings) -> Plan:
+    """The plan in which stacks have as many lanes as pay."""
+    processes = _processes(wide.packs[0].specs[0].engine)
+    return make_plan(resolved, wide.finished, capacity=packings.capacity, processes=processes)
+
+
+def _packings(wide: Plan, store: Store) -> Packings:
+    from normbench.packings import Packings
+
+    return Packings(store.root / "cache", _at_once(wide))
+
+
+def _train(
+    resolved: Sequence[Resolved],
+    wide: Plan,
+    store: Store,
+    observers: Sequence[events.Observer],
+    hired: Crew | None,
+) -> None:
+    steps = _check(wide, store)
+    packings = _packings(wide, store)
     announcer = events.Announcer(observers)
     try:
+        ask: Ask = hired.ask if hired is not None else _here
+        for note in packings.measure(wide.packs, ask):
+            announcer.notify(events.Notice(note))
+        todo = _packed(resolved, wide, packings)
         announcer.notify(events.SweepStarted(todo.distinct, len(todo.finished), len(todo.packs), steps))
         for note in todo.notes():
             announcer.notify(events.Notice(note))
-        if hired is not None:
-            hired.work(todo.packs, lambda pack: _data(pack.specs[0], store), announcer.notify)
-        else:
-            _work_here(todo.packs, store, announcer)
+        _work(todo.packs, store, packings, announcer.notify, hired)
     finally:
         announcer.close()
 
 
-def _work_here(packs: Sequence[Pack], store: Store, announcer: events.Announcer) -> None:
+def _work(
+    packs: Sequence[Pack],
+    store: Store,
+    packings: Packings,
+    emit: Callable[[events.Event], None],
+    hired: Crew | None,
+) -> None:
+    """Train packs in worker processes, or in this one."""
     import torch
 
     from normbench.engine.capacity import threads
     from normbench.work import work
 
+    def job(pack: Pack) -> Callable[[Callable[[events.Event], None]], None]:
+        spec = pack.specs[0]
+        return partial(work, pack, _data(spec, store), store, packings.of(spec))
+
+    if hired is not None:
+        hired.work(packs, job, emit)
+        return
     for pack in packs:
-        torch.set_num_threads(threads(pack.specs[0], _cores()))
-        work(pack, _data(pack.specs[0], store), store, announcer.notify)
+        torch.set_num_threads(threads(pack.specs[0]))
+        job(pack)(emit)
+
+
+def _here(question: Callable[[], T]) -> list[T]:
+    """What a crew of one would answer."""
+    return [question()]
 
 
 def _check(todo: Plan, store: Store) -> int:
     """Refuse what cannot be trained before anything is written; return the run-steps ahead."""
     from normbench import models
-    from normbench.engine.device import resolve
+    from normbench.engine import device
 
     kinds: dict[str, RunSpec] = {pack.specs[0].stack_key(): pack.specs[0] for pack in todo.packs}
-    for (
-        spec
-    ) in kinds.values():  # all of them, before the first is asked for its data, which may be a download
-        resolve(spec.engine.device)
+    for spec in kinds.values():  # all, before the first is asked for its data, which may be a download
+        device.check(spec.engine)
         models.architecture(spec)
     for spec in kinds.values():
         models.check(spec, _data(spec, store).shape)
@@ -105,16 +156,14 @@ def _check(todo: Plan, store: Store) -> int:
 
 
 def _processes(engine: EngineSpec) -> int:
-    """Workers for a sweep: as many as this process may use cores on a CPU, one on a GPU."""
-    from normbench.engine.device import resolve
+    from normbench.engine.capacity import processes
 
-    if resolve(engine.device).type == "cuda":
-        return 1
-    return _cores() if engine.processes == "auto" else engine.processes
+    return processes(engine)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _at_once(todo: Plan) -> int:
+    """Stacks that train at a time, however they are packed: stacks are split until every process has one."""
+    return min(_processes(todo.packs[0].specs[0].engine), len(todo.packs))
 
 
 def _data(spec: RunSpec, store: Store) -> Dataset:

@@ -100,15 +100,22 @@ class ScheduleSpec(Part):
 
 class EvalSpec(Part):
     every: Count | None
-    statistics: Annotated[tuple[Literal["running", "batch"], ...], Field(min_length=1, strict=False)]
+    statistics: Annotated[
+        tuple[Literal["running", "batch", "precise", "adapt"], ...], Field(min_length=1, strict=False)
+    ]
     target: Share | None
 
 
 class EngineSpec(Part):
     device: str
-    precision: Literal["fp32", "bf16", "fp64"]
+    precision: Literal["fp64", "fp32", "tf32", "bf16", "fp16"]
     lanes: Literal["auto"] | Count
     processes: Literal["auto"] | Count
+    graphs: Literal["auto"] | bool = "auto"
+    compile: bool = False
+    deterministic: bool = False
+    layout: Literal["auto", "contiguous", "channels_last"] = "auto"
+    convolution: Literal["auto", "grouped", "matmul", "lone"] = "auto"
 
 
 class TrackingSpec(Part):

@@ -20,6 +20,7 @@ import torch
 from normbench import events
 from normbench.data.dataset import Dataset
 from normbench.engine.device import describe, resolve
+from normbench.engine.packing import Form, Packing
 from normbench.engine.state import LaneState
 from normbench.engine.train import Listener, Result, train_stack
 from normbench.environment import commit, environment
@@ -35,8 +36,8 @@ CHECKPOINT_EVERY_S = 20.0
 Emit = Callable[[events.Event], None]
 
 
-def work(pack: Pack, dataset: Dataset, store: Store, emit: Emit) -> None:
-    """Train a pack to its records.
+def work(pack: Pack, dataset: Dataset, store: Store, packing: Packing, emit: Emit) -> None:
+    """Train a pack to its records, each stack in the form that the packing has for its lanes.
 
     Lanes with a checkpoint go on from it. A stack that runs out of memory or breaks otherwise is halved; a
     lone run that breaks gets a record of status `failed` and its traceback in error.txt.
@@ -47,7 +48,8 @@ def work(pack: Pack, dataset: Dataset, store: Store, emit: Emit) -> None:
     waiting = [pack]
     while waiting:
         current, states = _at_one_step(waiting.pop(0), store, waiting)
-        error = _attempt(current, dataset, states, store, emit)
+        form = packing.at(len(current.trainings))
+        error = _attempt(current, dataset, states, form, store, emit)
         if error is None:
             continue
         gc.collect()
@@ -69,11 +71,11 @@ def fail(pack: Pack, store: Store, error: str) -> Record:
 
 
 def _attempt(
-    pack: Pack, dataset: Dataset, states: list[LaneState] | None, store: Store, emit: Emit
+    pack: Pack, dataset: Dataset, states: list[LaneState] | None, form: Form, store: Store, emit: Emit
 ) -> str | None:
     """Train a stack; return the traceback as text where it broke, so that nothing keeps its tensors alive."""
     try:
-        _train(pack, dataset, states, store, emit)
+        _train(pack, dataset, states, form, store, emit)
     except RunFailure:  # the store cannot be written: no smaller stack would help
         raise
     except Exception:
@@ -81,7 +83,9 @@ def _attempt(
     return None
 
 
-def _train(pack: Pack, dataset: Dataset, states: list[LaneState] | None, store: Store, emit: Emit) -> None:
+def _train(
+    pack: Pack, dataset: Dataset, states: list[LaneState] | None, form: Form, store: Store, emit: Emit
+) -> None:
     spec = pack.specs[0]
     device = resolve(spec.engine.device)
     first = states[0]["step"] if states else 0
@@ -93,12 +97,12 @@ def _train(pack: Pack, dataset: Dataset, states: list[LaneState] | None, store: 
         point=lambda step, points: emit(events.StackLogged(pack.signatures, step, tuple(points))),
         checkpoint=_Checkpointer(pack, store, emit),
     )
-    results = train_stack(pack.specs, dataset.to(device), device, listener, states)
+    results = train_stack(pack.specs, dataset.to(device), device, listener, states, form)
     about = {"data": dataset.fitted, "device": describe(device), "resumed_from": first}
     for number, result in enumerate(results):
         status = COMPLETE if result.diverged_at is None else DIVERGED
         timing = _timing(result, pack, first)
-        own = {**about, "diverged_at": result.diverged_at, **result.network}
+        own = {**about, "diverged_at": result.diverged_at, **result.about}
         record = _record(pack, number, status, result.metrics, result.history, timing, own)
         store.put(record)
         emit(events.RunEnded(record))

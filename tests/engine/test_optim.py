@@ -40,9 +40,10 @@ def test_a_step_is_torchs_step_with_weight_decay_by_role(make_spec, words, refer
     ours, theirs = problem(1), problem(1)
     optimizer = Optimizer(ours, ROLES, [spec])
     check = [reference([theirs["conv"]], 0.02), reference([theirs["gamma"]], 0.02 if decay == "all" else 0.0)]
+    optimizer.begin_step(0.5)
     for step in range(5):
         gradients = [torch.randn(p.shape, dtype=p.dtype) * (step + 1) for p in ours.values()]
-        optimizer.step(gradients, 0.5)
+        optimizer.step(gradients)
         for p, g, torchs in zip(theirs.values(), gradients, check, strict=True):
             p.grad = g.clone(memory_format=torch.preserve_format)
             for group in torchs.param_groups:
@@ -65,12 +66,12 @@ def test_every_lane_has_its_own_rate_decay_and_momentum(make_spec):
     gradients = [[torch.randn(p.shape, dtype=p.dtype) for p in stack.values()] for _ in range(3)]
     before = {name: p.detach().clone() for name, p in stack.items()}
     for g in gradients:
-        optimizer.step(g, 1.0)
+        optimizer.step(g)
     for k, spec in enumerate(specs):
         lone = {n: nn.Parameter(p.unflatten(0, (4, -1))[k].clone()) for n, p in before.items()}
         alone = Optimizer(lone, ROLES, [spec])
         for g in gradients:
-            alone.step([t.unflatten(0, (4, -1))[k] for t in g], 1.0)
+            alone.step([t.unflatten(0, (4, -1))[k] for t in g])
         for name in stack:
             torch.testing.assert_close(
                 stack[name].unflatten(0, (4, -1))[k], lone[name], rtol=1e-12, atol=1e-12
@@ -88,10 +89,12 @@ def test_scalars_learn_and_decay_at_a_tenth_of_the_rate_in_a_block_of_their_own(
     optimizer = Optimizer(stack, roles, [make_spec(*words, "optim.lr=0.2")] * 2)
     assert [block.indices for block in optimizer.blocks] == [[0], [1, 2]]
     slower = Optimizer(tenth, {"alpha": "scale"}, [make_spec(*words, "optim.lr=0.02")] * 2)
+    for each in (optimizer, slower):
+        each.begin_step(0.5)
     for _ in range(4):
         gradient = torch.randn(2, dtype=torch.float64)
-        optimizer.step([gradient] * 3, 0.5)
-        slower.step([gradient], 0.5)
+        optimizer.step([gradient] * 3)
+        slower.step([gradient])
     torch.testing.assert_close(stack["alpha"], tenth["alpha"], rtol=1e-12, atol=0)
 
 
@@ -106,7 +109,7 @@ def test_clipping_is_per_lane(make_spec):
         )
     ] * 2
     stack = {"w": nn.Parameter(torch.zeros(2, 3))}
-    Optimizer(stack, {"w": "weight"}, specs).step([torch.tensor([[3.0, 4.0, 0.0], [0.3, 0.4, 0.0]])], 1.0)
+    Optimizer(stack, {"w": "weight"}, specs).step([torch.tensor([[3.0, 4.0, 0.0], [0.3, 0.4, 0.0]])])
     torch.testing.assert_close(stack["w"].detach(), -torch.tensor([[0.6, 0.8, 0.0], [0.3, 0.4, 0.0]]))
 
 

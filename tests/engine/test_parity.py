@@ -60,7 +60,7 @@ def train(specs, dataset, steps=10, poison=None):
         logits = network(x)
         losses = lane_losses(logits, y, 0.1).mean(0)
         gradients = torch.autograd.grad(losses.sum(), list(parameters.values()))
-        optimizer.step(gradients, 1.0)
+        optimizer.step(gradients)
         meters.add(losses.detach(), logits.detach(), y)
     states = save_lanes(network, optimizer, meters, Seats(specs), steps, [[] for _ in specs])
     by_lane = [
@@ -116,7 +116,7 @@ def test_lanes_are_lone_runs(make_spec, family, placement, key, steps):
     # small enough that the nets without statistics do not explode, and rounding does not grow
     lr = {"resnet20": 1e-4, "resnet50": 1e-6}.get(family, 1e-3)
     tolerance = 1e-8 if family == "resnet50" else 1e-9  # power's rounding grows 5-fold a step there
-    if family.startswith("resnet") and key in ("none", "affine", "lrn"):
+    if family.startswith("resnet") and key in ("none", "affine", "lrn", "l2"):
         lr = 1e-7
     lanes = [
         ["seed=5", f"optim.lr={lr}"],

@@ -11,7 +11,7 @@ from torch import nn
 from normbench import norms
 from normbench.momentum import parse_momentum
 from normbench.norms import batch
-from normbench.norms.running import rates, weight_of_new
+from normbench.norms.blending import rates, weight_of_new
 
 MODULES = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 

@@ -32,11 +32,14 @@ def run(argv: Sequence[str]) -> int:
 
     configs = compose(args.words, args.config_dir or own_config_dir())
     store = Store.default()
-    todo = runs.plan([resolve(config) for config in configs], store)
+    resolved = [resolve(config) for config in configs]
+    todo = runs.plan(resolved, store)
     print(todo.headline())
     for note in todo.notes():
         print(f"note: {note}")
     for line in stacks(todo.packs):
+        print(line)
+    for line in runs.packing(resolved, todo, store):
         print(line)
     for line in momenta(todo.packs, store.root / "cache"):
         print(line)

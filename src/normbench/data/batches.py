@@ -56,34 +56,49 @@ class Batches:
         self._flip, self._crop = flip, crop
         self._standardize = Standardize(dataset, len(seeds), channels_last, dtype)
         self._rows = _first_pixels(dataset, len(seeds) * total, crop) if crop else None
+        device = dataset.train_images.device
+        self._first = torch.arange(total, device=device)
+        self._now = self._first.clone()  # places of the step's images in the order of the epoch
+        drawn = torch.zeros(images, len(seeds), dtype=torch.long, device=device)
+        self._order, self._corners = drawn, drawn.clone() if crop else drawn
+        self._flips = drawn.bool()
         self._epoch = -1
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a global step, counted from 0: x (N, K·C, H, W) and labels (N, K) int64."""
+        self.seek(step)
+        return self.read()
+
+    def seek(self, step: int) -> None:
+        """Let `read` give the batch of a step."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._draw(epoch)
-        now = slice(place * self._total, (place + 1) * self._total)
-        order = self._order[now]  # (N, K)
+        torch.add(self._first, place * self._total, out=self._now)
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """The batch that `seek` chose: the same operations on the same memory at every step."""
+        order = self._order.index_select(0, self._now)  # (N, K)
         pixels = self._dataset.train_images.index_select(0, order.view(-1))  # (N·K, C, H, W)
         if self._rows is not None:
-            pixels = _cut(pixels, self._rows + self._corners[now].view(-1, 1, 1), self._crop)
+            corners = self._corners.index_select(0, self._now)
+            pixels = _cut(pixels, self._rows + corners.view(-1, 1, 1), self._crop)
         if self._flip:
-            pixels = _mirror(pixels, self._flips[now].view(-1))
+            pixels = _mirror(pixels, self._flips.index_select(0, self._now).view(-1))
         labels = self._dataset.train_labels.index_select(0, order.view(-1)).view(order.shape)
         return self._standardize(pixels.view(self._total, -1, *pixels.shape[2:])), labels
 
     def _draw(self, epoch: int) -> None:
         """The order, corners and flips of an epoch, each (images, K): a step's are rows in sequence."""
-        device, images = self._dataset.train_images.device, len(self._dataset.train_images)
+        images = len(self._dataset.train_images)
         orders = [torch.randperm(images, generator=rng.generator(s, f"order/{epoch}")) for s in self._seeds]
-        self._order = torch.stack(orders, 1).to(device)
+        self._order.copy_(torch.stack(orders, 1))
         if self._crop:
             places = 2 * self._crop + 1
             corner = (self._uniform("crop", epoch) * places**2).long()
-            self._corners = corner // places * (self._dataset.size + 2 * self._crop) + corner % places
+            self._corners.copy_(corner // places * (self._dataset.size + 2 * self._crop) + corner % places)
         if self._flip:
-            self._flips = self._uniform("flip", epoch) < 0.5
+            self._flips.copy_(self._uniform("flip", epoch) < 0.5)
         self._epoch = epoch
 
     def _uniform(self, purpose: str, epoch: int) -> Tensor:

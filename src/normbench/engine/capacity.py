@@ -1,9 +1,13 @@
-"""How many lanes a stack may have on a device: what pays, by model and images per step."""
+"""What this machine has for a sweep: processes, threads, and how many lanes a stack has where nobody has
+measured what pays, a table by model and images per step.
+"""
 
 from __future__ import annotations
 
+import os
+
 from normbench.engine.device import resolve
-from normbench.spec import RunSpec
+from normbench.spec import EngineSpec, RunSpec
 
 #: On a GPU a lane costs almost nothing; a stack that does not fit into memory is halved.
 GPU_LANES = 64
@@ -14,15 +18,25 @@ CPU_LANES = {"mlp": (32, 16), "lenet300": (32, 16), "lenet5": (16, 8)}
 CPU_LANES |= {f"resnet{depth}": (8, 1) for depth in (20, 32, 44, 56, 110)}
 
 
-def threads(spec: RunSpec, cores: int) -> int:
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processes(engine: EngineSpec) -> int:
+    """Worker processes for a sweep: one on a GPU, on a CPU one per core unless told otherwise."""
+    if resolve(engine.device).type == "cuda":
+        return 1
+    return cores() if engine.processes == "auto" else engine.processes
+
+
+def threads(spec: RunSpec) -> int:
     """Threads for a stack alone on the machine: one where a step is too small to be shared."""
-    return 1 if spec.model.name in CPU_LANES and spec.total <= 128 else cores
+    return 1 if spec.model.name in CPU_LANES and spec.total <= 128 else cores()
 
 
 def capacity(spec: RunSpec) -> int:
-    """The most lanes of a stack of such runs: `engine.lanes`, or what pays on the run's device."""
-    if spec.engine.lanes != "auto":
-        return spec.engine.lanes
+    """The most lanes of a stack of such runs."""
     if resolve(spec.engine.device).type == "cuda":
         return GPU_LANES
     small, large = CPU_LANES.get(spec.model.name, (1, 1))

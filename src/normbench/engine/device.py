@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -12,7 +14,9 @@ from normbench.errors import InputError
 from normbench.spec import EngineSpec
 
 #: Type of parameters, buffers and optimiser state.
-STORAGE = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.float32}
+STORAGE = {"fp64": torch.float64, **dict.fromkeys(("fp32", "tf32", "bf16", "fp16"), torch.float32)}
+#: Type of convolutions and matrix products where it is another one.
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve(name: str) -> torch.device:
@@ -33,11 +37,58 @@ def resolve(name: str) -> torch.device:
     return device
 
 
+def check(engine: EngineSpec) -> None:
+    """Refuse an engine that this machine does not have.
+
+    Raises:
+        InputError: no such device, or a precision or graphs that only a GPU has.
+    """
+    device = resolve(engine.device)
+    if device.type == "cuda":
+        return
+    if engine.precision in ("tf32", "fp16"):
+        raise InputError(
+            f"engine.precision={engine.precision} needs a CUDA device; use fp32, bf16 or fp64 on a CPU"
+        )
+    if engine.graphs is True:
+        raise InputError("engine.graphs=true needs a CUDA device; use auto or false")
+
+
 def casting(engine: EngineSpec, device: torch.device) -> AbstractContextManager[object]:
-    """The context of a forward pass: bf16 through autocast, everything else as stored."""
-    if engine.precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
+    """The context of a forward pass: bf16 and fp16 through autocast, everything else as stored."""
+    if engine.precision in HALVES:
+        # its cache would outlive the step that fills it, where that is captured
+        return torch.autocast(device.type, dtype=HALVES[engine.precision], cache_enabled=False)
     return nullcontext()
+
+
+@contextmanager
+def numerics(engine: EngineSpec) -> Iterator[None]:
+    """Let torch compute as a run asks, and as before afterwards: TF32 for precision tf32 and for no other,
+    and with `engine.deterministic` the same bits every time, or an error from what cannot give them.
+    """
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark
+    cudnn.allow_tf32 = matmul.allow_tf32 = engine.precision == "tf32"
+    cudnn.benchmark = not engine.deterministic  # PERF: shapes stay the same over a run, so trying out pays
+    try:
+        with _deterministic() if engine.deterministic else nullcontext():
+            yield
+    finally:
+        cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark = before
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    torch.use_deterministic_algorithms(
+        True
+    )  # imports torch's compiler: 2 s that only those pay who ask for it
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def layout(device: torch.device) -> torch.memory_format:

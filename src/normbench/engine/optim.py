@@ -7,7 +7,8 @@ slowly, add a third.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
+from normbench.engine.scaling import LossScale
 from normbench.errors import unknown
 from normbench.spec import OptimSpec, RunSpec
 
@@ -44,6 +46,7 @@ class Block:
     parameters: list[Tensor]
     slots: dict[str, list[Tensor]]
     steps: list[Tensor]  # AdamW's step counters
+    lr: float | Tensor = 0.0  # in force; a tensor where steps are replayed as a graph
 
 
 class Optimizer:
@@ -72,6 +75,11 @@ class Optimizer:
         }
         self.steps_taken = torch.zeros((), device=self.parameters[0].device)
         self.blocks = self._blocks([roles[name] for name in self.names], specs)
+        self.rates = torch.tensor(
+            [block.settings.lr for block in self.blocks], device=self.steps_taken.device
+        )
+        self.lr = self.rates.clone()
+        self.begin_step(1.0)
 
     def _blocks(self, roles: list[str], specs: Sequence[RunSpec]) -> list[Block]:
         kinds = [(self.kind.decay == "all" or role == "weight", RATES.get(role, 1.0)) for role in roles]
@@ -102,42 +110,65 @@ class Optimizer:
 
     def _of(self, index: int, tensor: Tensor, lanes: slice) -> Tensor:
         """What belongs to some lanes of a tensor that lies in memory as parameter `index`: a view."""
-        dense = tensor.permute(self.orders[index])
+        order = self.orders[index]
+        dense = tensor if order == tuple(range(len(order))) else tensor.permute(order)
         part: Tensor = dense if lanes == slice(0, self.lanes) else dense.unflatten(0, (self.lanes, -1))[lanes]
         return part
 
+    def begin_step(self, multiplier: float) -> None:
+        """Set the schedule's share of every lane's learning rate."""
+        if self.lr.is_cpu:
+            for block in self.blocks:
+                block.lr = block.settings.lr * multiplier
+            return
+        torch.mul(self.rates, multiplier, out=self.lr)
+        for block, lr in zip(self.blocks, self.lr, strict=True):
+            block.lr = lr
+
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor], multiplier: float) -> None:
-        """Update all parameters in place.
+    def step(self, gradients: Sequence[Tensor], scale: LossScale | None = None) -> None:
+        """Update all parameters in place, at the rates of `begin_step`.
 
         Args:
-            gradients:  one per parameter, in its shape.
-            multiplier: the schedule's share of every lane's learning rate.
+            gradients: one per parameter, in its shape.
+            scale:     what the losses were multiplied with; a lane whose gradients overflowed stays as it is.
         """
         # NUMERICS: the kernels walk memory, so a gradient must lie in it as its parameter does
         grads = [
             g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
             for g, p in zip(gradients, self.parameters, strict=True)
         ]
+        finite = None if scale is None else scale.undo(grads)
         if self.kind.clip != "none":
             self._clip(grads, self.kind.clip)
-        for block in self.blocks:
-            self._update(block, [self._of(i, grads[i], block.lanes) for i in block.indices], multiplier)
+        with nullcontext() if finite is None else self._sparing(finite):
+            for block in self.blocks:
+                self._update(block, [self._of(i, grads[i], block.lanes) for i in block.indices])
         self.steps_taken += 1
 
-    def _update(self, block: Block, grads: list[Tensor], multiplier: float) -> None:
-        lr, weight_decay, momentum = block.settings
+    @contextmanager
+    def _sparing(self, chosen: Tensor) -> Iterator[None]:
+        """Let an update change the chosen lanes only, (K,)."""
+        changed = [*self.parameters, *self.state().values()]
+        before = [tensor.clone() for tensor in changed]
+        yield
+        for tensor, old in zip(changed, before, strict=True):
+            now, then = (t.unflatten(0, (self.lanes, -1)) for t in (tensor, old))
+            now.copy_(torch.where(chosen.view(-1, *(1,) * (now.dim() - 1)), now, then))
+
+    def _update(self, block: Block, grads: list[Tensor]) -> None:
+        _, weight_decay, momentum = block.settings
         if self.kind.name == "sgd":
             buffers: list[Tensor | None] = [*block.slots["momentum"]] if momentum else [None] * len(grads)
             sgd(
                 block.parameters, grads, buffers, fused=True, weight_decay=weight_decay, momentum=momentum,
-                lr=lr * multiplier, dampening=0.0, nesterov=bool(self.kind.nesterov), maximize=False,
+                lr=block.lr, dampening=0.0, nesterov=bool(self.kind.nesterov), maximize=False,
             )  # fmt: skip
             return
         beta1, beta2 = self.kind.betas or (0.9, 0.999)
         adamw(
             block.parameters, grads, block.slots["mean"], block.slots["square"], [], block.steps, fused=True,
-            amsgrad=False, beta1=beta1, beta2=beta2, lr=lr * multiplier, weight_decay=weight_decay,
+            amsgrad=False, beta1=beta1, beta2=beta2, lr=block.lr, weight_decay=weight_decay,
             eps=self.kind.eps or 1e-8, maximize=False,
         )  # fmt: skip
 
@@ -158,6 +189,11 @@ class Optimizer:
             for slot, tensors in self.slots.items()
             for name, t in zip(self.names, tensors, strict=True)
         }
+
+    def tensors(self) -> list[Tensor]:
+        """What a step changes besides the parameters."""
+        counters = [counter for block in self.blocks for counter in block.steps]
+        return [*self.state().values(), self.steps_taken, *counters]
 
     def resume(self, step: int) -> None:
         """Set the step counters; the state tensors have been filled through `state`."""

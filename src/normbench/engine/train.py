@@ -9,16 +9,14 @@ from functools import partial
 
 import torch
 
-from normbench import models
 from normbench.data.batches import Batches
 from normbench.data.dataset import Dataset
 from normbench.engine.curve import milestones, summary
-from normbench.engine.device import STORAGE, casting, layout
-from normbench.engine.evaluate import Metrics, evaluate, finite, lane_losses
-from normbench.engine.meters import Meters
-from normbench.engine.optim import Optimizer
+from normbench.engine.device import numerics
+from normbench.engine.evaluate import Metrics, evaluate, finite
+from normbench.engine.packing import Form, computed
 from normbench.engine.schedule import multiplier
-from normbench.engine.seats import Seats
+from normbench.engine.stack import Stack
 from normbench.engine.state import LaneState, load_lanes, save_lanes
 from normbench.models import lsuv
 from normbench.spec import RunSpec
@@ -32,7 +30,7 @@ class Result:
     metrics: Metrics
     history: tuple[Metrics, ...]
     seconds: float  # of the whole stack, in this process
-    network: dict[str, object]  # parameters of one run, and what stands at each site
+    about: dict[str, object]  # parameters of one run, what stands at each site, how steps were computed
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,7 @@ def train_stack(
     device: torch.device,
     listener: Listener = Listener(),
     resume: Sequence[LaneState] | None = None,
+    form: Form | None = None,
 ) -> list[Result]:
     """Train runs as one network of K lanes.
 
@@ -58,19 +57,21 @@ def train_stack(
         dataset:  on the device, its images fitted to the model.
         listener: told of every point of the curve.
         resume:   states of the lanes, all at one step, in the order of specs.
+        form:     layout and convolutions; None: the usual ones.
     """
-    spec, seats = specs[0], Seats(specs)
-    lanes = len(seats.lanes)
-    steps = spec.length(len(dataset.train_labels))
-    network = models.build(seats.lanes, dataset.shape)
-    seats.furnish(network)
-    network.to(device, STORAGE[spec.engine.precision]).to(memory_format=layout(device))
-    optimizer = Optimizer(dict(network.named_parameters()), network.roles(), seats.lanes)
-    batches = Batches(
-        dataset, [s.seed for s in seats.lanes], spec.total, flip=spec.data.flip, crop=spec.data.crop,
-        channels_last=layout(device) == torch.channels_last, dtype=STORAGE[spec.engine.precision],
-    )  # fmt: skip
-    meters = Meters(lanes, spec.total, device)
+    with numerics(specs[0].engine):
+        return _train(Stack(specs, dataset, device, form), specs, dataset, listener, resume)
+
+
+def _train(
+    stack: Stack,
+    specs: Sequence[RunSpec],
+    dataset: Dataset,
+    listener: Listener,
+    resume: Sequence[LaneState] | None,
+) -> list[Result]:
+    spec, seats, lanes, steps = stack.spec, stack.seats, stack.lanes, stack.steps
+    network, optimizer, batches, meters = stack.network, stack.optimizer, stack.batches, stack.meters
     histories: list[list[Metrics]] = [[] for _ in specs]
     first = 0
     if resume is not None:
@@ -84,14 +85,7 @@ def train_stack(
 
     network.train()
     for step in range(first, steps):
-        x, y = batches.at(step)
-        network.begin_step(step, steps)
-        with casting(spec.engine, device):
-            logits = network(x)
-        losses = lane_losses(logits, y, spec.optim.label_smoothing).mean(0)  # (K,)
-        gradients = torch.autograd.grad(losses.sum(), optimizer.parameters)
-        optimizer.step(gradients, multiplier(spec.schedule, step, steps))
-        meters.add(losses.detach(), logits.detach(), y)
+        stack.step(step)
         if (done := step + 1) not in points:
             continue
 
@@ -119,6 +113,9 @@ def train_stack(
     about = {
         "parameters": sum(p.numel() for p in network.parameters()) // lanes,
         "sites": {site: str(layer) for site, layer in network.norms().items()},
+        "graphs": stack.step.graphs,
+        "layout": stack.form.layout,
+        "convolution": computed(network),
     }
     last_epoch = steps - batches.steps_per_epoch
     return [

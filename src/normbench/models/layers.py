@@ -13,16 +13,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from normbench import rng
+from normbench.models.convolution import ALGORITHMS
 from normbench.weight_norms import WeightNorm
 
 
 class Conv2d(nn.Module):
-    """K convolutions side by side: one convolution in K groups.
+    """K convolutions side by side.
 
     Shape:
         x: (N, K·Cin, H, W) → y: (N, K·Cout, H', W');  weight: (K·Cout, Cin, k, k);  bias: (K·Cout,)
+
+    Attributes:
+        algorithm: how they are computed, a key of `convolution.ALGORITHMS`; one lane has the ordinary way.
     """
 
+    algorithm = "grouped"
     roles: ClassVar[dict[str, str]] = {"weight": "weight", "bias": "bias"}
 
     def __init__(
@@ -42,8 +47,9 @@ class Conv2d(nn.Module):
         self.lanes, self.stride, self.padding = lanes, stride, padding
 
     def forward(self, x: Tensor) -> Tensor:
+        compute = ALGORITHMS[self.algorithm if self.lanes > 1 else "grouped"]
         weight = self.weight_norm(self.weight)
-        return F.conv2d(x, weight, self.bias, self.stride, self.padding, groups=self.lanes)
+        return compute(x, weight, self.bias, self.lanes, self.stride, self.padding)
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}, lanes={self.lanes}, stride={self.stride}, padding={self.padding}"
@@ -89,13 +95,14 @@ class Dropout(nn.Module):
         super().__init__()
         self.rate = rate
         self.register_buffer("keys", rng.lane_keys(seeds, f"dropout/{name}"), persistent=False)
-        self.step = 0
+        self.register_buffer("step", torch.zeros((), dtype=torch.long), persistent=False)
 
     keys: Tensor
+    step: Tensor
 
     def begin_step(self, step: int, steps: int) -> None:
         """Be told that optimiser step `step` of `steps` begins."""
-        self.step = step
+        self.step.fill_(step)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0:

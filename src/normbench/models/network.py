@@ -17,6 +17,7 @@ from normbench.models.layers import Dropout
 from normbench.models.sites import selected
 from normbench.norms import Norm
 from normbench.spec import RunSpec
+from normbench.weight_norms import WeightNorm
 
 PLAIN = ("conv_norm_act", "conv_act_norm")
 RESIDUAL = tuple(resnet.BASIC)
@@ -61,9 +62,14 @@ class Network(nn.Module):
         for layer in self._told:
             layer.begin_step(step, steps)
 
+    def phase(self, step: int, steps: int) -> int:
+        """How many times the forward pass has become another until a step: it is the same within a phase."""
+        return sum(step / steps >= turn for turn in self._turns)
+
     def train(self, mode: bool = True) -> Network:
         """As torch's; looks anew for the layers that `begin_step` tells, which may have been replaced."""
         self._told = [module for module in self.modules() if isinstance(module, Dropout | Norm)]
+        self._turns = {layer.turn for layer in self.norms().values() if layer.turn is not None}
         return super().train(mode)
 
     def norms(self) -> dict[str, Norm]:
@@ -138,22 +144,35 @@ def check(spec: RunSpec, image: Shape) -> None:
 
 
 def footprint(spec: RunSpec, image: Shape) -> int:
-    """Bytes that a lane takes in training: weights, gradients, optimiser state, activations.
+    """About the bytes that a lane takes in training at most: weights, gradients, optimiser state, images and
+    activations. Convolutions by `matmul` take more.
 
     Raises:
         InputError: as `check`.
     """
+    key = spec.stack_key(), image
+    if key not in _footprints:
+        _footprints[key] = _footprint(spec, image)
+    return _footprints[key]
+
+
+_footprints: dict[tuple[str, Shape], int] = {}  # PERF: a sweep asks for each several times
+
+
+def _footprint(spec: RunSpec, image: Shape) -> int:
     network = build([spec], image, dry=True)
     for site, layer in network.norms().items():
         layer.forward = _only_check(site, layer, spec.total)  # type: ignore[method-assign, assignment]
-    activations = 0
+    activations = image.channels * image.size**2
 
     def count(module: nn.Module, inputs: object, output: Tensor) -> None:
         nonlocal activations
-        activations += output.numel() * (not any(module.children()))
+        activations += output.numel()
 
     for module in network.modules():
-        module.register_forward_hook(count)
+        leaf = all(isinstance(child, WeightNorm) for child in module.children())
+        if leaf and not isinstance(module, WeightNorm):
+            module.register_forward_hook(count)
     try:
         with torch.no_grad():
             network(torch.zeros(1, image.channels, image.size, image.size))
@@ -166,7 +185,7 @@ def footprint(spec: RunSpec, image: Shape) -> int:
         ) from None
     parameters = sum(p.numel() for p in network.parameters())
     width = 8 if spec.engine.precision == "fp64" else 4
-    return width * (4 * parameters + 2 * activations * spec.total)
+    return width * (4 * parameters + activations * spec.total)
 
 
 def _only_check(site: str, layer: Norm, images: int) -> Callable[[Tensor], Tensor]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from normbench.norms.blending import over_chunks
 from normbench.norms.core import Affine, PerLane, register
 from normbench.norms.running import PerLaneMomentum, RunningNorm
 
@@ -105,8 +106,7 @@ class BatchNorm(RunningNorm):
         chunks = self.chunks(x.shape[0])
         gathers = chunks > 1 and pays_to_gather(x, chunks)
         # a run in a bank of its own must get the bits of a run alone, so an engine's runs all take one way
-        driven = self.progress is not None
-        if self.tracks and self.kernel_momentum is not None and not gathers and not driven:
+        if self.tracks and self.kernel_momentum is not None and not gathers and not self.driven:
             return self._by_kernel_alone(x, chunks, self.kernel_momentum)
         x = self.equalized(x)
         # momentum 1 makes the kernel hand out the batch's own mean and unbiased variance
@@ -144,7 +144,7 @@ class BatchNorm(RunningNorm):
         """Move the running statistics: mean and Bessel-corrected variance of every chunk, (S, K·C), and how
         many values each averages.
         """
-        self.move(running_mean=mean.mean(0), running_var=var.mean(0))
+        self.move(running_mean=over_chunks(mean), running_var=over_chunks(var))
 
     def _unequalized(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance, (…, K·C), of x from those of `equalized(x)`."""

@@ -113,9 +113,9 @@ class Norm(nn.Module):
 
     #: Where the layer stands in a network; whoever builds the network says so.
     site: str = ""
-    #: Shares of a run at which the forward pass becomes another. Between them it is the same operations on
-    #: the same memory, and what changes from step to step lies in tensors.
-    turns: tuple[float, ...] = ()
+    #: Share of a run after which the forward pass is another, None where it stays. Before and after, it is
+    #: the same operations on the same memory, and what changes from step to step lies in tensors.
+    turn: float | None = None
 
     weight: nn.Parameter | None
     bias: nn.Parameter | None

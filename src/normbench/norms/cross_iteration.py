@@ -104,7 +104,7 @@ class CrossIterationBatchNorm(BatchNorm):
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch)
         self.window, self.burn_in = self.whole("window", window), self.share("burn_in", burn_in)
-        self.turns = (self.burn_in,)
+        self.turn = self.burn_in
         if not isinstance(compensate, bool):
             raise NormError(f"cbn: compensate must be true or false; got {compensate!r}")
         self.compensate = compensate and window > 1
@@ -146,7 +146,7 @@ class CrossIterationBatchNorm(BatchNorm):
             raise self._lost("none")
 
     def normalize(self, x: Tensor) -> Tensor:
-        windowed = self.training and self.window > 1 and not self.within(self.burn_in)
+        windowed = self.training and self.window > 1 and self.turned is not False
         if windowed and self.compensate and not self._feeder:
             raise self._lost("none")
         if not windowed or (self.compensate and not torch.is_grad_enabled()):

@@ -78,11 +78,11 @@ class FrozenBatchNorm(BatchNorm):
         if not (isinstance(after, int | float) and 0 <= after <= 1):
             raise NormError(f"frozen: after must be a share of the run, in [0, 1]; got {after!r}")
         self.after = after
-        self.turns = (self.after,)
+        self.turn = self.after
 
     @property
     def frozen(self) -> bool:
-        return (self.progress or 0.0) >= self.after
+        return self.after == 0 if self.turned is None else self.turned
 
     @property
     def by_batch(self) -> bool:

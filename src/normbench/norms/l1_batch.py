@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from normbench.norms.blending import over_chunks
 from normbench.norms.core import Affine, PerLane, along_channels, register
 from normbench.norms.running import PerLaneMomentum, RunningNorm
 
@@ -91,7 +92,7 @@ class L1BatchNorm(RunningNorm):
         centred = parts - mean
         deviation = SIGMA * centred.abs().mean(values, keepdim=True)
         if self.tracks:
-            self.move(running_mean=mean.mean(0), running_deviation=deviation.mean(0))
+            self.move(running_mean=over_chunks(mean), running_deviation=over_chunks(deviation))
         return self._divide(centred, deviation, x).flatten(0, 1)
 
     def _divide(self, centred: Tensor, deviation: Tensor, x: Tensor) -> Tensor:

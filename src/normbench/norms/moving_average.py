@@ -99,7 +99,7 @@ class MovingAverageBatchNorm(HistoryNorm):
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch)
         self.buffer = self.whole("buffer", buffer)
         self.warmup = self.share("warmup", warmup)
-        self.turns = (self.warmup,)
+        self.turn = self.warmup
         if isinstance(clip, bool) or not isinstance(clip, int | float) or not 1 <= clip < math.inf:
             raise NormError(f"mabn: clip must be a finite number ≥ 1; got {clip!r}")
         self.clip = clip
@@ -132,7 +132,7 @@ class MovingAverageBatchNorm(HistoryNorm):
         count = torch.arange(1, chunks + 1, device=self.squares.device).unsqueeze(1)
         full = self.num_squares_tracked + count >= self.buffer  # (S, K)
         self.num_squares_tracked += chunks
-        return (full & (not self.within(self.warmup))).repeat_interleave(self.channels, 1)
+        return (full & (self.turned is not False)).repeat_interleave(self.channels, 1)
 
     def _enter(self, ring: Tensor, new: Tensor) -> Tensor:
         """Let new values into a ring one after the other and average it after each: both (S, K·C)."""

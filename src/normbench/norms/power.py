@@ -94,7 +94,7 @@ class PowerNorm(HistoryNorm):
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch)
         self.gradient_momentum = self.share("gradient_momentum", gradient_momentum)
         self.warmup = self.share("warmup", warmup)
-        self.turns = (self.warmup,)
+        self.turn = self.warmup
         if not isinstance(scaling, bool):
             raise NormError(f"power: scaling must be true or false; got {scaling!r}")
         self.scaling = scaling
@@ -109,7 +109,7 @@ class PowerNorm(HistoryNorm):
         parts = self.by_chunk(x)
         with torch.no_grad():
             own = chunk_norm(parts, 2)
-            exact = self.fresh | self.within(self.warmup) if self.training else torch.ones_like(own).bool()
+            exact = self.fresh | (self.turned is False) if self.training else torch.ones_like(own).bool()
             root = (torch.where(exact, own, self.running_square) + self.eps_along(own)).sqrt_()
         project = partial(self._project, exact, own / root.square())
         z = Divide.apply(parts, root, project if self.training else lambda product: product)

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from normbench.errors import NormError
 from normbench.momentum import parse_momentum
 from normbench.norms.batch import BatchNorm
+from normbench.norms.blending import follow_schedules, over_chunks, rates, weight_of_new
 from normbench.norms.core import Affine, PerLane, per_lane, register
-from normbench.norms.running import PerLaneMomentum, follow_schedules, rates, weight_of_new
+from normbench.norms.running import PerLaneMomentum
 
 
 @register(
@@ -165,8 +166,9 @@ class BatchRenorm(BatchNorm):
     def _keep(self, mean: Tensor, var: Tensor, values: int) -> None:
         super()._keep(mean, var, values)
         assert self.num_batches_tracked is not None
-        weight = weight_of_new(self.renorm_momenta, self.renorm_rate, self.num_batches_tracked, self.progress)
-        self.blend(weight, renorm_mean=mean.mean(0), renorm_std=self._deviation(var, values).mean(0))
+        weight = weight_of_new(self.renorm_momenta, self.renorm_rate, self.num_batches_tracked, self.driven)
+        std = over_chunks(self._deviation(var, values))
+        self.blend(weight, renorm_mean=over_chunks(mean), renorm_std=std)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """As torch's, but what was saved by bn goes on from its running statistics."""

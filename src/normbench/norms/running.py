@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache, lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from normbench.errors import NormError
 from normbench.momentum import Momentum, parse_momentum
+from normbench.norms.blending import blend, follow_schedules, rates, weight_of_new, weights_at
 from normbench.norms.core import Affine, Norm, PerLane, per_lane, positions
 
 PerLaneMomentum = float | str | Sequence[float | str]
@@ -34,7 +34,8 @@ class RunningNorm(Norm):
     Attributes:
         source:   what evaluation uses: "running" statistics or those of the "batch".
         tracked:  whether running statistics are kept.
-        progress: share of the run that is done, as `begin_step` said; None where nobody says.
+        turned:   whether the forward pass is that after its `turn`, as `begin_step` said; None where nobody
+                  says.
 
     Raises:
         NormError: an argument out of range.
@@ -59,7 +60,7 @@ class RunningNorm(Norm):
             raise NormError(f"{self.key}: track must be true or false; got {track!r}")
         self.batch = None if batch is None else self.whole("batch", batch)
         self.source = "running"
-        self.progress: float | None = None
+        self.turned: bool | None = None
         self.tracked = track
         self.banks: Banks | None = None
         if not track:
@@ -106,15 +107,21 @@ class RunningNorm(Norm):
         return self.training or self.source == "batch" or not self.tracked
 
     @property
+    def driven(self) -> bool:
+        """Whether somebody tells the layer how far the run is."""
+        return self.turned is not None
+
+    @property
     def tracks(self) -> bool:
         """Whether a call now moves the running statistics."""
         return self.training and self.tracked
 
     def begin_step(self, step: int, steps: int) -> None:
-        self.progress = step / steps
+        progress = step / steps
+        self.turned = self.turn is not None and progress >= self.turn
         if not self.tracked:
             return
-        follow_schedules(self.rate, self.momenta, self.progress)
+        follow_schedules(self.rate, self.momenta, progress)
         if self.banks is not None:
             self.banks.begin_step(step, steps, self.rate)
 
@@ -166,11 +173,7 @@ class RunningNorm(Norm):
 
     def weigh(self, count: Tensor) -> Tensor:
         """w_t of every lane for batch number t: (K,) in fp64."""
-        return weight_of_new(self.momenta, self.rate, count, self.progress)
-
-    def within(self, share: float) -> bool:
-        """Whether less than a share of the run is done; never, where nobody tells the progress."""
-        return self.progress is not None and self.progress < share
+        return weight_of_new(self.momenta, self.rate, count, self.driven)
 
     def share(self, name: str, value: float) -> float:
         """The value, if it lies in [0, 1].
@@ -221,79 +224,3 @@ class Banks(nn.Module):
         """Find the weights of a step, in the dtype and on the device of the layer's own rate."""
         now = weights_at(self.momenta, step, steps, like.dtype, like.device)
         self.weight.copy_(now.view(-1, self.lanes))
-
-
-def blend(holder: nn.Module, weight: Tensor, new: Mapping[str, Tensor]) -> None:
-    """Move statistics that a layer or its banks hold: s ← s + w (new − s), w: (M, K), 1 = M for a layer."""
-    weight = weight.unsqueeze(2)
-    for name, statistic in new.items():
-        running = getattr(holder, name)
-        mine = statistic if statistic.dtype == running.dtype else statistic.to(running.dtype)
-        weight = weight if weight.dtype == running.dtype else weight.to(running.dtype)
-        running.view(*weight.shape[:2], -1).lerp_(mine.view(1, weight.shape[1], -1), weight)
-
-
-def rates(momenta: Sequence[Momentum], progress: float = 0.0) -> Tensor:
-    """m of every lane when a share of the run is done: (K,) in fp64."""
-    return torch.tensor([momentum.at(progress) for momentum in momenta], dtype=torch.float64)
-
-
-def follow_schedules(rate: Tensor, momenta: Sequence[Momentum], progress: float) -> None:
-    """Bring `rates(momenta)` up to date in place, where any of them changes over the run."""
-    if any(momentum.scheduled for momentum in momenta):
-        rate.copy_(rates(momenta, progress), non_blocking=True)
-
-
-def weight_of_new(
-    momenta: Sequence[Momentum], rates: Tensor, count: Tensor, progress: float | None = None
-) -> Tensor:
-    """w_t of every lane in s ← s + w_t (new − s).
-
-        ema, schedules   w_t = m
-        cumulative       w_t = 1 / t
-        debiased         w_t = m / (1 − (1 − m)^t)
-
-    Args:
-        momenta:  one per lane.
-        rates:    m now, on the device of the statistics: `rates(momenta)`, kept by `follow_schedules`.
-        count:    t, batches seen with the new one: (K,) or a scalar.
-        progress: share of the run that is done, in [0, 1); None where nobody told.
-
-    Returns:
-        (K,) in fp64.
-
-    Raises:
-        NormError: a schedule, and nobody told how far the run is.
-    """
-    if progress is None and (schedules := [str(m) for m in momenta if m.scheduled]):
-        raise NormError(
-            f"norm.momentum={schedules[0]} changes over the run, but nobody told the layer how far it is; "
-            "call begin_step(step, steps) before every training step, or use a constant momentum"
-        )
-    kinds = tuple("ema" if momentum.scheduled else momentum.kind for momentum in momenta)
-    if set(kinds) == {"ema"}:
-        return rates
-    t = count.double().expand(len(kinds))
-    weight = rates
-    if "cumulative" in kinds:
-        weight = torch.where(_are("cumulative", kinds, rates.device), 1 / t, weight)
-    if "debiased" in kinds:
-        debiased = rates / -torch.expm1(t * torch.log1p(-rates))  # keeps its digits for small m
-        weight = torch.where(_are("debiased", kinds, rates.device), debiased, weight)
-    return weight
-
-
-@lru_cache(maxsize=8)
-def weights_at(
-    momenta: tuple[Momentum, ...], step: int, steps: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """`weight_of_new` for the batch of a step, the first being 0; PERF: once for all layers of a network."""
-    count = torch.tensor(step + 1, device=device)
-    rate = rates(momenta, step / steps).to(device, dtype)
-    return weight_of_new(momenta, rate, count, step / steps)
-
-
-@cache  # for good: a captured CUDA graph reads them
-def _are(kind: str, kinds: tuple[str, ...], device: torch.device) -> Tensor:
-    """Which of the momenta are of a kind: (K,)."""
-    return torch.tensor([each == kind for each in kinds], device=device)

@@ -1,0 +1,93 @@
+"""The search for the best packing: which trials are made, and what follows from them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from statistics import fmean
+from typing import Protocol, TypeVar
+
+from normbench.data.shape import Shape
+from normbench.engine import trial
+from normbench.engine.packing import Form, Trial, algorithms, climbed, following, layouts
+from normbench.spec import RunSpec
+
+T = TypeVar("T")
+#: A way to compute a convolution is tried in place of the first one where it takes less than this part of its
+#: time.
+GAIN = 0.9
+
+
+class Ask(Protocol):
+    """Does something at the same time in as many processes as will train, and gives every answer."""
+
+    def __call__(self, job: Callable[[], T], /) -> list[T]: ...
+
+
+def search(
+    spec: RunSpec,
+    shape: Shape,
+    most: int,
+    trials: dict[int, Trial],
+    ask: Ask,
+    *,
+    room: Callable[[], int],
+    seconds: float,
+) -> None:
+    """Try 1, 2, 4, … lanes, or as many as `engine.lanes` says, each in the forms that the engine leaves open.
+
+    Args:
+        shape:   of the data as the model gets them.
+        most:    lanes that a sweep has for a stack.
+        trials:  what is known by lanes; what is found is added.
+        room:    lanes that there is memory for, going by what was found so far.
+        seconds: that it may take; one trial at least is made.
+
+    Raises:
+        Exception: whatever a trial raises; what was found before is kept.
+    """
+    began = time.monotonic()
+    left, kinds = layouts(spec.engine), algorithms(spec.engine)
+    while (lanes := upcoming(spec, trials, most)) is not None and lanes <= room():
+        usual = [_trial(spec, shape, lanes, Form(layout, kinds[0]), ask) for layout in left]
+        found = min(usual, key=_seconds)
+        if lanes > 1:
+            left = [found.form.layout]
+            if exceptions := _exceptions(spec, shape, found, kinds, ask):
+                mixed = Form(found.form.layout, kinds[0], exceptions)
+                found = min(found, _trial(spec, shape, lanes, mixed, ask), key=_seconds)
+        trials[lanes] = found
+        if 2 * (time.monotonic() - began) > seconds:  # the next takes as long as all before
+            break
+
+
+def upcoming(spec: RunSpec, trials: dict[int, Trial], most: int) -> int | None:
+    """How many lanes are to be tried next; None where nothing is left open."""
+    forms = len(layouts(spec.engine)) > 1 or (len(algorithms(spec.engine)) > 1 and most > 1)
+    if spec.engine.lanes == "auto":
+        return following(climbed(trials), most) if most > 1 or forms else None
+    lanes = min(spec.engine.lanes, most)
+    return lanes if forms and lanes not in trials else None
+
+
+def _trial(spec: RunSpec, shape: Shape, lanes: int, form: Form, ask: Ask) -> Trial:
+    seconds, taken = zip(*ask(partial(trial.steps, spec, shape, lanes, form)), strict=True)
+    return Trial(lanes, form, fmean(seconds), max(taken))
+
+
+def _exceptions(spec: RunSpec, shape: Shape, found: Trial, kinds: list[str], ask: Ask) -> dict[str, str]:
+    """The convolutions that are faster otherwise by themselves, by name with how."""
+    if len(kinds) == 1:
+        return {}
+    answers = ask(partial(trial.ways, spec, shape, found.lanes, found.form.layout, kinds))
+    exceptions = {}
+    for name in answers[0]:
+        seconds = [fmean(each) for each in zip(*(answer[name] for answer in answers), strict=True)]
+        if min(seconds) < GAIN * seconds[0]:
+            exceptions[name] = kinds[seconds.index(min(seconds))]
+    return exceptions
+
+
+def _seconds(trial: Trial) -> float:
+    return trial.seconds

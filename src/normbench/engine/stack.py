@@ -1,0 +1,56 @@
+"""A stack ready to train: K runs as one network, with all that its steps need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from normbench import models
+from normbench.data.batches import Batches
+from normbench.data.dataset import Dataset
+from normbench.engine.device import STORAGE
+from normbench.engine.meters import Meters
+from normbench.engine.optim import Optimizer
+from normbench.engine.packing import Form, usual
+from normbench.engine.seats import Seats
+from normbench.engine.step import Step
+from normbench.spec import RunSpec
+
+
+class Stack:
+    """The network of some runs on a device, its data, its optimiser, and what trains them.
+
+    Args:
+        specs:   the runs, equal but for lane fields; a lone run is a stack of one. Those that differ only in
+                 the momentum of statistics that training never reads share a lane.
+        dataset: on the device, its images fitted to the model.
+        device:  where all of it lives.
+        form:    layout and convolutions; None: the usual ones.
+
+    Attributes:
+        lanes: K.
+        steps: length of the runs.
+        step:  trains all lanes by one step at a call.
+    """
+
+    def __init__(
+        self, specs: Sequence[RunSpec], dataset: Dataset, device: torch.device, form: Form | None = None
+    ) -> None:
+        self.spec, self.seats = specs[0], Seats(specs)
+        self.lanes = len(self.seats.lanes)
+        self.steps = self.spec.length(len(dataset.train_labels))
+        self.form = form or usual(self.spec.engine, device)
+        width = STORAGE[self.spec.engine.precision]
+        self.network = models.build(self.seats.lanes, dataset.shape)
+        self.seats.furnish(self.network)
+        self.form.shape(self.network.to(device, width))
+        self.optimizer = Optimizer(
+            dict(self.network.named_parameters()), self.network.roles(), self.seats.lanes
+        )
+        self.batches = Batches(
+            dataset, [s.seed for s in self.seats.lanes], self.spec.total, flip=self.spec.data.flip,
+            crop=self.spec.data.crop, channels_last=self.form.layout == "channels_last", dtype=width,
+        )  # fmt: skip
+        self.meters = Meters(self.lanes, self.spec.total, device)
+        self.step = Step(self.spec, self.steps, self.network, self.optimizer, self.batches, self.meters)

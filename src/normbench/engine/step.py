@@ -1,0 +1,95 @@
+"""One optimiser step of a stack, from images to counted errors.
+
+What a step depends on is first put into tensors. The rest is then the same operations on the same memory at
+every step, so that a GPU can replay it as one CUDA graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from normbench.data.batches import Batches
+from normbench.engine.device import HALVES, casting
+from normbench.engine.evaluate import lane_losses
+from normbench.engine.graph import Graphs
+from normbench.engine.meters import Meters
+from normbench.engine.optim import Optimizer
+from normbench.engine.scaling import LossScale
+from normbench.engine.schedule import multiplier
+from normbench.models import Network
+from normbench.spec import RunSpec
+
+
+class Step:
+    """Trains a stack by one step at a call.
+
+    Args:
+        spec:      what the lanes have in common; says whether steps are compiled and replayed as graphs.
+        steps:     length of the runs.
+        network:   K lanes, in training mode, on its device.
+        optimizer: over the network's parameters.
+        batches:   images by step.
+        meters:    where losses and errors are counted.
+
+    Attributes:
+        scale: what keeps the gradients of fp16 from vanishing; None in every other precision.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        steps: int,
+        network: Network,
+        optimizer: Optimizer,
+        batches: Batches,
+        meters: Meters,
+    ) -> None:
+        self.spec, self.steps = spec, steps
+        self.network, self.optimizer, self.batches, self.meters = network, optimizer, batches, meters
+        self.device = optimizer.parameters[0].device
+        narrow = HALVES.get(spec.engine.precision) == torch.float16
+        self.scale = LossScale(network.lanes, self.device) if narrow else None
+        self._forward: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = self._predict
+        if spec.engine.compile:
+            self._forward = torch.compile(self._predict, dynamic=False)
+        wanted = spec.engine.graphs == "auto" or spec.engine.graphs is True
+        self._graphs = Graphs(self._perform, self.state) if wanted and self.device.type == "cuda" else None
+
+    def __call__(self, number: int) -> None:
+        """Take step `number`, counted from 0."""
+        self.network.begin_step(number, self.steps)
+        self.batches.seek(number)
+        self.optimizer.begin_step(multiplier(self.spec.schedule, number, self.steps))
+        self.meters.steps += 1
+        if self._graphs is None:
+            self._perform()
+        else:
+            self._graphs(self.network.phase(number, self.steps))
+
+    @property
+    def graphs(self) -> bool | str:
+        """Whether steps are replayed as CUDA graphs: for records; the reason where they could not be."""
+        return False if self._graphs is None else self._graphs.refusal or True
+
+    def state(self) -> list[Tensor]:
+        """Every tensor that a step changes."""
+        own = [*self.network.parameters(), *self.network.buffers(), *self.optimizer.tensors()]
+        return [*own, *self.meters.tensors(), *(self.scale.tensors() if self.scale else ())]
+
+    def _perform(self) -> None:
+        """A step of what the tensors hold: nothing here may depend on the number of the step otherwise."""
+        x, y = self.batches.read()
+        losses, logits = self._forward(x, y)
+        scaled = losses if self.scale is None else self.scale(losses)
+        gradients = torch.autograd.grad(scaled.sum(), self.optimizer.parameters)
+        self.optimizer.step(gradients, self.scale)
+        self.meters.add(losses.detach(), logits.detach(), y)
+
+    def _predict(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss of every lane, (K,), and the logits it is of, (N, K, classes)."""
+        with casting(self.spec.engine, self.device):
+            logits = self.network(x)
+        return lane_losses(logits, y, self.spec.optim.label_smoothing).mean(0), logits

@@ -1,0 +1,146 @@
+"""A step is the same operations on the same memory every time, so that a GPU can replay it as a graph."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from normbench import data, norms, weight_norms
+from normbench.data.batches import Batches
+from normbench.engine import optim
+from normbench.engine.meters import Meters
+from normbench.engine.optim import Optimizer
+from normbench.engine.stack import Stack
+from normbench.engine.step import Step
+
+CPU = torch.device("cpu")
+QUICK = [
+    "model=lenet5", "data=synthetic", "data.train_size=64", "data.test_size=32", "data.channels=1",
+    "data.size=32", "batch=8", "steps=10", "schedule=constant",
+]  # fmt: skip
+#: What a method cannot do without, where it is not every site of LeNet-5 at this batch.
+OWN = {
+    "bnet": ["placement.sites=conv*"],
+    "dbn": ["placement.sites=conv*"],
+    "ghost": ["norm.args.ghost_size=4"],
+}
+WORDS = {
+    **{key: [f"norm={key}", *OWN.get(key, [])] for key in norms.catalogue()},
+    **{f"weight {key}": [f"weight={key}"] for key in weight_norms.REGISTRY},
+    "momentum": ["norm.momentum=debiased:0.1"],
+    "schedule": ["norm.momentum=linear:0.5:0.1"],
+    "adamw": ["optim=adamw", "optim.clip=1.0"],
+    "crop and flip": ["data.crop=2", "data.flip=true"],
+    "workers": ["batch=4", "workers=2"],
+    "dropout": ["model=vgg11", "data.channels=3", "model.dropout=0.5"],
+    "residual": ["model=resnet20", "data.channels=3", "placement=norm_act_conv"],
+    "skipinit": ["model=resnet20", "data.channels=3", "norm=none", "model.branch=skipinit"],
+}
+
+
+def stack_of(make_spec, *words: str, device: torch.device = CPU) -> Stack:
+    specs = [
+        make_spec(*QUICK, *words, f"seed={seed}", f"norm.eps={eps}") for seed, eps in ((0, 1e-5), (1, 1e-3))
+    ]
+    return Stack(specs, data.load(specs[0].data).to(device), device)
+
+
+class Journal(TorchDispatchMode):
+    """Writes down every operation: its name, its arguments, and what memory from outside it works on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[object, ...]] = []
+        self._made: dict[int, torch.Tensor] = {}  # kept alive, or their memory would be taken again
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        given = tree_leaves((args, kwargs or {}))
+        memory = [t.untyped_storage().data_ptr() for t in given if isinstance(t, torch.Tensor)]
+        rest = [repr(each) for each in given if not isinstance(each, torch.Tensor)]
+        outside = ["own" if place in self._made else place for place in memory]
+        self.lines.append((str(function), *outside, *rest))
+        out = function(*args, **(kwargs or {}))
+        for made in tree_leaves(out):
+            if isinstance(made, torch.Tensor) and (place := made.untyped_storage().data_ptr()) not in memory:
+                self._made[place] = made
+        return out
+
+
+@pytest.mark.parametrize("words", WORDS.values(), ids=WORDS)
+def test_a_step_is_the_same_operations_on_the_same_memory(make_spec, monkeypatch, words):
+    stack = stack_of(make_spec, *words)
+    perform, journals = stack.step._perform, {}
+
+    def written() -> None:
+        with Journal() as journal:
+            perform()
+        # a phase's first step may still make what the others use, as the warm-up before a capture does
+        journals.setdefault(stack.network.phase(step, 10), []).append(journal.lines)
+
+    monkeypatch.setattr(stack.step, "_perform", written)
+    for step in range(10):
+        stack.step(step)
+    waits = {"aten._local_scalar_dense.default", "aten.lift_fresh.default", "aten.is_nonzero.default"}
+    for _, *later in journals.values():
+        assert all(lines == later[0] for lines in later)
+        names = {name for lines in later for name, *_ in lines}
+        assert not waits & names, "the host would wait for the device or send to it"
+
+
+def test_norms_that_turn_into_others_midway_have_a_phase_for_each(make_spec):
+    for key, turn in (("frozen", "after"), ("cbn", "burn_in"), ("mabn", "warmup"), ("power", "warmup")):
+        network = stack_of(make_spec, f"norm={key}", f"norm.args.{turn}=0.25").network
+        phases = [network.phase(step, 1000) for step in range(1000)]
+        assert phases == [0] * 250 + [1] * 750
+    assert stack_of(make_spec, "norm=bn").network.phase(999, 1000) == 0
+
+
+@pytest.mark.parametrize("words", WORDS.values(), ids=WORDS)
+def test_a_step_on_a_gpu_that_is_only_imagined(make_spec, monkeypatch, words):
+    """Tensors without values, said to be on a GPU: what mixes devices or asks for a value raises.
+
+    The backward pass and the optimisers' kernels ask for a driver, and are left out.
+    """
+    stack = stack_of(make_spec, *words, "engine.graphs=false")
+    dataset = data.load(stack.spec.data)
+    monkeypatch.setattr(optim, "sgd", lambda *args, **settings: None)
+    monkeypatch.setattr(optim, "adamw", lambda *args, **settings: None)
+    monkeypatch.setattr(torch.autograd, "grad", no_gradients)
+    with FakeTensorMode(allow_non_fake_inputs=True) as imagination:
+        gpu = partial(imagine, imagination)
+        images = {n: gpu(t) for n, t in vars(dataset).items() if isinstance(t, torch.Tensor)}
+        step = stack.step
+        for module in stack.network.modules():
+            module._parameters = {
+                n: p if p is None else nn.Parameter(gpu(p)) for n, p in module._parameters.items()
+            }
+            module._buffers = {n: b if b is None else gpu(b) for n, b in module._buffers.items()}
+        parameters = dict(stack.network.named_parameters())
+        optimizer = Optimizer(parameters, stack.network.roles(), stack.seats.lanes)
+        batches = Batches(
+            replace(dataset, **images),
+            (0, 1),
+            stack.spec.total,
+            crop=stack.spec.data.crop,
+            flip=stack.spec.data.flip,
+        )
+        meters = Meters(2, stack.spec.total, torch.device("cuda"))
+        step = Step(stack.spec, 10, stack.network, optimizer, batches, meters)
+        for number in range(3):
+            step(number)
+        assert meters.loss.device.type == "cuda"
+
+
+def imagine(imagination: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
+    return imagination.from_tensor(tensor.data).to("cuda")
+
+
+def no_gradients(outputs, inputs, *args, **how):
+    return [torch.zeros_like(t) for t in ([inputs] if isinstance(inputs, torch.Tensor) else inputs)]
