@@ -26,6 +26,7 @@ VERBS = {
     "table": "a table with error bars from the runs at hand",
     "norms": "the catalogue of norms; with a key, its equation and arguments",
     "info": "one run: configuration, metrics, environment, how to rerun it",
+    "bench": "throughput of stacks against lone runs and a plain loop, here",
 }
 
 HELP = """normbench: normalization ablations, with error bars

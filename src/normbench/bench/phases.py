@@ -1,0 +1,156 @@
+"""Where the time of a step goes, by what it is spent on.
+
+torch.profiler says how long every operation took. Which part of the network it belongs to is known from marks
+around the layers in the forward pass; an operation of the backward pass belongs where the one of the same
+sequence number in the forward pass does.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
+from torch.autograd.profiler_util import FunctionEvent
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from normbench.bench.clock import timed
+from normbench.data.dataset import Dataset
+from normbench.engine.stack import Stack
+from normbench.models.layers import Conv2d, Linear
+from normbench.norms import Norm
+from normbench.spec import RunSpec
+from normbench.weight_norms import WeightNorm
+
+CONVOLUTION, PRODUCT, NORM = "convolution", "matrix product", "normalization"
+REST, OPTIMISER, DATA, LOSS = "activation and pooling", "optimiser", "data", "loss and meters"
+#: What operations are sorted into; `other` is the time in which none ran.
+PHASES = (CONVOLUTION, PRODUCT, NORM, REST, OPTIMISER, DATA, LOSS)
+OTHER = "other"
+_MARK = "normbench: "
+#: Steps looked at, at most: each is hundreds of events.
+MOST = 10
+
+
+def phases(
+    specs: Sequence[RunSpec], dataset: Dataset, device: torch.device, seconds: float
+) -> dict[str, float]:
+    """Seconds of a stack's step by phase, `other` last; they add up to a step without the profiler.
+
+    On a GPU they are those of the kernels, and the steps looked at are taken without graphs: a replayed one
+    runs the same kernels, but nobody knows what for. The profiler slows short operations; should they take
+    longer than the whole step without it, they are scaled to it.
+
+    Args:
+        specs:   the runs of the stack.
+        dataset: on the device.
+        device:  where.
+        seconds: how long steps are timed; of as many the operations are looked at, but of MOST at most.
+    """
+    steps, passed = _warm(specs, dataset, device, seconds)
+    gc.collect()  # the stack is part of a cycle, and there may be no room for two
+    engine = specs[0].engine.model_copy(update={"graphs": False, "compile": False})
+    bare = Stack([spec.model_copy(update={"engine": engine}) for spec in specs], dataset, device)
+    if steps > 1:
+        timed(bare.step, 0, 0.0, device)
+    spent = _profiled(bare, min(MOST, steps), device)
+    step = passed / steps
+    scale = min(1.0, step / max(sum(spent.values()), 1e-9))
+    found = {phase: spent[phase] * scale for phase in PHASES}
+    return {**found, OTHER: max(0.0, step - sum(found.values()))}
+
+
+def _warm(
+    specs: Sequence[RunSpec], dataset: Dataset, device: torch.device, seconds: float
+) -> tuple[int, float]:
+    """Steps of a stack that is warm, and how long they took."""
+    stack = Stack(specs, dataset, device)
+    timed(stack.step, 0, 0.0, device)
+    return timed(stack.step, 1, seconds, device)
+
+
+def _profiled(stack: Stack, steps: int, device: torch.device) -> dict[str, float]:
+    """Seconds of operations, or kernels, in a step, by phase."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it says on stderr that it starts, and what it lacks
+    gpu = device.type == "cuda"
+    _mark(stack)
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]) as profiler:
+        for number in range(1, steps + 1):
+            stack.step(number)
+        if gpu:
+            torch.cuda.synchronize(device)
+    return {phase: s / steps for phase, s in _by_phase(profiler.events(), kernels=gpu).items()}
+
+
+def phase_of(module: nn.Module) -> str | None:
+    """What a layer's time is spent on; None for what holds other layers, or is a part of one."""
+    if isinstance(module, Conv2d):
+        return CONVOLUTION
+    if isinstance(module, Linear):
+        return PRODUCT
+    if isinstance(module, Norm):
+        return NORM
+    return None if isinstance(module, WeightNorm) or any(module.children()) else REST
+
+
+def _mark(stack: Stack) -> None:
+    """Let the profiler see where layers, data, optimiser and meters begin and end."""
+    for module in stack.network.body.modules():
+        if phase := REST if module is stack.network.body else phase_of(module):
+            module.forward = _marked(module.forward, phase)
+    for owner, method, phase in (
+        (stack.batches, "seek", DATA), (stack.batches, "read", DATA), (stack.network, "begin_step", NORM),
+        (stack.optimizer, "begin_step", OPTIMISER), (stack.optimizer, "step", OPTIMISER),
+    ):  # fmt: skip
+        setattr(owner, method, _marked(getattr(owner, method), phase))
+
+
+def _marked(function: Callable[..., Any], phase: str) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with record_function(_MARK + phase):
+            return function(*args, **kwargs)
+
+    return call
+
+
+def _by_phase(events: Iterable[FunctionEvent], *, kernels: bool) -> dict[str, float]:
+    """Seconds of all operations, or of the kernels that they started, by phase. What is under no mark is
+    part of the loss and the meters.
+    """
+    called = [event for event in events if event.device_type == DeviceType.CPU]
+    ancestry = {event.id: list(_ancestry(event)) for event in called}
+    forward = {}
+    for event in called:
+        above = ancestry[event.id]
+        if event.sequence_nr >= 0 and not any(map(_backward, above)):
+            forward[event.sequence_nr] = _phase(above)  # the last one made the node of the backward pass
+    spent = dict.fromkeys(PHASES, 0.0)
+    for event in called:
+        if not event.name.startswith("aten::"):
+            continue  # what runs between operations is no operation
+        above = ancestry[event.id]
+        node = next((e for e in reversed(above) if _backward(e)), None)
+        phase = _phase(above) if node is None else forward.get(node.sequence_nr, LOSS)
+        spent[phase] += (event.self_device_time_total if kernels else event.self_cpu_time_total) / 1e6
+    return spent
+
+
+def _ancestry(event: FunctionEvent) -> Iterable[FunctionEvent]:
+    """An event and what it was called by, the innermost first."""
+    current: FunctionEvent | None = event
+    while current is not None:
+        yield current
+        current = current.cpu_parent
+
+
+def _backward(event: FunctionEvent) -> bool:
+    return event.name.startswith("autograd::engine::evaluate_function")
+
+
+def _phase(above: Iterable[FunctionEvent]) -> str:
+    """The phase of the innermost mark."""
+    return next((e.name.removeprefix(_MARK) for e in above if e.name.startswith(_MARK)), LOSS)

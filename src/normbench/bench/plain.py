@@ -1,0 +1,115 @@
+"""The plain loop that stacks are measured against: what a careful user of PyTorch writes for one run.
+
+The data lie in memory on the device, standardized once; an index, a crop and a flip make a batch; images and
+filters lie in memory as is best on the device; torch.optim.SGD is fused; nothing waits for the device.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from normbench.bench.plain_network import NORMS, plain_network
+from normbench.data.dataset import Dataset
+from normbench.engine.device import STORAGE, casting, layout
+from normbench.engine.schedule import multiplier
+from normbench.errors import InputError
+from normbench.spec import RunSpec
+
+
+class PlainLoop:
+    """Trains one run by a step at a call.
+
+    Args:
+        spec:    the run.
+        dataset: on the device, its images fitted to the model.
+        device:  where all of it lives.
+        tuned:   with what makes PyTorch fast on a GPU: bf16 by autocast, channels_last, and torch.compile
+                 with CUDA graphs.
+
+    Attributes:
+        net:    the network, from torch's own layers.
+        losses: sum of the losses so far.
+
+    Raises:
+        InputError: the run asks for something that this loop does not have, see `refusal`.
+    """
+
+    def __init__(self, spec: RunSpec, dataset: Dataset, device: torch.device, *, tuned: bool = False) -> None:
+        if lacks := refusal(spec):
+            raise InputError(f"the plain loop has no {lacks}")
+        optim, width = spec.optim, STORAGE[spec.engine.precision]
+        torch.manual_seed(spec.seed)
+        self.spec, self.tuned = spec, tuned
+        self.format = torch.channels_last if tuned else layout(device)
+        self.net = plain_network(spec, dataset.shape).to(device, width)
+        self.net.to(memory_format=self.format)
+        self.optimizer = torch.optim.SGD(
+            self.net.parameters(), lr=spec.lr, momentum=optim.momentum or 0.0,
+            weight_decay=optim.weight_decay, nesterov=bool(optim.nesterov), fused=True,
+        )  # fmt: skip
+        self.forward = torch.compile(self.net, mode="reduce-overhead") if tuned else self.net
+        self.images, self.labels = _standardized(dataset, spec.data.crop, width), dataset.train_labels
+        self.order = torch.randperm(len(self.labels), device=device)
+        self.losses = torch.zeros((), device=device)
+
+    def __call__(self, number: int) -> None:
+        """Take step `number`, counted from 0."""
+        spec, device = self.spec, self.labels.device
+        place = number % (len(self.labels) // spec.total) * spec.total
+        if place == 0:
+            self.order = torch.randperm(len(self.labels), device=device)
+        index = self.order[place : place + spec.total]
+        x, y = self._images(index), self.labels[index]
+        with torch.autocast(device.type, torch.bfloat16) if self.tuned else casting(spec.engine, device):
+            loss = F.cross_entropy(self.forward(x), y, label_smoothing=spec.optim.label_smoothing)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.param_groups[0]["lr"] = spec.lr * multiplier(spec.schedule, number, spec.steps or 1)
+        self.optimizer.step()
+        self.losses += loss.detach()
+
+    def _images(self, index: Tensor) -> Tensor:
+        """Images (N, C, H, W) by number (N,), cut and mirrored at random where the run asks for it."""
+        x, crop, device = self.images, self.spec.data.crop, index.device
+        if crop:
+            channels = torch.arange(x.shape[1], device=device)
+            reach = torch.arange(x.shape[2] - 2 * crop, device=device)
+            rows, columns = torch.randint(2 * crop + 1, (2, len(index), 1), device=device) + reach  # (N, H)
+            x = x[
+                index[:, None, None, None],
+                channels[:, None, None],
+                rows[:, None, :, None],
+                columns[:, None, None],
+            ]
+        else:
+            x = x[index]
+        if self.spec.data.flip:
+            x = torch.where(torch.rand(len(x), 1, 1, 1, device=device) < 0.5, x.flip(3), x)
+        return x.contiguous(memory_format=self.format)
+
+
+def _standardized(dataset: Dataset, crop: int, width: torch.dtype) -> Tensor:
+    """All training images with a black border of `crop` pixels, (pixel − mean) / std by channel."""
+    images = F.pad(dataset.train_images, (crop,) * 4)
+    mean, std = (torch.tensor(m, device=images.device).view(-1, 1, 1) for m in (dataset.mean, dataset.std))
+    return images.float().div_(255).sub_(mean).div_(std).to(width)
+
+
+def refusal(spec: RunSpec) -> str:
+    """What a run asks for that the plain loop, or torch's own layers, do not have; empty for nothing."""
+    norm, optim = spec.norm, spec.optim
+    lacking = {
+        f"norm={norm.name}": norm.name not in NORMS,
+        f"norm.affine={norm.affine}": isinstance(norm.affine, str),
+        f"norm.momentum={norm.momentum}": isinstance(norm.momentum, str),
+        f"weight={spec.weight.name}": spec.weight.name != "none",
+        f"model.branch={spec.model.branch}": spec.model.branch != "plain",
+        f"workers={spec.workers}": spec.workers > 1,
+        f"optim={optim.name}": optim.name != "sgd",
+        f"optim.clip={optim.clip}": optim.clip != "none",
+        f"optim.decay={optim.decay}": optim.decay != "all",
+        f"engine.precision={spec.engine.precision}": spec.engine.precision == "fp16",
+    }
+    return ", ".join(word for word, lacks in lacking.items() if lacks)

@@ -1,0 +1,79 @@
+"""A run's network from torch's own layers, as a user who has only PyTorch would build it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from normbench import models
+from normbench.data.shape import Shape
+from normbench.models.layers import Conv2d, Dropout, GlobalAveragePool, Linear, Subsample
+from normbench.norms import Norm
+from normbench.spec import RunSpec
+
+#: Norms that torch has a layer for.
+NORMS = ("bn", "gn", "ln_chw", "in", "none")
+
+
+class PadShortcut(nn.Module):
+    """Every stride-th position, and zeros for new channels."""
+
+    def __init__(self, extra_channels: int, stride: int) -> None:
+        super().__init__()
+        self.extra_channels, self.stride = extra_channels, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra_channels))
+
+
+def plain_network(spec: RunSpec, image: Shape) -> nn.Module:
+    """The network of a run with its initial weights: images (N, C, H, W) → logits (N, classes).
+
+    Args:
+        spec:  a run that `plain.refusal` has nothing against.
+        image: channels, size and classes of its data.
+    """
+    net = models.build([spec], image).body
+    flat = False  # (N, C) from here on
+    for path, layer in list(net.named_modules()):
+        flat = flat or isinstance(layer, nn.Flatten | GlobalAveragePool)
+        if (made := _torchs(layer, flat)) is not None:
+            net.set_submodule(path, made)
+    return net
+
+
+def _torchs(layer: nn.Module, flat: bool) -> nn.Module | None:
+    """torch's own layer in place of one of ours, with its weights; None where ours may stay."""
+    made: nn.Module
+    if isinstance(layer, Conv2d):
+        outputs, inputs, kernel, _ = layer.weight.shape
+        bias = layer.bias is not None
+        made = nn.Conv2d(inputs, outputs, kernel, layer.stride, layer.padding, bias=bias)
+    elif isinstance(layer, Linear):
+        _, outputs, inputs = layer.weight.shape
+        made = nn.Linear(inputs, outputs, bias=layer.bias is not None)
+    elif isinstance(layer, Norm):
+        made = _norm(layer, flat)
+    elif isinstance(layer, Subsample):
+        return PadShortcut(layer.extra_channels, layer.stride)
+    elif isinstance(layer, Dropout):
+        return nn.Dropout(layer.rate)
+    else:
+        return None
+    with torch.no_grad():
+        for mine, theirs in zip(made.parameters(), layer.parameters(), strict=True):
+            mine.copy_(theirs.view_as(mine))
+    return made
+
+
+def _norm(layer: Norm, flat: bool) -> nn.Module:
+    channels, affine = layer.channels, bool(layer.affine)
+    if layer.key == "none":
+        return nn.Identity()
+    if layer.key == "in":
+        return nn.InstanceNorm2d(channels, layer.eps, affine=affine)
+    if layer.key in ("gn", "ln_chw"):
+        return nn.GroupNorm(getattr(layer, "num_groups", 1), channels, layer.eps, affine)
+    kind = nn.BatchNorm1d if flat else nn.BatchNorm2d
+    return kind(channels, layer.eps, getattr(layer, "kernel_momentum", None), affine, bool(layer.tracked))

@@ -1,0 +1,196 @@
+"""Who trains faster here, and by how much: stacks, lone runs and plain loops in turns.
+
+Machines are shared and their speed drifts, so numbers of different minutes are not compared: in every round
+each contestant trains for a moment, and ratios are taken within a round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+import torch
+
+from normbench import models
+from normbench.bench.grid import Case, Grid
+from normbench.bench.plain import refusal
+from normbench.bench.processes import Contestant, Processes
+from normbench.bench.roofline import PROBES, Work, amount, work
+from normbench.engine.capacity import processes
+from normbench.engine.device import describe, resolve
+from normbench.engine.memory import affordable, free
+from normbench.spec import BANKED, RunSpec
+
+#: Of the runs that are one training with a bank of statistics each.
+MOMENTA = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.5, 0.9)
+#: Seconds of all turns of a probe together, at most.
+PROBE_S = 1.0
+
+Rates = dict[str, list[float]]  # by contestant, steps per second in every round
+
+
+def measure(grid: Grid, cases: Sequence[Case], say: Callable[[str], None]) -> dict[str, Any]:
+    """Measure the cases of a grid.
+
+    Args:
+        say: is told what is being measured.
+
+    Returns:
+        What normbench.bench describes, but for commit, date and command.
+
+    Raises:
+        RunFailure: a process died or broke.
+    """
+    engine = cases[0].spec.engine
+    device = resolve(engine.device)
+    count = processes(engine)
+    notes = list(dict.fromkeys(note for case in cases for note in case.notes))
+    cells: list[dict[str, Any]] = []
+    banks: list[dict[str, Any]] = []
+    with Processes(count, device) as crew:
+        say(f"starting {count} process{'es' * (count > 1)}, measuring peaks")
+        peaks = _peaks(crew, cases[0].spec, grid)
+        for number, case in enumerate(cases, 1):
+            say(f"measuring {case.name} ({number} of {len(cases)})")
+            mine = _case(case, grid, crew, peaks, notes)
+            cells += mine[0]
+            banks += mine[1]
+    return {
+        "schema": 1, "device": describe(device), "kind": device.type, "processes": count,
+        "torch": torch.__version__, "precision": engine.precision, "rounds": grid.rounds,
+        "seconds": grid.seconds, "peaks": peaks, "cells": cells, "banks": banks, "notes": notes,
+    }  # fmt: skip
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """A measurement in several rounds.
+
+    >>> spread([2.0, 1.0, 4.0])
+    {'median': 2.0, 'min': 1.0, 'max': 4.0, 'rounds': [2.0, 1.0, 4.0]}
+    """
+    return {"median": median(values), "min": min(values), "max": max(values), "rounds": list(values)}
+
+
+def _peaks(crew: Processes, spec: RunSpec, grid: Grid) -> dict[str, float]:
+    """Operations and bytes per second of all processes together, the best round's."""
+    crew.all("clear", None)
+    probes = [Contestant(name, name, (spec,)) for name in PROBES]
+    rates = _rounds(crew, probes, grid.rounds, min(PROBE_S, grid.seconds), [])
+    product, copy, cached = (max(rates[name]) * amount(name, crew.device) for name in PROBES)
+    return {"flops_per_s": product, "bytes_per_s": copy, "cache_bytes_per_s": cached}
+
+
+def _rounds(
+    crew: Processes, contestants: Sequence[Contestant], rounds: int, seconds: float, notes: list[str]
+) -> Rates:
+    """Let contestants have their turns, in the opposite order every other round; why some cannot goes to the
+    notes.
+    """
+    ready = []
+    for contestant in contestants:
+        reasons = crew.all("enter", contestant, seconds / rounds, seconds)
+        if why := next(filter(None, reasons), ""):
+            spec = contestant.specs[0]
+            notes.append(f"{spec.model.name}, batch {spec.batch}: no {contestant.name}: {why}")
+        else:
+            ready.append(contestant)
+    rates: Rates = {contestant.name: [] for contestant in ready}
+    for _ in range(rounds):
+        for contestant in ready:
+            rates[contestant.name].append(crew.rate(contestant, seconds / rounds))
+        ready.reverse()
+    return rates
+
+
+def _case(
+    case: Case, grid: Grid, crew: Processes, peaks: dict[str, float], notes: list[str]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Cells and banks of a case; what could not be measured goes to the notes."""
+    crew.all("clear", case.dataset)
+    rates = _rounds(crew, _contestants(case, grid, crew, notes), grid.rounds, grid.seconds, notes)
+    crew.all("clear", case.dataset)  # the phases are taken of further stacks
+    taken = work(case.spec, case.dataset.shape)
+    theirs = {
+        name: rates.get(key) for name, key in (("lone", _stack(1)), ("plain", "plain"), ("tuned", "tuned"))
+    }
+    cells = []
+    for lanes in grid.lanes:
+        if mine := rates.get(_stack(lanes)):
+            contestant = Contestant(_stack(lanes), "stack", case.runs(lanes))
+            phases = crew.all("phases", contestant, grid.seconds / grid.rounds)[0]
+            cells.append(
+                _about(case, lanes)
+                | _compared(mine, theirs, lanes)
+                | _roofline(mine, lanes, taken, peaks)
+                | {"step_s": sum(phases.values()), "phases_s": phases}
+            )
+    lone, banks = theirs["lone"], rates.get("banks")
+    if not lone or not banks:
+        return cells, []
+    ratio = spread([one / many for one, many in zip(lone, banks, strict=True)])
+    return cells, [_about(case, 1) | {"banks": len(MOMENTA), "ratio": ratio}]
+
+
+def _contestants(case: Case, grid: Grid, crew: Processes, notes: list[str]) -> list[Contestant]:
+    """All that a case can have on this machine, a lone run first."""
+    spec = case.spec
+    room = affordable(models.footprint(spec, case.dataset.shape), crew.count, free(crew.device))
+    lanes = sorted({1, *grid.lanes})
+    found = [Contestant(_stack(k), "stack", case.runs(k)) for k in lanes if k <= room]
+    large = lanes[len(found) :]
+    notes += [f"{case.name}: no {_stack(k)}: memory for {room} lanes, going by an estimate" for k in large]
+    if spec.norm.name in BANKED and spec.norm.momentum is not None:
+        found.append(Contestant("banks", "stack", banked(spec)))
+    if lacks := refusal(spec):
+        notes.append(f"{case.name}: no plain loop: it has no {lacks}")
+    else:
+        kinds = ("plain", "tuned") if crew.device.type == "cuda" else ("plain",)
+        found += [Contestant(kind, kind, (spec,)) for kind in kinds]
+    return found
+
+
+def _stack(lanes: int) -> str:
+    return f"stack of {lanes}"
+
+
+def banked(spec: RunSpec) -> tuple[RunSpec, ...]:
+    """Runs that differ in the momentum of their statistics alone."""
+    norms = [spec.norm.model_copy(update={"momentum": momentum}) for momentum in MOMENTA]
+    return tuple(spec.model_copy(update={"norm": norm}) for norm in norms)
+
+
+def _about(case: Case, lanes: int) -> dict[str, Any]:
+    spec = case.spec
+    return {
+        "model": spec.model.name, "norm": spec.norm.name, "data": case.dataset.name, "batch": spec.batch,
+        "workers": spec.workers, "lanes": lanes,
+    }  # fmt: skip
+
+
+def _compared(mine: list[float], theirs: dict[str, list[float] | None], lanes: int) -> dict[str, Any]:
+    """A stack's run-steps per second, those of lone runs and plain loops, and how many times as many it
+    makes.
+    """
+    own = [lanes * rate for rate in mine]
+    found = {name: rates for name, rates in theirs.items() if rates}
+    return {
+        "run_steps_per_s": {"stack": spread(own), **{name: spread(rates) for name, rates in found.items()}},
+        "ratio": {
+            name: spread([a / b for a, b in zip(own, rates, strict=True)]) for name, rates in found.items()
+        },
+    }
+
+
+def _roofline(mine: list[float], lanes: int, taken: Work, peaks: dict[str, float]) -> dict[str, Any]:
+    """What a run's step takes, and the share of the machine's peaks that a stack makes use of."""
+    rate = lanes * median(mine)
+    return {
+        "per_run_step": asdict(taken),
+        "share": {
+            "flops": rate * taken.flops / peaks["flops_per_s"],
+            "bytes": rate * taken.bytes / peaks["bytes_per_s"],
+            "bytes_with_activations": rate * taken.bytes_with_activations / peaks["bytes_per_s"],
+        },
+    }

@@ -1,0 +1,101 @@
+"""What `normbench bench` found, as aligned text for a terminal and as a page in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from normbench.commands.columns import columns
+from normbench.commands.norms_page import pipes
+
+Row = dict[str, str]
+
+TITLES = {
+    "cells": "Run-steps per second; how many times as many a stack makes: median (lowest to highest round)",
+    "peaks": "What a run's step takes, and what of the machine's peaks a stack reaches",
+    "phases": "Where the time of a step goes, in percent",
+    "banks": "Time of a step with several banks of statistics over that with one",
+}
+HEAD = """\
+# Throughput: stacks against lone runs and a plain loop
+
+Command: `{command}`. Commit {commit}, {date}, {device}, torch {torch}, {precision}, {processes}.
+{rounds} rounds in turns, {seconds:g} s per contestant; ratios are taken within a round. Steps alone: no
+evaluation, no start. What each number means is said in `src/normbench/bench/__init__.py`; all rounds are in
+the JSON file beside this one.
+"""
+
+
+def text(found: dict[str, Any]) -> list[str]:
+    """Lines for a terminal."""
+    return list(_sections(found, str, columns))
+
+
+def page(found: dict[str, Any]) -> str:
+    """The page in Markdown."""
+    count = found["processes"]
+    about = found | {
+        "commit": found["commit"] or "unknown",
+        "processes": f"{count} process{'es' * (count > 1)}" + " of one thread" * (found["kind"] == "cpu"),
+    }
+    return "\n".join([HEAD.format(**about), *_sections(found, "## {}\n".format, pipes)]) + "\n"
+
+
+def _sections(
+    found: dict[str, Any],
+    title: Callable[[str], str],
+    table: Callable[[Sequence[Row]], Sequence[str] | Iterator[str]],
+) -> Iterator[str]:
+    peaks = found["peaks"]
+    others = [
+        name for name in ("lone", "plain", "tuned") if any(name in cell["ratio"] for cell in found["cells"])
+    ]
+    sections = {
+        "cells": [_cell(cell, others) for cell in found["cells"]],
+        "peaks": [_share(cell) for cell in found["cells"]],
+        "phases": [_phases(cell) for cell in found["cells"]],
+        "banks": [
+            _where(b) | {"banks": str(b["banks"]), "ratio": _spread(b["ratio"])} for b in found["banks"]
+        ],
+    }
+    for name, rows in sections.items():
+        if rows:
+            yield from (title(TITLES[name]), *table(rows), "")
+    yield (
+        f"peaks: {peaks['flops_per_s'] / 1e9:.0f} GFLOP/s in a matrix product, "
+        f"{peaks['bytes_per_s'] / 1e9:.0f} GB/s in a copy, {peaks['cache_bytes_per_s'] / 1e9:.0f} in a cache"
+    )
+    yield from (f"note: {note}" for note in found["notes"])
+
+
+def _where(entry: dict[str, Any]) -> Row:
+    return {"model": entry["model"], "batch": str(entry["batch"]), "lanes": str(entry["lanes"])}
+
+
+def _cell(cell: dict[str, Any], others: Sequence[str]) -> Row:
+    rates = {name: f"{spread['median']:.4g}" for name, spread in cell["run_steps_per_s"].items()}
+    ratios = {f"/ {name}": _spread(cell["ratio"].get(name)) for name in others}
+    return _where(cell) | {name: rates.get(name, "–") for name in ("stack", *others)} | ratios
+
+
+def _share(cell: dict[str, Any]) -> Row:
+    step, share = cell["per_run_step"], cell["share"]
+    return _where(cell) | {
+        "MFLOP": f"{step['flops'] / 1e6:.3g}",
+        "% of product": f"{100 * share['flops']:.3g}",
+        "MB": f"{step['bytes'] / 1e6:.3g}",
+        "% of copy": f"{100 * share['bytes']:.3g}",
+        "MB with activations": f"{step['bytes_with_activations'] / 1e6:.3g}",
+        "% of copy, with": f"{100 * share['bytes_with_activations']:.3g}",
+    }
+
+
+def _phases(cell: dict[str, Any]) -> Row:
+    shares = {name: f"{100 * s / cell['step_s']:.0f}" for name, s in cell["phases_s"].items()}
+    return _where(cell) | {"step, ms": f"{1e3 * cell['step_s']:.3g}"} | shares
+
+
+def _spread(spread: dict[str, Any] | None) -> str:
+    if spread is None:
+        return "–"
+    return f"{spread['median']:.2f} ({spread['min']:.2f}–{spread['max']:.2f})"
