@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# All that a machine with a GPU has to show, in one command and without a network: the GPU tests, the benchmarks, a short
+# table last. Under ten minutes on one H100 or H200. What has been done is not done again, so that it can go on after a break.
+#
+#   scripts/gpu_check.sh bundle [DIR]    on a machine with a network: collect wheels and data (default: gpu_bundle/)
+#   scripts/gpu_check.sh [DIR] [--out FOLDER] [--rehearse]
+#
+# DIR holds wheels/ (what the machine's own Python lacks; torch and torchvision must be there) and data.tar.gz (what
+# NORMBENCH_DATA is to hold). --out copies the results into a folder; --rehearse does everything small and on the CPU.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+bundle() {
+    local target=${1:-gpu_bundle}
+    mkdir -p "$target/wheels"
+    # antlr4 comes as source alone; all others for the Python that the GPU machine has
+    python3 -m pip wheel --quiet --no-deps --wheel-dir "$target/wheels" antlr4-python3-runtime==4.9.3
+    python3 -m pip download --quiet --only-binary=:all: --python-version "${GPU_PYTHON:-3.12}" --find-links "$target/wheels" \
+        --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --dest "$target/wheels" \
+        'hydra-core>=1.3.2,<1.4' 'omegaconf>=2.3,<2.4' 'wandb>=0.19.11' 'pydantic>=2.7' 'pytest-xdist>=3.6'
+    tar -C "${NORMBENCH_DATA:?set NORMBENCH_DATA to the folder with the data sets}" -czf "$target/data.tar.gz" .
+    du -sh "$target"
+}
+
+if [ "${1:-}" = bundle ]; then
+    shift
+    bundle "$@"
+    exit
+fi
+
+bundled=gpu_bundle out= device=cuda
+while [ $# -gt 0 ]; do
+    case $1 in
+        --out) out=$2; shift ;;
+        --rehearse) device=cpu ;;
+        -*) echo "gpu_check: no option $1; it has --out FOLDER and --rehearse" >&2; exit 2 ;;
+        *) bundled=$1 ;;
+    esac
+    shift
+done
+
+commit=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+state=results/cache/gpu_check/$commit-$device
+mkdir -p "$state"
+export PYTHONPATH=src${PYTHONPATH:+:$PYTHONPATH} NORMBENCH_RESULTS=$PWD/$state/results WANDB_MODE=disabled
+
+python=$state/venv/bin/python
+if [ ! -e "$state/venv/.ready" ]; then
+    python3 -m venv --system-site-packages "$state/venv"
+    if [ -d "$bundled/wheels" ]; then
+        # of what the machine has already, nothing is replaced
+        "$python" -m pip install --quiet --no-index --find-links "$bundled/wheels" hydra-core omegaconf wandb pydantic pytest pytest-xdist
+    fi
+    touch "$state/venv/.ready"
+fi
+if [ -z "${NORMBENCH_DATA:-}" ] && [ -e "$bundled/data.tar.gz" ]; then
+    mkdir -p "$state/data"
+    tar -C "$state/data" -xzf "$bundled/data.tar.gz" --skip-old-files
+    export NORMBENCH_DATA=$PWD/$state/data
+fi
+if [ $device = cuda ] && ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+    echo "gpu_check: this machine has no CUDA device; --rehearse does everything small and on the CPU" >&2
+    exit 2
+fi
+
+step() { # name, seconds it may take, command…
+    local name=$1 limit=$2 began=$SECONDS
+    shift 2
+    if [ -e "$state/$name.ok" ]; then
+        echo "$name: done before"
+        return
+    fi
+    if timeout "$limit" "$@" > "$state/$name.log" 2>&1; then
+        echo "$((SECONDS - began))" > "$state/$name.ok"
+        echo "$name: done in $((SECONDS - began)) s"
+    else
+        echo "$name: FAILED (exit code $?) after $((SECONDS - began)) s; the end of $state/$name.log:"
+        tail -n 25 "$state/$name.log"
+    fi
+}
+
+if [ $device = cuda ]; then
+    step tests 240 "$python" -m pytest -q -m gpu -p no:cacheprovider tests
+    step bench 200 "$python" -m normbench bench --device cuda --lanes 1,16,64,256 --seconds 1 --rounds 3
+    step train 120 "$python" -m normbench train model=lenet5 data=mnist norm=bn,gn batch=2,32 'seed=range(16)' steps=2000 tracking=none
+else
+    step tests 240 "$python" -m pytest -q -p no:cacheprovider tests/engine/test_graph.py tests/engine/test_scaling.py
+    step bench 200 "$python" -m normbench bench --device cpu --models mlp --batches 2 --lanes 1,8 --seconds 0.1 --rounds 1
+    step train 120 "$python" -m normbench train model=lenet300 data=digits norm=bn,gn batch=2,32 'seed=range(4)' steps=200 tracking=none
+fi
+step tables 30 "$python" -m normbench table --rows norm --cols batch --format md
+
+if [ -n "$out" ]; then
+    mkdir -p "$out"
+    cp "$state"/*.log "$out"
+    cp "$state"/results/bench/* "$out" 2>/dev/null || true
+fi
+echo
+echo "normbench $commit · $("$python" -c "import torch; print('torch', torch.__version__, '·', torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu')")"
+grep -hE '[0-9]+ (passed|failed)' "$state/tests.log" | tail -n 1 || true
+cat "$state"/results/bench/*.md 2>/dev/null | grep '^|' || true
+cat "$state/tables.log"
+for name in tests bench train tables; do
+    [ -e "$state/$name.ok" ] || { echo "NOT DONE: $name"; failed=1; }
+done
+exit ${failed:-0}
