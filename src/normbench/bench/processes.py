@@ -71,7 +71,8 @@ class Rig:
         longer than `most` seconds. Anything else raises.
         """
         harmless = Exception if contestant.kind == "tuned" else torch.OutOfMemoryError
-        name, warm_ups = contestant.name, WARM_UPS[self.device.type]
+        name, engine = contestant.name, contestant.specs[0].engine
+        warm_ups = WARM_UPS["cuda" if engine.compile else self.device.type]
         try:
             self.steps[name], self.next[name] = self._built(contestant), 0
             done, passed = [self.time(contestant, turn / warm_ups) for _ in range(warm_ups)][-1]

@@ -110,9 +110,9 @@ class BatchNorm(RunningNorm):
             return self._by_kernel_alone(x, chunks, self.kernel_momentum)
         x = self.equalized(x)
         # momentum 1 makes the kernel hand out the batch's own mean and unbiased variance
-        mean, var = moments = x.new_zeros(2, chunks, x.shape[1])
+        mean, var = x.new_zeros((2, chunks, x.shape[1]) if chunks > 1 else (2, x.shape[1]))
         if chunks == 1:
-            y = self._kernel(x, mean[0], var[0])
+            y = self._kernel(x, mean, var)
         elif gathers:  # every chunk as channels: (S·B, K·C, …) → (B, S·K·C, …)
             gathered = torch.unflatten(x, 0, (chunks, -1)).transpose(0, 1).flatten(1, 2)
             y = self._kernel(gathered, mean.view(-1), var.view(-1), copies=chunks)
@@ -120,7 +120,7 @@ class BatchNorm(RunningNorm):
         else:
             y = torch.cat([self._kernel(*part) for part in zip(x.chunk(chunks), mean, var, strict=True)])
         if self.tracks:
-            self._keep(*self._unequalized(mean, var), x.numel() // moments[0].numel())
+            self._keep(*self._unequalized(mean, var), x.numel() // (chunks * x.shape[1]))
         return y
 
     def _by_kernel_alone(self, x: Tensor, chunks: int, momentum: float) -> Tensor:
@@ -141,8 +141,8 @@ class BatchNorm(RunningNorm):
         )
 
     def _keep(self, mean: Tensor, var: Tensor, values: int) -> None:
-        """Move the running statistics: mean and Bessel-corrected variance of every chunk, (S, K·C), and how
-        many values each averages.
+        """Move the running statistics: mean and Bessel-corrected variance of every chunk, (S, K·C), or of a
+        single one, (K·C,), and how many values each averages.
         """
         self.move(running_mean=over_chunks(mean), running_var=over_chunks(var))
 
@@ -156,7 +156,9 @@ class BatchNorm(RunningNorm):
     def _kernel(
         self, x: Tensor, mean: Tensor | None, var: Tensor | None, momentum: float = 1.0, copies: int = 1
     ) -> Tensor:
-        weight, bias = (p if p is None or copies == 1 else p.repeat(copies) for p in self.fused)
+        weight, bias = self.fused
+        if copies > 1:
+            weight, bias = (p if p is None else p.repeat(copies) for p in (weight, bias))
         return F.batch_norm(x, mean, var, weight, bias, training=True, momentum=momentum, eps=self.eps)
 
 

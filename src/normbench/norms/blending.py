@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache, lru_cache
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from normbench.errors import NormError
 from normbench.momentum import Momentum
 
 
-def blend(holder: nn.Module, weight: Tensor, new: Mapping[str, Tensor]) -> None:
-    """Move statistics that a layer or its banks hold: s ← s + w (new − s), w: (M, K), 1 = M for a layer."""
-    weight = weight.unsqueeze(2)
-    for name, statistic in new.items():
-        running = getattr(holder, name)
-        mine = statistic if statistic.dtype == running.dtype else statistic.to(running.dtype)
-        weight = weight if weight.dtype == running.dtype else weight.to(running.dtype)
-        running.view(*weight.shape[:2], -1).lerp_(mine.view(1, weight.shape[1], -1), weight)
+def blend(running: Tensor, new: Tensor, weight: Tensor) -> None:
+    """Move a statistic: s ← s + w (new − s). No gradient goes through it.
+
+    Args:
+        running: lane-major, in any shape; of M banks (M, K, values).
+        new:     of the batch, as many values for each of the K lanes.
+        weight:  w by lane, (K,); by bank and lane, (M, K).
+    """
+    new = new.detach() if new.requires_grad else new
+    new = new if new.dtype == running.dtype else new.to(running.dtype)
+    weight = weight if weight.dtype == running.dtype else weight.to(running.dtype)
+    if weight.numel() == 1 and new.shape == running.shape:
+        running.lerp_(new, weight)  # PERF: views take longer than the work
+        return
+    running.view(*weight.shape, -1).lerp_(new.view(weight.shape[-1], -1), weight.unsqueeze(-1))
 
 
 def rates(momenta: Sequence[Momentum], progress: float = 0.0) -> Tensor:
@@ -58,7 +65,7 @@ def weight_of_new(momenta: Sequence[Momentum], rates: Tensor, count: Tensor, dri
             "call begin_step(step, steps) before every training step, or use a constant momentum"
         )
     kinds = tuple("ema" if momentum.scheduled else momentum.kind for momentum in momenta)
-    if set(kinds) == {"ema"}:
+    if kinds.count("ema") == len(kinds):
         return rates
     t = count.double().expand(len(kinds))
     weight = rates
@@ -87,5 +94,9 @@ def _are(kind: str, kinds: tuple[str, ...], device: torch.device) -> Tensor:
 
 
 def over_chunks(statistic: Tensor) -> Tensor:
-    """Mean over the chunks of a step: (S, …) → (…). PERF: one chunk is its own mean, without a call."""
+    """Mean over the chunks of a step, (S, …) → (…); a vector is of a single chunk and stays as it is. PERF:
+    one chunk is its own mean, without a call.
+    """
+    if statistic.dim() == 1:
+        return statistic
     return statistic[0] if len(statistic) == 1 else statistic.mean(0)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from normbench.errors import NormError
 from normbench.momentum import parse_momentum
 from normbench.norms.batch import BatchNorm
-from normbench.norms.blending import follow_schedules, over_chunks, rates, weight_of_new
+from normbench.norms.blending import blend, follow_schedules, over_chunks, rates, weight_of_new
 from normbench.norms.core import Affine, PerLane, per_lane, register
 from normbench.norms.running import PerLaneMomentum
 
@@ -167,8 +167,8 @@ class BatchRenorm(BatchNorm):
         super()._keep(mean, var, values)
         assert self.num_batches_tracked is not None
         weight = weight_of_new(self.renorm_momenta, self.renorm_rate, self.num_batches_tracked, self.driven)
-        std = over_chunks(self._deviation(var, values))
-        self.blend(weight, renorm_mean=over_chunks(mean), renorm_std=std)
+        blend(self.renorm_mean, over_chunks(mean), weight)
+        blend(self.renorm_std, over_chunks(self._deviation(var, values)), weight)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """As torch's, but what was saved by bn goes on from its running statistics."""

@@ -154,22 +154,17 @@ class RunningNorm(Norm):
         """View x: (N, K·C, *spatial) as (S, B, K·C, *spatial): one chunk of images per statistic."""
         return torch.unflatten(x, 0, (self.chunks(x.shape[0]), -1))
 
-    @torch.no_grad()
     def move(self, **new: Tensor) -> None:
-        """Count a batch and move running statistics: s ← s + w_t (new − s), w_t by lane.
+        """Count a batch and move running statistics: s ← s + w_t (new − s), w_t by lane; gradients end here.
 
         Args:
             new: by the name of a lane-major buffer, the batch's statistic in the same shape.
         """
-        count = self.count()
-        self.blend(self.weigh(count), **new)
-        if self.banks is not None:
-            blend(self.banks, self.banks.weight, new)
-
-    @torch.no_grad()
-    def blend(self, weight: Tensor, **new: Tensor) -> None:
-        """Move statistics with weights (K,), without counting a batch; `new` as for `move`."""
-        blend(self, weight.unsqueeze(0), new)
+        weight = self.weigh(self.count())
+        for name, statistic in new.items():
+            blend(getattr(self, name), statistic, weight)
+            if self.banks is not None:
+                blend(getattr(self.banks, name), statistic, self.banks.weight)
 
     def weigh(self, count: Tensor) -> Tensor:
         """w_t of every lane for batch number t: (K,) in fp64."""
