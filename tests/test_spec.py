@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,17 @@ def test_a_spec_cannot_be_changed(make_spec):
 def test_bad_values_are_named_with_what_was_given(make_spec, word, message):
     with pytest.raises(InputError, match=message):
         make_spec(word)
+
+
+def test_hashes_that_are_remembered_are_of_no_copy_and_change_no_value(make_spec):
+    spec, fresh = make_spec("norm=bn", "seed=1"), make_spec("norm=bn", "seed=1")
+    known = (spec.signature, spec.stack_key(), spec.training_key())
+    other = make_spec("norm=gn", "batch=8", "seed=1")
+    copied = spec.model_copy(update={"norm": other.norm, "batch": 8})
+    assert (copied.signature, copied.stack_key(), copied.training_key()) == (
+        other.signature, other.stack_key(), other.training_key(),
+    )  # fmt: skip
+    assert (spec.signature, spec.stack_key(), spec.training_key()) == known
+    assert spec == fresh
+    assert spec.model_dump() == fresh.model_dump()
+    assert pickle.loads(pickle.dumps(spec)) == fresh

@@ -8,8 +8,8 @@ one that Hydra makes.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
-from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -107,8 +107,8 @@ class Composer:
         """
         overrides = [self._parse(word) for word in words]
         base = self._base(tuple(str(o.input_line) for o in overrides if self._is_choice(o)))
-        config = deepcopy(base)
-        with explained(lambda: dotted_keys(base)):
+        config: DictConfig = pickle.loads(base)  # PERF: an eighth of deepcopy's time
+        with explained(lambda: dotted_keys(pickle.loads(base))):
             values = [o for o in overrides if not self._is_choice(o)]
             ConfigLoaderImpl._apply_overrides_to_config(values, config)
         return config
@@ -123,14 +123,15 @@ class Composer:
             return True
         return self._is_group(override.key_or_group) and not isinstance(override.value(), dict)
 
-    def _compose_base(self, choices: tuple[str, ...]) -> DictConfig:
+    def _compose_base(self, choices: tuple[str, ...]) -> bytes:
+        """The configuration of some choices, ready to be copied."""
         with explained():
             words = [*self._hydra_words, *choices]
             config = self._loader.load_configuration(self._master.hydra.job.config_name, words, RunMode.RUN)
         OmegaConf.copy_cache(from_config=self._master, to_config=config)  # one ${now:} for the whole sweep
         with open_dict(config):
             del config["hydra"]
-        return config
+        return pickle.dumps(config)
 
 
 def _words(overrides: ListConfig) -> list[str]:

@@ -56,10 +56,8 @@ def estimate(plan: Plan, store: Store, processes: int) -> Estimate:
     known = True
     for pack in plan.packs:
         spec, lanes = pack.specs[0], len(pack.trainings)
-        shape = shape_of(spec.data, store.root / "cache")
-        size = models.fitted_size(spec) or shape.size
-        bytes_per_lane = models.footprint(spec, shape.resized(size))
-        memory = max(memory, lanes * bytes_per_lane)
+        shape = models.fitted(spec, shape_of(spec.data, store.root / "cache"))
+        memory = max(memory, lanes * models.footprint(spec, shape))
         per_step = _seconds_per_step(spec, ended)
         known = known and per_step is not None
         seconds += lanes * spec.length(shape.train_images) * (per_step or 0.0)

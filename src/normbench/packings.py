@@ -165,8 +165,7 @@ class Packings:
 
     def _made(self, spec: RunSpec) -> Kind:
         device = resolve(spec.engine.device)
-        shape = shape_of(spec.data, self.cache)
-        shape = shape.resized(models.fitted_size(spec) or shape.size)
+        shape = models.fitted(spec, shape_of(spec.data, self.cache))
         key = {
             "schema": SCHEMA, "torch": torch.__version__, "device": describe(device), "stacks": self.stacks,
             "threads": threads(spec) if self.stacks == 1 else 1, **_shaping(spec, shape),

@@ -142,15 +142,20 @@ def _here(question: Callable[[], T]) -> list[T]:
 def _check(todo: Plan, store: Store) -> int:
     """Refuse what cannot be trained before anything is written; return the run-steps ahead."""
     from normbench import models
+    from normbench.data.shapes import shape_of
     from normbench.engine import device
 
     kinds: dict[str, RunSpec] = {pack.specs[0].stack_key(): pack.specs[0] for pack in todo.packs}
     for spec in kinds.values():  # all, before the first is asked for its data, which may be a download
         device.check(spec.engine)
         models.architecture(spec)
+    lengths = {}
+    for key, spec in kinds.items():
+        shape = models.fitted(spec, shape_of(spec.data, store.root / "cache"))
+        models.check(spec, shape)
+        lengths[key] = spec.length(shape.train_images)
     for spec in kinds.values():
-        models.check(spec, _data(spec, store).shape)
-    lengths = {key: spec.length(_data(spec, store).shape.train_images) for key, spec in kinds.items()}
+        _data(spec, store)
     store.check_writable()
     return sum(len(pack.specs) * lengths[pack.specs[0].stack_key()] for pack in todo.packs)
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -189,7 +190,7 @@ class RunSpec(Part):
         identity: dict[str, Any] = _without_nulls(_drop(tree, neutral))
         return identity
 
-    @property
+    @cached_property
     def signature(self) -> str:
         """Sixteen hex digits: the hash of the identity."""
         return _digest(self.identity())
@@ -198,13 +199,28 @@ class RunSpec(Part):
         """Runs of one key can train as one stack: all that shapes the computation, without what lanes may
         differ in.
         """
-        return _digest(_drop(self.identity(), LANE_FIELDS))
+        return self._stack_key
 
     def training_key(self) -> str:
         """Runs of one key are one training: they differ in nothing but the momentum of statistics that
         training never reads.
         """
+        return self._training_key
+
+    @cached_property
+    def _stack_key(self) -> str:
+        return _digest(_drop(self.identity(), LANE_FIELDS))
+
+    @cached_property
+    def _training_key(self) -> str:
         return _digest(_drop(self.identity(), ("norm.momentum",) if self.norm.name in BANKED else ()))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> RunSpec:
+        """As pydantic's; the copy does not remember the hashes of this one."""
+        copied = super().model_copy(update=update, deep=deep)
+        for remembered in ("signature", "_stack_key", "_training_key"):
+            copied.__dict__.pop(remembered, None)
+        return copied
 
     def group(self) -> str:
         """The identity without the seed: runs of one group are repetitions of each other."""

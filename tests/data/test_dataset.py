@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 
 import numpy as np
 import pytest
@@ -98,3 +99,13 @@ def test_an_unknown_name_is_answered_with_the_nearest(data_spec):
     for ask in (data.shape_of, data.load):
         with pytest.raises(InputError, match="unknown data 'mnits'; nearest: mnist"):
             ask(spec)
+
+
+def test_digits_are_read_once_and_kept(data_spec, tmp_path, monkeypatch):
+    first = data.load(data_spec("digits"), cache=tmp_path)
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)  # whoever imports it now fails
+    again = data.load(data_spec("digits"), cache=tmp_path)
+    assert torch.equal(first.train_images, again.train_images)
+    assert torch.equal(first.test_labels, again.test_labels)
+    with pytest.raises(ImportError):
+        data.load(data_spec("digits"), cache=tmp_path / "another")

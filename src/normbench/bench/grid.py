@@ -87,16 +87,16 @@ def cases(grid: Grid, cache: Path, config_dir: str | None = None) -> list[Case]:
             raise InputError(
                 f"{word} is not for bench's words: its options set it; got {' '.join(grid.words)}"
             )
-    made = []
+    specs = []
     for model in grid.models:
         words = [] if "data" in given else _data(DATA.get(model, "cifar10"))
         for batch in grid.batches:
             spec = _spec(model, batch, [*words, *grid.words], grid.device, config_dir)
-            dataset, notes = _load(spec.data, models.fitted_size(spec), cache, "data" not in given)
-            models.check(spec, dataset.shape)
-            spec.length(dataset.shape.train_images)
-            made.append(Case(spec, dataset, notes))
-    return made
+            shape = models.fitted(spec, shape_of(spec.data, cache))
+            models.check(spec, shape)
+            spec.length(shape.train_images)
+            specs.append((spec, "data" not in given))
+    return [Case(spec, *_load(spec.data, models.fitted_size(spec), cache, free)) for spec, free in specs]
 
 
 def _data(name: str) -> list[str]:

@@ -1,10 +1,12 @@
-"""Decoded image folders on disk: one folder each, whole or absent, safe with several processes at once."""
+"""Images that were read once, on disk: a folder each, whole or absent, safe with several processes."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from uuid import uuid4
@@ -36,6 +38,20 @@ def load_arrays(place: Path | None) -> Raw | None:
         return Raw(*(np.load(place / f"{name}.npy", mmap_mode="c") for name in Raw._fields))
     except (OSError, ValueError, EOFError):
         return None
+
+
+def once(place: Path | None, shape: Shape, read: Callable[[], Raw]) -> Raw:
+    """What is kept there, or what `read` gives, then kept; a cache that cannot be written costs time only.
+
+    PERF: importing what can read a data set takes longer than reading it.
+    """
+    kept = load_arrays(place)
+    if kept is not None:
+        return kept
+    raw = read()
+    with suppress(InputError):
+        keep(place, raw, shape)
+    return raw
 
 
 def keep(place: Path | None, raw: Raw, shape: Shape) -> None:

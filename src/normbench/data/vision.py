@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from normbench.data.decoded import keep, load_arrays
+from normbench.data.decoded import once
 from normbench.data.download import DownloadFailed, fetch
 from normbench.data.raw import Images, Labels, Raw
 from normbench.data.shapes import KNOWN
@@ -55,19 +54,11 @@ _FILES = {
 def read(spec: DataSpec, cache: Path | None) -> Raw:
     """Both splits in their published order, of files as they stood when they were first read.
 
-    PERF: the arrays are kept under the cache, for importing torchvision takes longer than reading them.
-
     Raises:
         InputError: the files are absent and cannot be fetched, or are not what they should be.
     """
     root = Path(spec.root or "data").expanduser()
-    kept = load_arrays(_place(spec.name, root, cache))
-    if kept is not None:
-        return kept
-    raw = _read(spec, root)
-    with suppress(InputError):  # a cache that cannot be written costs time only
-        keep(_place(spec.name, root, cache), raw, KNOWN[spec.name])
-    return raw
+    return once(_place(spec.name, root, cache), KNOWN[spec.name], lambda: _read(spec, root))
 
 
 def _place(name: str, root: Path, cache: Path | None) -> Path | None:

@@ -127,6 +127,11 @@ def fitted_size(spec: RunSpec) -> int | None:
     return architecture(spec).size
 
 
+def fitted(spec: RunSpec, image: Shape) -> Shape:
+    """What the run's model gets of data of some shape."""
+    return image.resized(fitted_size(spec) or image.size)
+
+
 def check(spec: RunSpec, image: Shape) -> None:
     """Refuse a run that cannot train as asked, before it starts, at the price of one image's forward pass.
 

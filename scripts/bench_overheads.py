@@ -1,0 +1,124 @@
+"""What normbench itself costs: until the first step, per run, for a plan, for wandb and the progress view.
+
+    NORMBENCH_DATA=... python scripts/bench_overheads.py [--rounds 3] [--seconds 60]
+
+Prints a Markdown table. Times are of whole commands on a CPU, imports included, in a results folder of their
+own that has the data in its cache; tracking is wandb's offline mode against none, rounds alternating.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from normbench.engine.capacity import cores
+from normbench.engine.device import describe
+from normbench.environment import commit
+
+LENET = ["model=lenet5", "data=mnist", "batch=2", "engine.device=cpu"]
+TINY = ["model=mlp", "data=digits", "batch=16", "steps=1", "eval.statistics=[running]", "tracking=none"]
+#: Says when the first step is over, and ends there.
+FIRST_STEP = """
+import os, sys, time
+from normbench.cli import main
+from normbench import run
+def patched(*args, train=run._train):
+    from normbench.engine.step import Step
+    def call(self, number, call=Step.__call__):
+        call(self, number)
+        print(time.time(), flush=True)
+        os._exit(0)
+    Step.__call__ = call
+    return train(*args)
+run._train = patched
+sys.argv[0] = "normbench"
+main()
+"""
+
+
+def command(words: Sequence[str], results: Path, verb: str = "train") -> tuple[float, float]:
+    """Seconds that a command takes, and those that it and its processes have a core."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    environment = os.environ | {"NORMBENCH_RESULTS": str(results), "WANDB_MODE": "offline"}
+    words = [sys.executable, "-m", "normbench", verb, *words]
+    subprocess.run(words, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def first_step(results: Path) -> float:
+    words = [*LENET, "steps=2", "tracking=none", "engine.processes=1"]
+    environment = os.environ | {"NORMBENCH_RESULTS": str(results)}
+    began = time.time()
+    ended = subprocess.check_output([sys.executable, "-c", FIRST_STEP, "train", *words], env=environment)
+    return float(ended.split()[-1]) - began
+
+
+def per_run(folder: Path, few: int = 40, many: int = 400) -> float:
+    """Seconds that a further run of a sweep takes beyond its training."""
+    beyond = []
+    for runs in (few, many):
+        results = folder / str(runs)
+        seconds, _ = command([*TINY, f"seed=range({runs})"], results)
+        files = results.glob("runs/*/*/record.json")
+        training = sum(json.loads(file.read_text())["timing"]["train_s"] for file in files)
+        beyond.append(seconds - training / cores())
+    return (beyond[1] - beyond[0]) / (many - few)
+
+
+def tracked(folder: Path, steps: int) -> tuple[float, float]:
+    """Wall and core time of a sweep with wandb and the progress view over those of one with neither."""
+    words = [*LENET, "seed=range(16)", f"steps={steps}", "eval.every=500"]
+    with_wandb, without = (
+        command([*words, f"tracking={tracking}"], folder / tracking) for tracking in ("wandb", "none")
+    )
+    return with_wandb[0] / without[0], with_wandb[1] / without[1]
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    median, least, most = (form.format(f(values)) for f in (statistics.median, min, max))
+    return f"{median} ({least} to {most})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of the tracked sweep, about")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        seconds, _ = command([*LENET, "seed=range(16)", "steps=500", "tracking=none"], folder / "warm")
+        steps = round(500 * args.seconds / seconds)
+        firsts, plans, further, walls, busy = [], [], [], [], []
+        for number in range(args.rounds):
+            here = folder / str(number)
+            firsts.append(first_step(folder / "warm"))
+            plans.append(command([*LENET, "norm=bn,gn,ln_chw,rms", "seed=range(100)"], here, "plan")[0])
+            further.append(per_run(here))
+            wall, core = tracked(here, steps)
+            walls.append(wall)
+            busy.append(core)
+    about = f"Commit {commit()}, {date.today()}, {describe(torch.device('cpu'))}, {cores()} cores"
+    print(f"{about}, torch {torch.__version__}; median of {args.rounds} rounds (lowest to highest).\n")
+    print("| what | measured |\n|---|---|")
+    print(f"| LeNet-5, MNIST in the cache: first step after the command, s | {spread(firsts, '{:.1f}')} |")
+    print(f"| `plan` of 400 runs, s | {spread(plans, '{:.1f}')} |")
+    print(f"| a further run of a 400-run sweep beyond its training, s | {spread(further, '{:.4f}')} |")
+    print(f"| wandb, {steps} steps of 16 runs: time over that without | {spread(walls, '{:.3f}')} |")
+    print(f"| the same, core time of all processes | {spread(busy, '{:.3f}')} |")
+
+
+if __name__ == "__main__":
+    main()
