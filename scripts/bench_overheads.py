@@ -1,9 +1,9 @@
 """What normbench itself costs: until the first step, per run, for a plan, for wandb and the progress view.
 
-    NORMBENCH_DATA=... python scripts/bench_overheads.py [--rounds 3] [--seconds 60]
+    NORMBENCH_DATA=... python scripts/bench_overheads.py [--rounds 3] [--steps 4000]
 
-Prints a Markdown table. Times are of whole commands on a CPU, imports included, in a results folder of their
-own that has the data in its cache; tracking is wandb's offline mode against none, rounds alternating.
+Prints a Markdown table. Times are of whole commands on a CPU, imports included; tracking is wandb's offline
+mode against none, and the sweep for it should take a minute.
 """
 
 from __future__ import annotations
@@ -78,13 +78,12 @@ def per_run(folder: Path, few: int = 40, many: int = 400) -> float:
     return (beyond[1] - beyond[0]) / (many - few)
 
 
-def tracked(folder: Path, steps: int) -> tuple[float, float]:
-    """Wall and core time of a sweep with wandb and the progress view over those of one with neither."""
+def tracked(folder: Path, steps: int, order: Sequence[str]) -> tuple[float, float, float]:
+    """Wall and core time of a sweep with wandb over those of one without, and the seconds that this takes."""
     words = [*LENET, "seed=range(16)", f"steps={steps}", "eval.every=500"]
-    with_wandb, without = (
-        command([*words, f"tracking={tracking}"], folder / tracking) for tracking in ("wandb", "none")
-    )
-    return with_wandb[0] / without[0], with_wandb[1] / without[1]
+    took = {tracking: command([*words, f"tracking={tracking}"], folder / tracking) for tracking in order}
+    (wall, core), (plain_wall, plain_core) = took["wandb"], took["none"]
+    return wall / plain_wall, core / plain_core, plain_wall
 
 
 def spread(values: Sequence[float], form: str) -> str:
@@ -95,28 +94,30 @@ def spread(values: Sequence[float], form: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=60.0, help="length of the tracked sweep, about")
+    parser.add_argument("--steps", type=int, default=4000, help="of the 16 runs that are tracked")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        seconds, _ = command([*LENET, "seed=range(16)", "steps=500", "tracking=none"], folder / "warm")
-        steps = round(500 * args.seconds / seconds)
-        firsts, plans, further, walls, busy = [], [], [], [], []
+        command([*LENET, "steps=1", "tracking=none"], folder / "warm")
+        firsts, plans, further, walls, busy, lengths = [], [], [], [], [], []
         for number in range(args.rounds):
             here = folder / str(number)
             firsts.append(first_step(folder / "warm"))
             plans.append(command([*LENET, "norm=bn,gn,ln_chw,rms", "seed=range(100)"], here, "plan")[0])
             further.append(per_run(here))
-            wall, core = tracked(here, steps)
+            order = ("wandb", "none") if number % 2 else ("none", "wandb")
+            wall, core, seconds = tracked(here, args.steps, order)
             walls.append(wall)
             busy.append(core)
+            lengths.append(seconds)
     about = f"Commit {commit()}, {date.today()}, {describe(torch.device('cpu'))}, {cores()} cores"
     print(f"{about}, torch {torch.__version__}; median of {args.rounds} rounds (lowest to highest).\n")
     print("| what | measured |\n|---|---|")
     print(f"| LeNet-5, MNIST in the cache: first step after the command, s | {spread(firsts, '{:.1f}')} |")
     print(f"| `plan` of 400 runs, s | {spread(plans, '{:.1f}')} |")
     print(f"| a further run of a 400-run sweep beyond its training, s | {spread(further, '{:.4f}')} |")
-    print(f"| wandb, {steps} steps of 16 runs: time over that without | {spread(walls, '{:.3f}')} |")
+    sweep = f"a sweep of {statistics.median(lengths):.0f} s with wandb, over that without"
+    print(f"| {sweep}: time | {spread(walls, '{:.3f}')} |")
     print(f"| the same, core time of all processes | {spread(busy, '{:.3f}')} |")
 
 
