@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from normbench.commands.columns import columns
-from normbench.commands.norms_page import pipes
+from normbench.commands.columns import columns, pipes
 
 Row = dict[str, str]
 

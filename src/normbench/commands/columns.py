@@ -1,8 +1,8 @@
-"""Rows of text in columns, the same on a terminal and in a file."""
+"""Rows of text in columns: aligned, the same on a terminal and in a file, and as a Markdown table."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 
 def columns(rows: Sequence[Mapping[str, object]]) -> list[str]:
@@ -20,6 +20,18 @@ def columns(rows: Sequence[Mapping[str, object]]) -> list[str]:
         return "  ".join(padded).rstrip()
 
     return [line({name: name for name in names}), *map(line, rows)]
+
+
+def pipes(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Lines of a Markdown table whose header is the keys of the rows.
+
+    >>> list(pipes([{"key": "sn", "reduces": "H, W | N, H, W"}]))[2]
+    '| sn | H, W \\\\| N, H, W |'
+    """
+    yield "| " + " | ".join(rows[0]) + " |"
+    yield "|---" * len(rows[0]) + "|"
+    for row in rows:
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row.values()) + " |"
 
 
 def _is_number(text: str) -> bool:

@@ -8,8 +8,7 @@ from datetime import date
 import torch
 
 from normbench import norms
-from normbench.commands.columns import columns
-from normbench.commands.norms_page import pipes
+from normbench.commands.columns import columns, pipes
 from normbench.environment import commit
 from normbench.errors import InputError
 from normbench.norms.cost import Cost, cost

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 from normbench import norms, weight_norms
 from normbench.cards import card
+from normbench.commands.columns import pipes
 from normbench.commands.norms import overview
 
 INTRODUCTION = """\
@@ -28,14 +29,6 @@ def page() -> str:
     """The whole page in Markdown."""
     rows = [{**row, "key": f"[`{row['key']}`](#{row['key']})"} for row in overview()]
     return "\n".join([INTRODUCTION, *pipes(rows), "", *_norms(), *_weights()]).rstrip() + "\n"
-
-
-def pipes(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
-    """Lines of a Markdown table whose header is the keys of the rows."""
-    yield "| " + " | ".join(rows[0]) + " |"
-    yield "|---" * len(rows[0]) + "|"
-    for row in rows:
-        yield "| " + " | ".join(row.values()) + " |"
 
 
 def _norms() -> Iterator[str]:
@@ -63,8 +56,8 @@ def _entry(heading: str, kind: type) -> Iterator[str]:
     yield ""
     parameters = inspect.signature(kind).parameters.values()
     if own := [p for p in parameters if p.name not in ("channels", "weight", "lanes")]:
-        yield "| argument | default | |\n|---|---|---|"
-        for p in own:
-            meaning = about.arguments[p.name].replace("|", "\\|")
-            yield f"| `{p.name}` | `{json.dumps(p.default)}` | {meaning} |"
-        yield ""
+        rows = [
+            {"argument": f"`{p.name}`", "default": f"`{json.dumps(p.default)}`", "": about.arguments[p.name]}
+            for p in own
+        ]
+        yield from (*pipes(rows), "")
