@@ -41,7 +41,7 @@ done
 
 commit=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 state=results/cache/gpu_check/$commit-$device
-mkdir -p "$state"
+mkdir -p "$state/results/bench"
 export PYTHONPATH=src${PYTHONPATH:+:$PYTHONPATH} NORMBENCH_RESULTS=$PWD/$state/results WANDB_MODE=disabled
 
 python=$state/venv/bin/python
@@ -81,12 +81,16 @@ step() { # name, seconds it may take, command…
 
 if [ $device = cuda ]; then
     step tests 240 "$python" -m pytest -q -m gpu -p no:cacheprovider tests
-    step bench 200 "$python" -m normbench bench --device cuda --lanes 1,16,64,256 --seconds 1 --rounds 3
-    step train 120 "$python" -m normbench train model=lenet5 data=mnist norm=bn,gn batch=2,32 'seed=range(16)' steps=2000 tracking=none
+    step bench 150 "$python" -m normbench bench --device cuda --lanes 1,16,64,256 --seconds 1 --rounds 3
+    step resnet18 60 "$python" -m normbench bench --device cuda --models resnet18 --batches 128 --lanes 1 --seconds 2 --rounds 3 \
+        --json "$state/results/bench/resnet18.json"
+    step train 110 "$python" -m normbench train model=lenet5 data=mnist norm=bn,gn batch=2,32 'seed=range(16)' steps=2000 tracking=none
 else
     step tests 240 "$python" -m pytest -q -p no:cacheprovider tests/engine/test_graph.py tests/engine/test_scaling.py
     step bench 200 "$python" -m normbench bench --device cpu --models mlp --batches 2 --lanes 1,8 --seconds 0.1 --rounds 1
-    step train 120 "$python" -m normbench train model=lenet300 data=digits norm=bn,gn batch=2,32 'seed=range(4)' steps=200 tracking=none
+    step resnet18 60 "$python" -m normbench bench --device cpu --models lenet5 --batches 8 --lanes 1 --seconds 0.1 --rounds 1 \
+        --json "$state/results/bench/resnet18.json"
+    step train 110 "$python" -m normbench train model=lenet300 data=digits norm=bn,gn batch=2,32 'seed=range(4)' steps=200 tracking=none
 fi
 step tables 30 "$python" -m normbench table --rows norm --cols batch --format md
 
@@ -99,8 +103,9 @@ echo
 echo "normbench $commit · $("$python" -c "import torch; print('torch', torch.__version__, '·', torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu')")"
 grep -hE '[0-9]+ (passed|failed)' "$state/tests.log" | tail -n 1 || true
 cat "$state"/results/bench/*.md 2>/dev/null | grep '^|' || true
+sed -n '/^model/,/^$/p' "$state/resnet18.log" | head -n 3
 cat "$state/tables.log"
-for name in tests bench train tables; do
+for name in tests bench resnet18 train tables; do
     [ -e "$state/$name.ok" ] || { echo "NOT DONE: $name"; failed=1; }
 done
 exit ${failed:-0}
