@@ -47,6 +47,9 @@ export PYTHONPATH=src${PYTHONPATH:+:$PYTHONPATH} NORMBENCH_RESULTS=$PWD/$state/r
 python=$state/venv/bin/python
 if [ ! -e "$state/venv/.ready" ]; then
     python3 -m venv --system-site-packages "$state/venv"
+    # where python3 stands in an environment of its own, that one's packages too
+    python3 -c 'import sys; print(*(p for p in sys.path if p.endswith("-packages")), sep="\n")' \
+        > "$("$python" -c 'import site; print(site.getsitepackages()[0])')/machine.pth"
     if [ -d "$bundled/wheels" ]; then
         # of what the machine has already, nothing is replaced
         "$python" -m pip install --quiet --no-index --find-links "$bundled/wheels" hydra-core omegaconf wandb pydantic pytest pytest-xdist
