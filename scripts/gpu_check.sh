@@ -83,13 +83,13 @@ step() { # name, seconds it may take, command…
 }
 
 if [ $device = cuda ]; then
-    step tests 240 "$python" -m pytest -q -m gpu -p no:cacheprovider tests
+    step tests 240 "$python" -m pytest -m gpu -p no:cacheprovider tests
     step bench 150 "$python" -m normbench bench --device cuda --lanes 1,16,64,256 --seconds 1 --rounds 3
     step resnet18 60 "$python" -m normbench bench --device cuda --models resnet18 --batches 128 --lanes 1 --seconds 2 --rounds 3 \
         --json "$state/results/bench/resnet18.json"
     step train 110 "$python" -m normbench train model=lenet5 data=mnist norm=bn,gn batch=2,32 'seed=range(16)' steps=2000 tracking=none
 else
-    step tests 240 "$python" -m pytest -q -p no:cacheprovider tests/engine/test_graph.py tests/engine/test_scaling.py
+    step tests 240 "$python" -m pytest -p no:cacheprovider tests/engine/test_graph.py tests/engine/test_scaling.py
     step bench 200 "$python" -m normbench bench --device cpu --models mlp --batches 2 --lanes 1,8 --seconds 0.1 --rounds 1
     step resnet18 60 "$python" -m normbench bench --device cpu --models lenet5 --batches 8 --lanes 1 --seconds 0.1 --rounds 1 \
         --json "$state/results/bench/resnet18.json"
