@@ -34,15 +34,25 @@ def trials(*seconds: float) -> dict[int, Trial]:
         ([1.0, 0.8], 3, 4, 2),
         ([1.0, 0.8, 0.5], 3, None, 4),  # the first power of two that holds them all
         ([1.0, 1.04], 64, 4, 1),  # no worse yet
-        ([1.0, 1.06], 64, None, 1),
+        ([1.0, 1.06], 64, 4, 1),  # worse, but once is never
+        ([1.0, 1.06, 1.06], 64, None, 1),
+        ([1.0, 1.06, 0.8], 64, 8, 4),
         ([1.0, 0.8, 0.79], 64, 8, 2),  # as good with fewer lanes
-        ([1.0, 0.8, 0.7, 0.75], 64, None, 4),
+        ([1.0, 0.8, 0.7, 0.75], 64, 16, 4),
+        ([1.0, 0.8, 0.7, 0.75, 0.8], 64, None, 4),
     ],
 )
 def test_the_climb_stops_where_lanes_pay_no_longer(seconds, most, then, chosen):
     known = climbed(trials(*seconds))
     assert following(known, most) == then
     assert best(known) == chosen
+
+
+def test_as_many_lanes_as_the_table_has_are_tried_whatever_fewer_took():
+    known = climbed(trials(1.0, 1.2, 1.4))
+    assert following(known, 64, least=4) is None
+    assert following(known, 64, least=16) == 8
+    assert following(known, 3, least=16) is None
 
 
 def test_a_gap_ends_what_is_known_of_the_climb():
@@ -123,7 +133,7 @@ def test_explicit_knobs_leave_nothing_to_choose(monkeypatch, make_spec):
 def test_no_more_lanes_than_fit_and_no_longer_than_allowed(monkeypatch, make_spec):
     machine = Machine(monkeypatch, lambda lanes, form: 1.0 / lanes)
     assert list(machine.search(make_spec(*QUICK), 64, room=lambda: 5)) == [1, 2, 4]
-    assert list(machine.search(make_spec(*QUICK), 64, seconds=0.0)) == [1]
+    assert list(machine.search(make_spec(*QUICK), 64, seconds=0.0)) == [1, 2, 4, 8, 16]  # the table's
 
 
 def test_lanes_that_memory_has_room_for():

@@ -38,7 +38,7 @@ def parser() -> Parser:
     made.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     made.add_argument(
         "--json", type=Path, metavar="FILE",
-        help="write to FILE and nowhere else (default: .json and .md in bench/ of the results folder)",
+        help="write to this file instead of .json and .md in bench/ of the results folder",
     )  # fmt: skip
     return made
 

@@ -1,7 +1,7 @@
 """How stacks are packed: how many lanes, how they lie in memory, how their convolutions are computed.
 
 None of it changes a result beyond rounding. What pays depends on device, model and images per step; it is
-measured by stacks of 1, 2, 4, … lanes until more of them pay no longer.
+measured by stacks of 1, 2, 4, … lanes until more of them pay no longer, which is not believed at once.
 """
 
 from __future__ import annotations
@@ -129,13 +129,13 @@ def best(trials: Sequence[Trial]) -> int:
     return min(trial.lanes for trial in trials if trial.seconds <= AS_GOOD * least)
 
 
-def following(trials: Sequence[Trial], most: int) -> int | None:
-    """How many lanes to try after 1, 2, 4, …: twice as many, until they are as many as `most` or their steps
-    have become worse; None then.
+def following(trials: Sequence[Trial], most: int, least: int = 1) -> int | None:
+    """How many lanes to try after 1, 2, 4, …: twice as many, until there are `most` or, from `least` on, the
+    steps were worse twice in a row, for once may be a neighbour's doing; None then.
     """
     if not trials:
         return 1
-    last = trials[-1]
-    if last.lanes >= most or last.seconds > WORSE * min(trial.seconds for trial in trials):
-        return None
-    return 2 * last.lanes
+    last = trials[-1].lanes
+    bound = WORSE * min(trial.seconds for trial in trials)
+    worse = all(trial.seconds > bound for trial in trials[-2:])
+    return None if last >= most or (worse and last >= least) else 2 * last

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 from normbench.data.shape import Shape
 from normbench.engine import trial
+from normbench.engine.capacity import capacity
 from normbench.engine.packing import Form, Trial, algorithms, climbed, following, layouts
 from normbench.spec import RunSpec
 
@@ -42,7 +43,7 @@ def search(
         most:    lanes that a sweep has for a stack.
         trials:  what is known by lanes; what is found is added.
         room:    lanes that there is memory for, going by what was found so far.
-        seconds: that it may take; one trial at least is made.
+        seconds: that it may take; as many lanes as the table has for such runs are tried all the same.
 
     Raises:
         Exception: whatever a trial raises; what was found before is kept.
@@ -58,7 +59,8 @@ def search(
                 mixed = Form(found.form.layout, kinds[0], exceptions)
                 found = min(found, _trial(spec, shape, lanes, mixed, ask), key=_seconds)
         trials[lanes] = found
-        if 2 * (time.monotonic() - began) > seconds:  # the next takes as long as all before
+        took = time.monotonic() - began
+        if lanes >= capacity(spec) and 2 * took > seconds:  # the next takes as long as all before
             break
 
 
@@ -66,7 +68,7 @@ def upcoming(spec: RunSpec, trials: dict[int, Trial], most: int) -> int | None:
     """How many lanes are to be tried next; None where nothing is left open."""
     forms = len(layouts(spec.engine)) > 1 or (len(algorithms(spec.engine)) > 1 and most > 1)
     if spec.engine.lanes == "auto":
-        return following(climbed(trials), most) if most > 1 or forms else None
+        return following(climbed(trials), most, capacity(spec)) if most > 1 or forms else None
     lanes = min(spec.engine.lanes, most)
     return lanes if forms and lanes not in trials else None
 

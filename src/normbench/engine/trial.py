@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,7 +22,8 @@ from normbench.models.layers import Conv2d
 from normbench.spec import RunSpec
 
 #: Seconds that a measurement of steps takes at least, and of a convolution, unless two of them take longer.
-STEPS_S, WAYS_S = 0.06, 0.02
+STEPS_S, WAYS_S = 0.1, 0.02
+WINDOWS = 5
 #: Images at most of a convolution that is measured by itself.
 FEW = 32
 #: A way that is so many times slower than another one at its first call is not tried again.
@@ -127,14 +127,15 @@ def _race(layer: Conv2d, x: Tensor, kinds: Sequence[str], spec: RunSpec, device:
 def _seconds(
     call: Callable[[], None], device: torch.device, least: float, hopeless: float = float("inf")
 ) -> float:
-    """Seconds of one call, after a first one that does not count: the median of three windows that together
-    take `least`, or those of a single call that takes longer or is hopeless.
+    """Seconds of one call, after a first one that does not count: the shortest of five windows that together
+    take `least`, for what neighbours add is none of them; or those of a single call that takes longer or is
+    hopeless.
     """
     once = _window(call, 1, device)
     if once > min(hopeless, least):
         return once
-    calls = max(1, round(least / 3 / once))
-    return statistics.median(_window(call, calls, device) for _ in range(3))
+    calls = max(1, round(least / WINDOWS / once))
+    return min(_window(call, calls, device) for _ in range(WINDOWS))
 
 
 def _window(call: Callable[[], None], calls: int, device: torch.device) -> float:
