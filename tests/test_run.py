@@ -117,14 +117,15 @@ def test_a_run_that_breaks_is_found_recorded_and_alone(make_sweep, store, monkey
 
     def picky(specs, *args):
         if any(spec.seed == 2 for spec in specs):
-            raise RuntimeError("seed 2 is unlucky")
+            raise RuntimeError("seed 2 is unlucky\nset MORE_WORDS=1 to learn nothing else")
         return real(specs, *args)
 
     monkeypatch.setattr(work, "train_stack", picky)
     sweep = make_sweep(*QUICK, "seed=range(4)")
     records = run.train(sweep, store)
     assert [r.status for r in records] == ["complete", "complete", "failed", "complete"]
-    assert "seed 2 is unlucky" in (store.run_folder(records[2].signature) / "error.txt").read_text()
+    assert records[2].provenance["error"] == "RuntimeError: seed 2 is unlucky"
+    assert "MORE_WORDS=1" in (store.run_folder(records[2].signature) / "error.txt").read_text()
     monkeypatch.setattr(work, "train_stack", real)
     log = Log()
     assert [r.status for r in run.train(sweep, store, [log])] == ["complete"] * 4

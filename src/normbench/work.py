@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -49,37 +49,44 @@ def work(pack: Pack, dataset: Dataset, store: Store, packing: Packing, emit: Emi
     while waiting:
         current, states = _at_one_step(waiting.pop(0), store, waiting)
         form = packing.at(len(current.trainings))
-        error = _attempt(current, dataset, states, form, store, emit)
-        if error is None:
+        failure = _attempt(current, dataset, states, form, store, emit)
+        if failure is None:
             continue
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        reason = error.strip().splitlines()[-1]
         if len(current.specs) > 1:
-            emit(events.StackSplit(current.signatures, reason))
+            emit(events.StackSplit(current.signatures, failure.reason))
             waiting[:0] = current.halves()
         else:
-            emit(events.RunEnded(fail(current, store, error)))
+            emit(events.RunEnded(fail(current, store, failure.reason, failure.text)))
 
 
-def fail(pack: Pack, store: Store, error: str) -> Record:
-    """Record a lone run as failed, with the text of what happened."""
-    record = _record(pack, 0, FAILED, {}, (), {}, {"error": error.strip().splitlines()[-1]})
-    store.put(record, error=error)
+def fail(pack: Pack, store: Store, reason: str, text: str | None = None) -> Record:
+    """Record a lone run as failed, with what happened in one line and at length."""
+    record = _record(pack, 0, FAILED, {}, (), {}, {"error": reason})
+    store.put(record, error=text or reason)
     return record
+
+
+class Failure(NamedTuple):
+    """Why a stack broke: one line, and the traceback as text, so that nothing keeps its tensors alive."""
+
+    reason: str
+    text: str
 
 
 def _attempt(
     pack: Pack, dataset: Dataset, states: list[LaneState] | None, form: Form, store: Store, emit: Emit
-) -> str | None:
-    """Train a stack; return the traceback as text where it broke, so that nothing keeps its tensors alive."""
+) -> Failure | None:
+    """Train a stack; why it broke, where it did."""
     try:
         _train(pack, dataset, states, form, store, emit)
     except RunFailure:  # the store cannot be written: no smaller stack would help
         raise
-    except Exception:
-        return traceback.format_exc()
+    except Exception as error:
+        first = next(iter(str(error).strip().splitlines()), "")
+        return Failure(f"{type(error).__name__}: {first}".removesuffix(": "), traceback.format_exc())
     return None
 
 

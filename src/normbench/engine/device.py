@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -41,11 +43,17 @@ def check(engine: EngineSpec) -> None:
     """Refuse an engine that this machine does not have.
 
     Raises:
-        InputError: no such device, or a precision or graphs that only a GPU has.
+        InputError: no such device, a precision or graphs that only a GPU has, or no compiler for a CPU.
     """
     device = resolve(engine.device)
     if device.type == "cuda":
         return
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if engine.compile and shutil.which(compiler) is None:
+        raise InputError(
+            f"engine.compile=true on a CPU needs a C++ compiler, and there is no {compiler}; install one, "
+            "name yours in CXX, or use engine.compile=false"
+        )
     if engine.precision in ("tf32", "fp16"):
         raise InputError(
             f"engine.precision={engine.precision} needs a CUDA device; use fp32, bf16 or fp64 on a CPU"

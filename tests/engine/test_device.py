@@ -1,0 +1,39 @@
+"""What this machine does not have is refused before anything is written."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from normbench.engine.device import check, numerics
+from normbench.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["engine.precision=tf32"], "engine.precision=tf32 needs a CUDA device"),
+        (["engine.precision=fp16"], "engine.precision=fp16 needs a CUDA device"),
+        (["engine.graphs=true"], "engine.graphs=true needs a CUDA device"),
+        (["engine.compile=true"], r"needs a C\+\+ compiler, and there is no nowhere/cxx"),
+    ],
+)
+def test_what_a_cpu_does_not_have_is_refused(make_spec, monkeypatch, words, said):
+    monkeypatch.setenv("CXX", "nowhere/cxx")
+    with pytest.raises(InputError, match=said):
+        check(make_spec("engine.device=cpu", *words).engine)
+
+
+@pytest.mark.parametrize("word", ["engine.precision=bf16", "engine.precision=fp64", "engine.graphs=false"])
+def test_what_a_cpu_has_is_not_refused(make_spec, monkeypatch, word):
+    monkeypatch.setenv("CXX", "nowhere/cxx")  # which nobody asks for who does not compile
+    check(make_spec("engine.device=cpu", word).engine)
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("tf32", True), ("fp32", False), ("bf16", False)])
+def test_tf32_is_for_its_precision_alone_and_for_no_longer_than_the_run(make_spec, precision, allowed):
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    with numerics(make_spec(f"engine.precision={precision}").engine):
+        assert torch.backends.cuda.matmul.allow_tf32 is allowed
+        assert torch.backends.cudnn.allow_tf32 is allowed
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
