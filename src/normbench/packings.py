@@ -37,7 +37,7 @@ from normbench.store import write_atomically
 SCHEMA = 1
 #: A kind of run is measured where its training takes that long at a guess, for that part of it and no longer
 #: than that.
-WORTH_S, PART, MOST_S = 30.0, 0.05, 15.0
+WORTH_S, PART, MOST_S = 120.0, 0.05, 15.0
 #: Seconds that a byte of a lane costs in a step, for that guess; a CPU core and a GPU (docs/decisions/003).
 S_PER_BYTE = {"cpu": 1e-9, "cuda": 3e-11}
 LEAST_S = 1e-4
