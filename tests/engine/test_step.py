@@ -102,6 +102,21 @@ def test_norms_that_turn_into_others_midway_have_a_phase_for_each(make_spec):
     assert stack_of(make_spec, "norm=bn").network.phase(999, 1000) == 0
 
 
+def imagine(imagination: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
+    return imagination.from_tensor(tensor.data).to("cuda")
+
+
+def imaginable() -> bool:
+    """Whether this torch has tensors without values on a GPU that is not there; 2.6 asks for a driver."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as imagination:
+        try:
+            imagine(imagination, torch.zeros(1))
+        except RuntimeError:
+            return False
+    return True
+
+
+@pytest.mark.skipif(not imaginable(), reason="this torch asks for a driver even for tensors without values")
 @pytest.mark.parametrize("words", WORDS.values(), ids=WORDS)
 def test_a_step_on_a_gpu_that_is_only_imagined(make_spec, monkeypatch, words):
     """Tensors without values, said to be on a GPU: what mixes devices or asks for a value raises.
@@ -136,10 +151,6 @@ def test_a_step_on_a_gpu_that_is_only_imagined(make_spec, monkeypatch, words):
         for number in range(3):
             step(number)
         assert meters.loss.device.type == "cuda"
-
-
-def imagine(imagination: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
-    return imagination.from_tensor(tensor.data).to("cuda")
 
 
 def no_gradients(outputs, inputs, *args, **how):
