@@ -197,7 +197,7 @@ def test_what_breaks_in_a_process_is_said_here():
     with Processes(1, CPU) as crew:
         with pytest.raises(RunFailure, match="the measurement broke: AttributeError"):
             crew.all("nonsense")
-        crew._processes[0].kill()
+        crew.crew.workers[0].process.kill()
         with pytest.raises(RunFailure, match="died"):
             crew.all("clear", None)
 

@@ -183,7 +183,7 @@ def test_a_trial_that_fails_is_said_and_costs_nothing_else(make_sweep, store, ma
     sweep = make_sweep(*QUICK, "seed=range(8)")
     records = run.train(sweep, store, [log])
     assert [record.status for record in records] == ["complete"] * 8
-    assert log.notices[1] == "packing of mlp with norm=bn: a trial failed: out of memory"
+    assert log.notices[1] == "packing of mlp with norm=bn: a trial failed: OutOfMemoryError: out of memory"
     assert {record.provenance["stack_size"] for record in records} == {8 if broken == 1 else 2}
 
 

@@ -34,6 +34,18 @@ class RunFailure(NormbenchError):
     """A run failed for another reason than its input, or a claim that was asked for does not hold."""
 
 
+def reason(error: Exception) -> str:
+    """An error in one line: its type, unless it was raised on purpose, and the first line of what it says.
+
+    >>> reason(ValueError("no such thing\\nand more of it")), reason(KeyError()), reason(RunFailure("gone"))
+    ('ValueError: no such thing', 'KeyError', 'gone')
+    """
+    first = next(iter(str(error).strip().splitlines()), "")
+    return (
+        first if isinstance(error, NormbenchError) else f"{type(error).__name__}: {first}".removesuffix(": ")
+    )
+
+
 def unknown(kind: str, given: object, known: Iterable[str], *, remedy: str = "") -> InputError:
     """An InputError for a name that does not exist, offering the nearest ones that do.
 

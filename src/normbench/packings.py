@@ -29,6 +29,7 @@ from normbench.engine.device import describe, resolve
 from normbench.engine.memory import affordable, free
 from normbench.engine.packing import Form, Packing, Trial, best, climbed, usual
 from normbench.engine.search import Ask, search, upcoming
+from normbench.errors import reason
 from normbench.plan import Pack
 from normbench.spec import RunSpec
 from normbench.store import write_atomically
@@ -116,8 +117,8 @@ class Packings:
                     room=partial(kind.lanes_that_fit, self.stacks),
                 )  # fmt: skip
             except Exception as error:  # the trial of a stack must not cost the sweep that it is to speed up
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                yield f"packing of {spec.model.name} with norm={spec.norm.name}: a trial failed: {reason}"
+                kind_of_run = f"{spec.model.name} with norm={spec.norm.name}"
+                yield f"packing of {kind_of_run}: a trial failed: {reason(error)}"
             trial.release()
             if kind.trials:
                 kind.searched = most

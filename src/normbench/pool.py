@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from normbench import events
-from normbench.errors import RunFailure
+from normbench.errors import RunFailure, reason
 from normbench.plan import Pack
 from normbench.store import Store
 
@@ -49,8 +49,7 @@ class Crew:
     They start at once and import torch while the parent still reads the data.
     """
 
-    def __init__(self, size: int, store: Store) -> None:
-        self.store = store
+    def __init__(self, size: int) -> None:
         self.workers = [_hire() for _ in range(size)]
 
     def ask(self, job: Callable[[], T]) -> list[T]:
@@ -75,12 +74,13 @@ class Crew:
             raise failure
         return answers
 
-    def work(self, packs: Sequence[Pack], job_of: Callable[[Pack], Job], emit: Emit) -> None:
+    def work(self, packs: Sequence[Pack], job_of: Callable[[Pack], Job], emit: Emit, store: Store) -> None:
         """Train packs, in the order given; returns when every run has its record.
 
         Args:
             job_of: the work on a pack, which says the events; its tensors lie in shared memory.
             emit:   gets every event, in this process.
+            store:  where a lone run whose worker died is recorded.
 
         Raises:
             RunFailure: the store cannot be written.
@@ -96,7 +96,7 @@ class Crew:
                 try:
                     event = worker.pipe.recv()
                 except (EOFError, ConnectionResetError):
-                    waiting.extendleft(reversed(self._replace(worker, emit)))
+                    waiting.extendleft(reversed(self._replace(worker, emit, store)))
                     continue
                 if isinstance(event, RunFailure):
                     raise event
@@ -105,17 +105,17 @@ class Crew:
                 else:
                     emit(event)
 
-    def _replace(self, dead: Worker, emit: Emit) -> Sequence[Pack]:
+    def _replace(self, dead: Worker, emit: Emit, store: Store) -> Sequence[Pack]:
         """Hire another worker for one that died; the packs that its own becomes."""
         from normbench.work import fail
 
-        pack, reason = dead.pack, f"its worker process died (exit code {dead.exit_code()})"
+        pack, why = dead.pack, f"its worker process died (exit code {dead.exit_code()})"
         self.workers[self.workers.index(dead)] = _hire()
         assert pack is not None
         if len(pack.specs) > 1:
-            emit(events.StackSplit(pack.signatures, reason))
+            emit(events.StackSplit(pack.signatures, why))
             return pack.halves()
-        emit(events.RunEnded(fail(pack, self.store, reason)))
+        emit(events.RunEnded(fail(pack, store, why)))
         return ()
 
     def dismiss(self) -> None:
@@ -128,9 +128,9 @@ class Crew:
 
 
 @contextmanager
-def crew(size: int, store: Store) -> Iterator[Crew]:
+def crew(size: int) -> Iterator[Crew]:
     """A crew that is dismissed in the end, whatever happens."""
-    hired = Crew(size, store)
+    hired = Crew(size)
     try:
         yield hired
     finally:
@@ -171,5 +171,5 @@ def _answer(question: Callable[[], Any], say: Callable[[Any], None]) -> None:
     try:
         answer = question()
     except Exception as error:
-        answer = RunFailure((str(error).strip().splitlines() or [type(error).__name__])[0])
+        answer = RunFailure(reason(error))
     say(answer)

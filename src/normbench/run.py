@@ -35,7 +35,7 @@ def train(
     """
     wide = _widest(resolved, store)
     if wide.packs:
-        with crew(stacks, store) if (stacks := _at_once(wide)) > 1 else nullcontext() as hired:
+        with crew(stacks) if (stacks := _at_once(wide)) > 1 else nullcontext() as hired:
             _train(resolved, wide, store, observers, hired)
     records = {spec.signature: store.get(spec.signature) for spec in wide.asked}
     return [record for spec in wide.asked if (record := records[spec.signature]) is not None]
@@ -127,7 +127,7 @@ def _work(
         return partial(work, pack, _data(spec, store), store, packings.of(spec))
 
     if hired is not None:
-        hired.work(packs, job, emit)
+        hired.work(packs, job, emit, store)
         return
     for pack in packs:
         torch.set_num_threads(threads(pack.specs[0]))

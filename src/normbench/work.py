@@ -24,7 +24,7 @@ from normbench.engine.packing import Form, Packing
 from normbench.engine.state import LaneState
 from normbench.engine.train import Listener, Result, train_stack
 from normbench.environment import commit, environment
-from normbench.errors import RunFailure
+from normbench.errors import RunFailure, reason
 from normbench.plan import Pack
 from normbench.record import COMPLETE, DIVERGED, FAILED, Record
 from normbench.spec import RunSpec
@@ -85,8 +85,7 @@ def _attempt(
     except RunFailure:  # the store cannot be written: no smaller stack would help
         raise
     except Exception as error:
-        first = next(iter(str(error).strip().splitlines()), "")
-        return Failure(f"{type(error).__name__}: {first}".removesuffix(": "), traceback.format_exc())
+        return Failure(reason(error), traceback.format_exc())
     return None
 
 

@@ -7,12 +7,9 @@ them within moments, and the next one when the last of them has answered.
 from __future__ import annotations
 
 import gc
-import multiprocessing
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -24,7 +21,8 @@ from normbench.bench.roofline import probe
 from normbench.data.dataset import Dataset
 from normbench.engine.device import numerics
 from normbench.engine.stack import Stack
-from normbench.errors import RunFailure
+from normbench.errors import RunFailure, reason
+from normbench.pool import Crew
 from normbench.spec import RunSpec
 
 #: Times that a contestant is run before it counts: compilers and CUDA graphs do not settle at the first step.
@@ -77,7 +75,7 @@ class Rig:
             self.steps[name], self.next[name] = self._built(contestant), 0
             done, passed = [self.time(contestant, turn / warm_ups) for _ in range(warm_ups)][-1]
         except harmless as error:
-            why = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+            why = reason(error)
         else:
             if passed <= most * done:
                 return ""
@@ -110,29 +108,17 @@ class Rig:
 
 
 class Processes:
-    """A number of processes, each with a rig of its own on a device. To be used as a context."""
+    """A crew whose workers hold a rig each, on a device. To be used as a context."""
 
     def __init__(self, count: int, device: torch.device) -> None:
         self.count, self.device = count, device
-        self._processes: list[BaseProcess] = []
-        self._pipes: list[Connection] = []
 
     def __enter__(self) -> Processes:
-        context = multiprocessing.get_context("spawn")
-        for _ in range(self.count):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, self.device), daemon=True)
-            process.start()
-            theirs.close()
-            self._pipes.append(ours)
-            self._processes.append(process)
+        self.crew = Crew(self.count)
         return self
 
     def __exit__(self, *error: object) -> None:
-        for process in self._processes:
-            process.terminate()
-        for process in self._processes:
-            process.join(timeout=10)
+        self.crew.dismiss()
 
     def all(self, order: str, *args: Any) -> list[Any]:
         """Let the rigs of all processes do something, a method of `Rig`, at the same time; their answers.
@@ -141,37 +127,24 @@ class Processes:
             RunFailure: one of them broke.
         """
         try:
-            for pipe in self._pipes:
-                pipe.send((order, args))
-            answers = [pipe.recv() for pipe in self._pipes]
-        except (EOFError, ConnectionResetError, BrokenPipeError):
+            return self.crew.ask(partial(_do, self.device, order, *args))
+        except RunFailure as failure:
             raise RunFailure(
-                "a process of the measurement died, perhaps for want of memory; try fewer --lanes"
+                f"the measurement broke: {failure}; if it was for want of memory, try fewer --lanes"
             ) from None
-        for answer in answers:
-            if isinstance(answer, RunFailure):
-                raise answer
-        return answers
 
     def rate(self, contestant: Contestant, seconds: float) -> float:
         """Steps per second of a contestant, of all processes together."""
         return float(sum(done / passed for done, passed in self.all("time", contestant, seconds)))
 
 
-def _serve(pipe: Connection, device: torch.device) -> None:
-    """A process's life: do what comes through the pipe until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    elif device.index is not None:
+@cache
+def _rig(device: torch.device) -> Rig:
+    """The rig of this process."""
+    if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
-    rig = Rig(device)
-    while True:
-        try:
-            order, args = pipe.recv()
-        except EOFError:
-            return
-        try:
-            pipe.send(getattr(rig, order)(*args))
-        except Exception as error:
-            pipe.send(RunFailure(f"the measurement broke: {type(error).__name__}: {error}"))
+    return Rig(device)
+
+
+def _do(device: torch.device, order: str, *args: Any) -> Any:
+    return getattr(_rig(device), order)(*args)
