@@ -20,7 +20,7 @@ from normbench.bench.plain import PlainLoop, refusal
 from normbench.bench.plain_network import plain_network
 from normbench.bench.processes import Contestant, Processes, Rig
 from normbench.bench.roofline import work
-from normbench.bench.throughput import banked
+from normbench.bench.throughput import _peaks, banked
 from normbench.errors import RunFailure
 from normbench.spec import trainings
 
@@ -284,3 +284,10 @@ def test_the_whole_on_a_gpu(tmp_path: Path):
     assert cell["ratio"].keys() >= {"lone", "plain"}
     assert "tuned" in cell["ratio"] or any("no tuned" in note for note in found["notes"])
     assert cell["phases_s"]["convolution"] > 0
+
+
+def test_peaks_are_taken_however_slow_the_machine(make_spec):
+    spec = make_spec("model=mlp")
+    grid = Grid(("mlp",), (2,), (1,), rounds=1, seconds=1e-6)
+    with Processes(1, CPU) as crew:
+        assert min(_peaks(crew, spec, grid).values()) > 0

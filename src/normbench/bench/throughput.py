@@ -6,6 +6,7 @@ each contestant trains for a moment, and ratios are taken within a round.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from statistics import median
@@ -77,20 +78,25 @@ def _peaks(crew: Processes, spec: RunSpec, grid: Grid) -> dict[str, float]:
     """Operations and bytes per second of all processes together, the best round's."""
     crew.all("clear", None)
     probes = [Contestant(name, name, (spec,)) for name in PROBES]
-    rates = _rounds(crew, probes, grid.rounds, min(PROBE_S, grid.seconds), [])
+    rates = _rounds(crew, probes, grid.rounds, min(PROBE_S, grid.seconds), [], most=math.inf)
     product, copy, cached = (max(rates[name]) * amount(name, crew.device) for name in PROBES)
     return {"flops_per_s": product, "bytes_per_s": copy, "cache_bytes_per_s": cached}
 
 
 def _rounds(
-    crew: Processes, contestants: Sequence[Contestant], rounds: int, seconds: float, notes: list[str]
+    crew: Processes,
+    contestants: Sequence[Contestant],
+    rounds: int,
+    seconds: float,
+    notes: list[str],
+    most: float,
 ) -> Rates:
-    """Let contestants have their turns, in the opposite order every other round; why some cannot goes to the
-    notes.
+    """Let contestants have their turns, in the opposite order every other round; why some cannot, a step that
+    takes longer than `most` seconds for one, goes to the notes.
     """
     ready = []
     for contestant in contestants:
-        reasons = crew.all("enter", contestant, seconds / rounds, seconds)
+        reasons = crew.all("enter", contestant, seconds / rounds, most)
         if why := next(filter(None, reasons), ""):
             spec = contestant.specs[0]
             notes.append(f"{spec.model.name}, batch {spec.batch}: no {contestant.name}: {why}")
@@ -109,7 +115,8 @@ def _case(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Cells and banks of a case; what could not be measured goes to the notes."""
     crew.all("clear", case.dataset)
-    rates = _rounds(crew, _contestants(case, grid, crew, notes), grid.rounds, grid.seconds, notes)
+    contestants = _contestants(case, grid, crew, notes)
+    rates = _rounds(crew, contestants, grid.rounds, grid.seconds, notes, most=grid.seconds)
     crew.all("clear", case.dataset)  # the phases are taken of further stacks
     taken = work(case.spec, case.dataset.shape)
     theirs = {
