@@ -120,7 +120,9 @@ def main() -> None:
     if args.plain:
         plain(json.loads(args.plain), args.steps, args.batch)
         return
-    processes = len(os.sched_getaffinity(0))
+    from normbench.engine.capacity import cores  # not for the plain loops, which must not pay for it
+
+    processes = cores()
     ratios = []
     for number in range(1, args.rounds + 1):
         theirs, their_errors = time_plain(args.seeds, args.steps, args.batch, processes)

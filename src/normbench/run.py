@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
@@ -33,7 +33,7 @@ def train(
     Raises:
         InputError: a run that cannot be trained as asked. Nothing was written then.
     """
-    wide = _widest(resolved, store)
+    wide = _widest(resolved, _finished(resolved, store))
     if wide.packs:
         with crew(stacks) if (stacks := _at_once(wide)) > 1 else nullcontext() as hired:
             _train(resolved, wide, store, observers, hired)
@@ -47,13 +47,13 @@ def plan(resolved: Sequence[Resolved], store: Store) -> Plan:
     Raises:
         InputError: a run that cannot be built as asked.
     """
-    wide = _widest(resolved, store)
+    wide = _widest(resolved, _finished(resolved, store))
     return _packed(resolved, wide, _packings(wide, store)) if wide.packs else wide
 
 
 def packing(resolved: Sequence[Resolved], todo: Plan, store: Store) -> list[str]:
     """Lines about how the stacks of a plan are packed."""
-    wide = _widest(resolved, store)
+    wide = _widest(resolved, todo.finished)
     return _packings(wide, store).lines(todo.packs, wide.packs) if wide.packs else []
 
 
@@ -66,9 +66,12 @@ def estimated(todo: Plan, store: Store) -> Estimate:
     return estimate(todo, store, _processes(todo.packs[0].specs[0].engine))
 
 
-def _widest(resolved: Sequence[Resolved], store: Store) -> Plan:
+def _finished(resolved: Sequence[Resolved], store: Store) -> set[str]:
+    return store.finished({r.spec.signature for r in resolved})
+
+
+def _widest(resolved: Sequence[Resolved], finished: Collection[str]) -> Plan:
     """The plan in which stacks have as many lanes as there are runs for them."""
-    finished = store.finished({r.spec.signature for r in resolved})
     missing = [r.spec.engine for r in resolved if r.spec.signature not in finished]
     processes = _processes(missing[0]) if missing else 1
     return make_plan(resolved, finished, capacity=lambda spec: len(missing), processes=processes)
