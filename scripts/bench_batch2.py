@@ -120,7 +120,7 @@ def main() -> None:
     if args.plain:
         plain(json.loads(args.plain), args.steps, args.batch)
         return
-    from normbench.engine.capacity import cores  # not for the plain loops, which must not pay for it
+    from normbench.autotune.capacity import cores  # not for the plain loops, which must not pay for it
 
     processes = cores()
     ratios = []

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from normbench import norms
-from normbench.environment import commit
+from normbench.sweeps.provenance import commit
 
 SHAPES = ["32,64,16,16", "128,64,16,16", "8,256,8,8", "2,6,28,28", "2,16,10,10", "32,100"]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from normbench.environment import commit
+from normbench.sweeps.provenance import commit
 
 MOMENTA = ("0.1", "0.9", "0.5", "0.01", "0.001", "cumulative", "debiased:0.01", "linear:0.5:0.001")
 

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import torch
 
-from normbench.engine.capacity import cores
-from normbench.engine.device import describe
-from normbench.environment import commit
+from normbench.autotune.capacity import cores
+from normbench.engine.device import device_name
+from normbench.sweeps.provenance import commit
 
 LENET = ["model=lenet5", "data=mnist", "batch=2", "engine.device=cpu"]
 TINY = ["model=mlp", "data=digits", "batch=16", "steps=1", "eval.statistics=[running]", "tracking=none"]
@@ -33,7 +33,7 @@ TINY = ["model=mlp", "data=digits", "batch=16", "steps=1", "eval.statistics=[run
 FIRST_STEP = """
 import os, sys, time
 from normbench.cli import main
-from normbench import run
+from normbench.sweeps import get_or_train as run
 def patched(*args, train=run._train):
     from normbench.engine.step import Step
     def call(self, number, call=Step.__call__):
@@ -110,7 +110,7 @@ def main() -> None:
             walls.append(wall)
             busy.append(core)
             lengths.append(seconds)
-    about = f"Commit {commit()}, {date.today()}, {describe(torch.device('cpu'))}, {cores()} cores"
+    about = f"Commit {commit()}, {date.today()}, {device_name(torch.device('cpu'))}, {cores()} cores"
     print(f"{about}, torch {torch.__version__}; median of {args.rounds} rounds (lowest to highest).\n")
     print("| what | measured |\n|---|---|")
     print(f"| LeNet-5, MNIST in the cache: first step after the command, s | {spread(firsts, '{:.1f}')} |")

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from normbench import events, run
-from normbench.compose import compose
+from normbench import events
+from normbench.config.compose import compose
+from normbench.config.resolve import resolve
 from normbench.record import COMPLETE, FAILED, Record
-from normbench.resolve import Resolved, resolve
-from normbench.spec import RunSpec
+from normbench.spec import Resolved, RunSpec
 from normbench.store import Store
+from normbench.sweeps import get_or_train as run
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +33,8 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Trainer:
-    """Stands for `normbench.run.train`, with its contract towards store and observers; training is a rule.
+    """Stands for `normbench.sweeps.get_or_train.train`, with its contract towards store and observers;
+    training is a rule.
 
     error:   the test error of a run.
     breaks:  whether a run fails.

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from normbench import papers
-from normbench.compose import compose
+from normbench.config.compose import compose
+from normbench.config.resolve import resolve
 from normbench.errors import InputError
 from normbench.papers.catalogue import parse
-from normbench.resolve import resolve
 
 NAME = "wu2018/batch_size"
 TEXT = (files("normbench.conf") / "paper" / f"{NAME}.yaml").read_text(encoding="utf-8")

@@ -31,7 +31,7 @@ def test_every_other_verb_of_the_readme_exists(words):
 
 
 def test_the_readme_names_every_choice_that_there_is():
-    from normbench.resolve import choices
+    from normbench.config.resolve import choices
 
     for group in ("model", "norm", "weight", "data", "placement", "optim", "schedule", "tracking"):
         assert not [name for name in choices(group) if not re.search(rf"\b{name}\b", README)]

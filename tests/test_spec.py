@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from normbench.config.resolve import choices, declared
 from normbench.errors import InputError
-from normbench.resolve import choices, declared
 from normbench.spec import NEUTRAL
 
 GOLDEN = Path(__file__).parent / "golden" / "signatures.json"

@@ -17,17 +17,8 @@ from importlib import import_module
 from typing import NoReturn, TextIO
 
 from normbench import __version__
+from normbench.commands import VERBS
 from normbench.errors import InputError, NormbenchError, unknown
-
-VERBS = {
-    "train": "train one run, or a sweep when a key lists several values",
-    "plan": "show what a train command would run; trains nothing",
-    "reproduce": "a paper's table: train what is missing, render it, check its claims",
-    "table": "a table with error bars from the runs at hand",
-    "norms": "the catalogue of norms; with a key, its equation and arguments",
-    "info": "one run: configuration, metrics, environment, how to rerun it",
-    "bench": "throughput of stacks against lone runs and a plain loop, here",
-}
 
 HELP = """normbench: normalization ablations, with error bars
 
@@ -89,7 +80,7 @@ def _dispatch(words: Sequence[str]) -> int:
         return 0
     verb, rest = words[0], words[1:]
     if verb in ("-sc", "--shell-completion"):
-        verb_module = "normbench.completion"
+        verb_module = "normbench.commands.completion"
     elif verb in VERBS:
         verb_module = f"normbench.commands.{verb}"
     elif "=" in verb:

@@ -1,6 +1,6 @@
 """RunSpec: one resolved run as a frozen, typed value, and the signature that identifies its result.
 
-Values live in `conf/`, types and ranges here; `normbench.resolve` makes a RunSpec of a configuration.
+Values live in `conf/`, types and ranges here; `normbench.config.resolve` makes a RunSpec of a configuration.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -225,6 +225,15 @@ class RunSpec(Part):
     def group(self) -> str:
         """The identity without the seed: runs of one group are repetitions of each other."""
         return _digest(_drop(self.identity(), ("seed",)))
+
+
+class Resolved(NamedTuple):
+    """A spec and the knobs that were set but are not used by the choice they were set on, such as
+    `norm.momentum of gn`.
+    """
+
+    spec: RunSpec
+    unused: tuple[str, ...]
 
 
 #: Norms whose running statistics training never reads. One training keeps a bank of them for every momentum.

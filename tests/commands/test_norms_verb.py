@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from normbench import cli, norms, weight_norms
-from normbench.cards import card
+from normbench.commands.method_docs import card
 from normbench.commands.norms_page import page
 from normbench.norms.cost import cost
 

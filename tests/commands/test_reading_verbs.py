@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from normbench import cli
-from normbench.commands.columns import columns
 from normbench.commands.rerun import _written, command, words
-from normbench.compose import compose
-from normbench.resolve import resolve
+from normbench.commands.text_table import columns
+from normbench.config.compose import compose
+from normbench.config.resolve import resolve
 from normbench.spec import RunSpec
 from normbench.store import Store
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from normbench.config.resolve import declared
 from normbench.data.dataset import Dataset, moments
-from normbench.fingerprint import fingerprint
-from normbench.resolve import declared
+from normbench.data.fingerprint import fingerprint
 from normbench.spec import DataSpec
 
 

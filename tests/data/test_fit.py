@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from normbench.data.fit import describe, fit
+from normbench.data.fit import describe_fit, fit
 
 
 def noise(side, count=3, channels=1):
@@ -18,7 +18,7 @@ def noise(side, count=3, channels=1):
 def test_images_of_the_right_side_are_left_as_they_are(size):
     images = noise(8)
     assert fit(images, size) is images
-    assert describe(8, size) == "as is (8×8)"
+    assert describe_fit(8, size) == "as is (8×8)"
 
 
 @pytest.mark.parametrize(("side", "size", "before"), [(28, 32, 2), (8, 10, 1), (8, 9, 0), (32, 40, 4)])
@@ -29,7 +29,7 @@ def test_little_more_is_padded_evenly_with_zeros(side, size, before):
     assert fitted.shape == (3, 1, size, size)
     assert torch.equal(inside, images)
     assert fitted.long().sum() == images.long().sum()
-    assert describe(side, size) == f"padded {side}→{size}"
+    assert describe_fit(side, size) == f"padded {side}→{size}"
 
 
 @pytest.mark.parametrize(("side", "size"), [(8, 11), (8, 32), (32, 28), (32, 8)])
@@ -40,7 +40,7 @@ def test_much_more_and_less_is_resized_bilinearly_as_pillow_does(side, size):
     for image, ours in zip(images, fitted, strict=True):
         theirs = Image.fromarray(image[0].numpy()).resize((size, size), Image.Resampling.BILINEAR)
         assert (ours[0].int() - torch.tensor(list(theirs.tobytes())).view(size, size)).abs().max() <= 1
-    assert describe(side, size) == f"resized {side}→{size} bilinear"
+    assert describe_fit(side, size) == f"resized {side}→{size} bilinear"
 
 
 def test_channels_are_resized_one_by_one_and_in_chunks_of_any_length():

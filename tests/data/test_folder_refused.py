@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from normbench import data
-from normbench.data.layout import layout
+from normbench.data.folder_layout import layout
 from normbench.errors import InputError
 
 

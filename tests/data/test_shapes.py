@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
+from normbench.config.resolve import choices
 from normbench.data import Shape, shape_of
 from normbench.data.shapes import KNOWN, SOURCES
 from normbench.errors import InputError
-from normbench.resolve import choices
 
 
 def test_every_choice_of_data_has_a_source():
@@ -50,7 +50,7 @@ def test_more_images_than_there_are_is_refused(data_spec, knob):
 
 def test_shapes_are_known_without_importing_torch():
     program = (
-        "import sys; from normbench import data; from normbench.resolve import declared; "
+        "import sys; from normbench import data; from normbench.config.resolve import declared; "
         "from normbench.spec import DataSpec; "
         "print(data.shape_of(DataSpec(**declared('data', 'digits'))).size, 'torch' in sys.modules)"
     )

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from normbench import data, models, norms
-from normbench.engine.seats import Seats, running
+from normbench.config.resolve import declared
+from normbench.engine.lane_assignment import LaneAssignment, running
 from normbench.engine.train import Listener, train_stack
-from normbench.resolve import declared
 from normbench.spec import BANKED
 
 CPU = torch.device("cpu")
@@ -44,9 +44,9 @@ def test_lanes_with_banks_beside_lanes_without(make_spec):
     """Three trainings with 5, 2 and 1 runs in one stack."""
     specs = [*specs_of(make_spec, "bn", "seed=3"), *specs_of(make_spec, "bn", "seed=1")[1:3]]
     specs.append(specs_of(make_spec, "bn", "seed=2", "optim.lr=0.01")[3])
-    seats = Seats(specs)
-    assert (len(seats.lanes), seats.banks) == (3, 5)
-    assert seats.of == [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1), (2, 0)]
+    assignment = LaneAssignment(specs)
+    assert (len(assignment.lanes), assignment.banks) == (3, 5)
+    assert assignment.of == [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1), (2, 0)]
     dataset = data.load(specs[0].data)
     for spec, result in zip(specs, train_stack(specs, dataset, CPU), strict=True):
         (alone,) = train_stack([spec], dataset, CPU)
@@ -68,7 +68,7 @@ def test_other_norms_have_no_banks(make_spec, key):
     if declared("norm", key)["momentum"] is None:
         return
     specs = [make_spec(*QUICK, f"norm={key}", f"norm.momentum={m}") for m in ("0.1", "0.2")]
-    assert len(Seats(specs).lanes) == 2
+    assert len(LaneAssignment(specs).lanes) == 2
 
 
 def test_a_run_leaves_its_bank_for_a_stack_of_its_own_half_way(make_spec):
@@ -89,8 +89,8 @@ def test_a_run_leaves_its_bank_for_a_stack_of_its_own_half_way(make_spec):
 def test_using_a_bank_lends_the_layer_its_statistics_and_gives_them_back(make_spec):
     specs = specs_of(make_spec, "bn")
     dataset = data.load(specs[0].data)
-    network = models.build(Seats(specs).lanes, dataset.shape)
-    Seats(specs).furnish(network)
+    network = models.build(LaneAssignment(specs).lanes, dataset.shape)
+    LaneAssignment(specs).add_banks_of_runs(network)
     layer = running(network)[0]
     layer.begin_step(0, 4)
     layer(torch.randn(8, 6, 4, 4))

@@ -10,9 +10,9 @@ import torch
 from normbench import data, models, norms
 from normbench.data.batches import Batches
 from normbench.engine.evaluate import lane_losses
+from normbench.engine.lane_assignment import LaneAssignment
 from normbench.engine.meters import Meters
 from normbench.engine.optim import Optimizer
-from normbench.engine.seats import Seats
 from normbench.engine.state import save_lanes
 from normbench.models import lsuv
 from normbench.models.network import ARCHITECTURES
@@ -62,7 +62,7 @@ def train(specs, dataset, steps=10, poison=None):
         gradients = torch.autograd.grad(losses.sum(), list(parameters.values()))
         optimizer.step(gradients)
         meters.add(losses.detach(), logits.detach(), y)
-    states = save_lanes(network, optimizer, meters, Seats(specs), steps, [[] for _ in specs])
+    states = save_lanes(network, optimizer, meters, LaneAssignment(specs), steps, [[] for _ in specs])
     by_lane = [
         {
             name: g.unflatten(0, (len(specs), -1))[k].flatten()

@@ -138,7 +138,7 @@ def test_a_step_on_a_gpu_that_is_only_imagined(make_spec, monkeypatch, words):
             }
             module._buffers = {n: b if b is None else gpu(b) for n, b in module._buffers.items()}
         parameters = dict(stack.network.named_parameters())
-        optimizer = Optimizer(parameters, stack.network.roles(), stack.seats.lanes)
+        optimizer = Optimizer(parameters, stack.network.roles(), stack.assignment.lanes)
         batches = Batches(
             replace(dataset, **images),
             (0, 1),

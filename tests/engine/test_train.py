@@ -14,8 +14,8 @@ QUICK = ["model=mlp", "model.hidden=[32,32]", "batch=32", "steps=60", "optim.lr=
 
 @pytest.fixture(scope="module")
 def digits():
-    from normbench.compose import compose
-    from normbench.resolve import resolve
+    from normbench.config.compose import compose
+    from normbench.config.resolve import resolve
 
     (config,) = compose(["data=digits"])
     return data.load(resolve(config).spec.data)
@@ -24,8 +24,8 @@ def digits():
 @pytest.fixture(scope="module")
 def padded(digits):
     """The digits as LeNet-5 wants them."""
-    from normbench.compose import compose
-    from normbench.resolve import resolve
+    from normbench.config.compose import compose
+    from normbench.config.resolve import resolve
 
     (config,) = compose(["data=digits"])
     return data.load(resolve(config).spec.data, size=32)

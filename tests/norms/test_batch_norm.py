@@ -10,8 +10,8 @@ from torch import nn
 
 from normbench import norms
 from normbench.momentum import parse_momentum
-from normbench.norms import batch
-from normbench.norms.blending import rates, weight_of_new
+from normbench.norms.ema import rates, weight_of_new
+from normbench.norms.methods import bn as batch
 
 MODULES = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 

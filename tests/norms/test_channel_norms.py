@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from normbench import norms
-from normbench.norms import layer_c
+from normbench.norms.methods import ln_c as layer_c
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from scipy import linalg
 
 from normbench import norms
-from normbench.norms.decorrelated import InverseRoot
+from normbench.norms.methods.dbn import InverseRoot
 
 WHITENING = ("dbn", "iternorm")
 

@@ -14,10 +14,10 @@ from normbench import models as ours
 from normbench import norms
 from normbench.data.shape import Shape
 from normbench.errors import InputError
-from normbench.norms.linear import linear
-from normbench.norms.surgery.foreign import recognize
+from normbench.norms.linear_view import linear
 from normbench.norms.surgery.last_axis import LastAxis
 from normbench.norms.surgery.per_channel import per_channel
+from normbench.norms.surgery.recognise import recognize
 
 from .conftest import fitting
 

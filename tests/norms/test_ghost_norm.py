@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from normbench import norms
-from normbench.norms import batch
+from normbench.norms.methods import bn as batch
 
 
 @pytest.mark.parametrize("gathers", [False, True], ids=["a call per ghost", "one call for all"])

@@ -12,8 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from normbench import norms
-from normbench.norms import gaussians
-from normbench.norms.gaussians import Components, Mixed, expect, maximize, mix
+from normbench.norms import gaussian_mixture as gaussians
+from normbench.norms.gaussian_mixture import Components, Mixed, expect, maximize, mix
 
 
 def same(a, b, tolerance=1e-12):

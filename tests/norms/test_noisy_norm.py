@@ -10,7 +10,7 @@ from scipy import stats
 
 from normbench import models, norms
 from normbench.data.shape import Shape
-from normbench.norms.noisy import _two
+from normbench.norms.methods.noisy_bn import _two
 
 QUIET = {"n_mu": 0.0, "n_sigma": 1.0, "r_mu": 0.0, "r_sigma": 0.0}
 LARGE = (8, 6, 32, 32)

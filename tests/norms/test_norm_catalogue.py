@@ -7,12 +7,12 @@ import inspect
 import re
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
 import pytest
 
 from normbench import norms
-from normbench.resolve import choices, declared
+from normbench.config.resolve import choices, declared
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = ("Reduces:", "Train / eval:", "Numerics:", "Shape:", "Args:", "Raises:", "Reference:")
@@ -78,9 +78,11 @@ def test_two_layers_cannot_share_a_key():
         norms.core.register("bn", family="batch", reduces="N", reference="ioffe2015")
 
 
-@pytest.mark.parametrize("module", ["", *(f".{m.name}" for m in iter_modules(norms.__path__))])
+@pytest.mark.parametrize(
+    "module", [norms.__name__, *(m.name for m in walk_packages(norms.__path__, f"{norms.__name__}."))]
+)
 def test_the_examples_in_docstrings_hold(module):
-    assert doctest.testmod(import_module(f"normbench.norms{module}")).failed == 0
+    assert doctest.testmod(import_module(module)).failed == 0
 
 
 def test_the_examples_are_there():

@@ -8,7 +8,7 @@ from torch import nn
 
 from normbench import norms
 from normbench.momentum import parse_momentum
-from normbench.norms.blending import follow_schedules, rates, weight_of_new
+from normbench.norms.ema import rates, update_rates, weight_of_new
 
 STEPS = 20
 EVERY = (0.1, "cumulative", "debiased:0.01", "linear:0.5:0.01", "cosine:0.5:0.01", "exponential:0.5:0.01",
@@ -24,8 +24,8 @@ def test_weights_of_all_forms_side_by_side_leave_what_their_effects_say():
     momenta = tuple(map(parse_momentum, EVERY))
     rate, kept = rates(momenta), torch.ones(len(momenta), dtype=torch.float64)
     for step in range(STEPS):
-        follow_schedules(rate, momenta, step / STEPS)
-        weight = weight_of_new(momenta, rate, torch.full((len(momenta),), step + 1), driven=True)
+        update_rates(rate, momenta, step / STEPS)
+        weight = weight_of_new(momenta, rate, torch.full((len(momenta),), step + 1), knows_progress=True)
         kept *= 1 - weight
     effects = [momentum.effect(STEPS) for momentum in momenta]
     assert weight.tolist() == pytest.approx([effect.weight for effect in effects], rel=1e-12)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from normbench import norms
-from normbench.norms.online import CLAMP
+from normbench.norms.methods.online import CLAMP
 
 
 def same(a, b, tolerance=1e-12):

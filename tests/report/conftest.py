@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from normbench.config.resolve import declared, resolve
 from normbench.record import COMPLETE, Record
-from normbench.resolve import declared, resolve
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

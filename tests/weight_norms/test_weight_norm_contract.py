@@ -8,15 +8,15 @@ import inspect
 import re
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
 import pytest
 import torch
 from torch.func import functional_call
 
 from normbench import weight_norms
+from normbench.config.resolve import choices, declared
 from normbench.errors import InputError, NormError
-from normbench.resolve import choices, declared
 
 ROOT = Path(__file__).parents[2]
 
@@ -191,9 +191,15 @@ def test_docstrings_follow_the_template_and_cite_the_bibliography(key):
     assert (ROOT / "docs" / "references.bib").read_text().count(f"{{{kind.reference},") == 1
 
 
-@pytest.mark.parametrize("module", ["", *(f".{m.name}" for m in iter_modules(weight_norms.__path__))])
+@pytest.mark.parametrize(
+    "module",
+    [
+        weight_norms.__name__,
+        *(m.name for m in walk_packages(weight_norms.__path__, f"{weight_norms.__name__}.")),
+    ],
+)
 def test_the_examples_in_docstrings_hold(module):
-    assert doctest.testmod(import_module(f"normbench.weight_norms{module}")).failed == 0
+    assert doctest.testmod(import_module(module)).failed == 0
 
 
 def test_an_unknown_map_offers_the_nearest(weights, stack):

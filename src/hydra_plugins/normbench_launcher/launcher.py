@@ -84,7 +84,7 @@ class NormbenchLauncher(Launcher):
         return result
 
     def _together(self, numbered: Sequence[tuple[int, Sequence[str]]], task: ManyTask) -> list[JobReturn]:
-        from normbench.compose import Composer, plain
+        from normbench.config.compose import Composer, plain
 
         composer = Composer(self.hydra_context.config_loader, self.config)
         tasks = [composer.job(words) for _, words in numbered]

@@ -37,7 +37,7 @@ class NormbenchSweeper(BasicSweeper):
             InputError: the sweep is empty or cannot be read.
             Exception:  that of the first job that failed, once its batch has ended.
         """
-        from normbench.compose import expand
+        from normbench.config.compose import expand
 
         assert self.config is not None and self.launcher is not None and self.hydra_context is not None
         jobs = expand(self.hydra_context.config_loader, self.config)

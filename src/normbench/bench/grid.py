@@ -8,12 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from normbench import data, models
-from normbench.compose import compose, listed
+from normbench.config.compose import compose, listed
+from normbench.config.resolve import resolve
 from normbench.data.dataset import Dataset
 from normbench.data.shapes import KNOWN, shape_of
 from normbench.engine.device import check
 from normbench.errors import InputError
-from normbench.resolve import resolve
 from normbench.spec import DataSpec, RunSpec
 
 #: What the options of the command and the measurement itself set.

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from normbench.bench.plain_network import NORMS, plain_network
 from normbench.data.dataset import Dataset
-from normbench.engine.device import STORAGE, casting, layout
+from normbench.engine.device import STORAGE, casting, default_memory_format
 from normbench.engine.schedule import multiplier
 from normbench.errors import InputError
 from normbench.spec import RunSpec
@@ -42,7 +42,7 @@ class PlainLoop:
         optim, width = spec.optim, STORAGE[spec.engine.precision]
         torch.manual_seed(spec.seed)
         self.spec, self.tuned = spec, tuned
-        self.format = torch.channels_last if tuned else layout(device)
+        self.format = torch.channels_last if tuned else default_memory_format(device)
         self.net = plain_network(spec, dataset.shape).to(device, width)
         self.net.to(memory_format=self.format)
         self.optimizer = torch.optim.SGD(

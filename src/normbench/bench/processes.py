@@ -22,8 +22,8 @@ from normbench.data.dataset import Dataset
 from normbench.engine.device import numerics
 from normbench.engine.stack import Stack
 from normbench.errors import RunFailure, reason
-from normbench.pool import Crew
 from normbench.spec import RunSpec
+from normbench.sweeps.pool import WorkerPool
 
 #: Times that a contestant is run before it counts: compilers and CUDA graphs do not settle at the first step.
 WARM_UPS = {"cpu": 1, "cuda": 3}
@@ -108,17 +108,17 @@ class Rig:
 
 
 class Processes:
-    """A crew whose workers hold a rig each, on a device. To be used as a context."""
+    """A worker pool in which each worker holds a rig, on a device. To be used as a context."""
 
     def __init__(self, count: int, device: torch.device) -> None:
         self.count, self.device = count, device
 
     def __enter__(self) -> Processes:
-        self.crew = Crew(self.count)
+        self.pool = WorkerPool(self.count)
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.crew.dismiss()
+        self.pool.close()
 
     def all(self, order: str, *args: Any) -> list[Any]:
         """Let the rigs of all processes do something, a method of `Rig`, at the same time; their answers.
@@ -127,7 +127,7 @@ class Processes:
             RunFailure: one of them broke.
         """
         try:
-            return self.crew.ask(partial(_do, self.device, order, *args))
+            return self.pool.run_on_all(partial(_do, self.device, order, *args))
         except RunFailure as failure:
             raise RunFailure(
                 f"the measurement broke: {failure}; if it was for want of memory, try fewer --lanes"

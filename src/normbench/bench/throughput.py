@@ -15,13 +15,13 @@ from typing import Any
 import torch
 
 from normbench import models
+from normbench.autotune.capacity import processes as process_count
+from normbench.autotune.memory import affordable, free
 from normbench.bench.grid import Case, Grid
 from normbench.bench.plain import refusal
 from normbench.bench.processes import Contestant, Processes
 from normbench.bench.roofline import PROBES, Work, amount, work
-from normbench.engine.capacity import processes
-from normbench.engine.device import describe, resolve
-from normbench.engine.memory import affordable, free
+from normbench.engine.device import device_name, find_device
 from normbench.spec import BANKED, RunSpec
 
 #: Of the runs that are one training with a bank of statistics each.
@@ -45,21 +45,21 @@ def measure(grid: Grid, cases: Sequence[Case], say: Callable[[str], None]) -> di
         RunFailure: a process died or broke.
     """
     engine = cases[0].spec.engine
-    device = resolve(engine.device)
-    count = processes(engine)
+    device = find_device(engine.device)
+    count = process_count(engine)
     notes = list(dict.fromkeys(note for case in cases for note in case.notes))
     cells: list[dict[str, Any]] = []
     banks: list[dict[str, Any]] = []
-    with Processes(count, device) as crew:
+    with Processes(count, device) as processes:
         say(f"starting {count} process{'es' * (count > 1)}, measuring peaks")
-        peaks = _peaks(crew, cases[0].spec, grid)
+        peaks = _peaks(processes, cases[0].spec, grid)
         for number, case in enumerate(cases, 1):
             say(f"measuring {case.name} ({number} of {len(cases)})")
-            mine = _case(case, grid, crew, peaks, notes)
+            mine = _case(case, grid, processes, peaks, notes)
             cells += mine[0]
             banks += mine[1]
     return {
-        "schema": 1, "device": describe(device), "kind": device.type, "processes": count,
+        "schema": 1, "device": device_name(device), "kind": device.type, "processes": count,
         "torch": torch.__version__, "precision": engine.precision, "rounds": grid.rounds,
         "seconds": grid.seconds, "peaks": peaks, "cells": cells, "banks": banks, "notes": notes,
     }  # fmt: skip
@@ -74,17 +74,17 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     return {"median": median(values), "min": min(values), "max": max(values), "rounds": list(values)}
 
 
-def _peaks(crew: Processes, spec: RunSpec, grid: Grid) -> dict[str, float]:
+def _peaks(processes: Processes, spec: RunSpec, grid: Grid) -> dict[str, float]:
     """Operations and bytes per second of all processes together, the best round's."""
-    crew.all("clear", None)
+    processes.all("clear", None)
     probes = [Contestant(name, name, (spec,)) for name in PROBES]
-    rates = _rounds(crew, probes, grid.rounds, min(PROBE_S, grid.seconds), [], most=math.inf)
-    product, copy, cached = (max(rates[name]) * amount(name, crew.device) for name in PROBES)
+    rates = _rounds(processes, probes, grid.rounds, min(PROBE_S, grid.seconds), [], most=math.inf)
+    product, copy, cached = (max(rates[name]) * amount(name, processes.device) for name in PROBES)
     return {"flops_per_s": product, "bytes_per_s": copy, "cache_bytes_per_s": cached}
 
 
 def _rounds(
-    crew: Processes,
+    processes: Processes,
     contestants: Sequence[Contestant],
     rounds: int,
     seconds: float,
@@ -96,7 +96,7 @@ def _rounds(
     """
     ready = []
     for contestant in contestants:
-        reasons = crew.all("enter", contestant, seconds / rounds, most)
+        reasons = processes.all("enter", contestant, seconds / rounds, most)
         if why := next(filter(None, reasons), ""):
             spec = contestant.specs[0]
             notes.append(f"{spec.model.name}, batch {spec.batch}: no {contestant.name}: {why}")
@@ -105,19 +105,19 @@ def _rounds(
     rates: Rates = {contestant.name: [] for contestant in ready}
     for _ in range(rounds):
         for contestant in ready:
-            rates[contestant.name].append(crew.rate(contestant, seconds / rounds))
+            rates[contestant.name].append(processes.rate(contestant, seconds / rounds))
         ready.reverse()
     return rates
 
 
 def _case(
-    case: Case, grid: Grid, crew: Processes, peaks: dict[str, float], notes: list[str]
+    case: Case, grid: Grid, processes: Processes, peaks: dict[str, float], notes: list[str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Cells and banks of a case; what could not be measured goes to the notes."""
-    crew.all("clear", case.dataset)
-    contestants = _contestants(case, grid, crew, notes)
-    rates = _rounds(crew, contestants, grid.rounds, grid.seconds, notes, most=grid.seconds)
-    crew.all("clear", case.dataset)  # the phases are taken of further stacks
+    processes.all("clear", case.dataset)
+    contestants = _contestants(case, grid, processes, notes)
+    rates = _rounds(processes, contestants, grid.rounds, grid.seconds, notes, most=grid.seconds)
+    processes.all("clear", case.dataset)  # the phases are taken of further stacks
     taken = work(case.spec, case.dataset.shape)
     theirs = {
         name: rates.get(key) for name, key in (("lone", _stack(1)), ("plain", "plain"), ("tuned", "tuned"))
@@ -126,7 +126,7 @@ def _case(
     for lanes in grid.lanes:
         if mine := rates.get(_stack(lanes)):
             contestant = Contestant(_stack(lanes), "stack", case.runs(lanes))
-            phases = crew.all("phases", contestant, grid.seconds / grid.rounds)[0]
+            phases = processes.all("phases", contestant, grid.seconds / grid.rounds)[0]
             cells.append(
                 _about(case, lanes)
                 | _compared(mine, theirs, lanes)
@@ -140,10 +140,10 @@ def _case(
     return cells, [_about(case, 1) | {"banks": len(MOMENTA), "ratio": ratio}]
 
 
-def _contestants(case: Case, grid: Grid, crew: Processes, notes: list[str]) -> list[Contestant]:
+def _contestants(case: Case, grid: Grid, processes: Processes, notes: list[str]) -> list[Contestant]:
     """All that a case can have on this machine, a lone run first."""
     spec = case.spec
-    room = affordable(models.footprint(spec, case.dataset.shape), crew.count, free(crew.device))
+    room = affordable(models.footprint(spec, case.dataset.shape), processes.count, free(processes.device))
     lanes = sorted({1, *grid.lanes})
     found = [Contestant(_stack(k), "stack", case.runs(k)) for k in lanes if k <= room]
     large = lanes[len(found) :]
@@ -153,7 +153,7 @@ def _contestants(case: Case, grid: Grid, crew: Processes, notes: list[str]) -> l
     if lacks := refusal(spec):
         notes.append(f"{case.name}: no plain loop: it has no {lacks}")
     else:
-        kinds = ("plain", "tuned") if crew.device.type == "cuda" else ("plain",)
+        kinds = ("plain", "tuned") if processes.device.type == "cuda" else ("plain",)
         found += [Contestant(kind, kind, (spec,)) for kind in kinds]
     return found
 

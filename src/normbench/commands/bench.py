@@ -55,9 +55,9 @@ def run(argv: Sequence[str]) -> int:
     from normbench.bench.grid import Grid, cases
     from normbench.bench.throughput import measure
     from normbench.commands.bench_page import page, text
-    from normbench.environment import commit
-    from normbench.loader import own_config_dir
+    from normbench.config.search_path import own_config_dir
     from normbench.store import Store
+    from normbench.sweeps.provenance import commit
 
     store = Store.default()
     if args.json is None:

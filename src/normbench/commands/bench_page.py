@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from normbench.commands.columns import columns, pipes
+from normbench.commands.text_table import columns, pipes
 
 Row = dict[str, str]
 

@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 import hydra
 from hydra._internal.utils import get_args_parser
 
+from normbench.config.hydra_errors import FOREIGN, explain
+from normbench.config.search_path import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, known_keys, own_config_dir
 from normbench.errors import InputError, NormbenchError
-from normbench.explain import FOREIGN, explain
-from normbench.loader import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, known_keys, own_config_dir
 
 _COMMANDS = ("help", "hydra_help", "cfg", "info", "run", "multirun", "shell_completion")
 _SWITCHES = ("help", "hydra_help", "resolve", "run", "multirun", "shell_completion")

@@ -8,9 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from normbench.commands.columns import columns
+from normbench.commands.text_table import columns
 from normbench.momentum import parse_momentum
-from normbench.plan import Pack
+from normbench.sweeps.plan import Pack
 
 
 def momenta(packs: Sequence[Pack], cache: Path) -> list[str]:

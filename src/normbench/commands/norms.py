@@ -60,7 +60,8 @@ def run(argv: Sequence[str]) -> int:
 
 def _catalogue() -> None:
     from normbench import weight_norms
-    from normbench.cards import card
+    from normbench.commands.method_docs import card
+    from normbench.commands.norms_overview import overview
 
     _show("norm=", overview())
     _show(
@@ -70,34 +71,6 @@ def _catalogue() -> None:
             for key, kind in weight_norms.catalogue().items()
         ],
     )
-
-
-def overview() -> list[dict[str, str]]:
-    """The catalogue of norms, a row each, by the columns' titles."""
-    from normbench import norms
-    from normbench.cards import card
-
-    return [
-        {
-            "key": key,
-            "name": card(entry.layer).title,
-            "reduces": entry.reduces,
-            "state": ", ".join(_state(key)) or "–",
-            "train = eval": "no" if entry.eval_differs else "yes",
-            "uses the batch": "yes" if entry.batch_statistics else "no",
-            "paper": entry.reference,
-        }
-        for key, entry in norms.catalogue().items()
-    ]
-
-
-def _state(key: str) -> list[str]:
-    """What a norm carries from step to step besides its parameters: names of buffers without `running_`."""
-    from normbench import norms
-
-    layer = norms.build(key, 16)
-    names = [name for name in layer.state_dict() if name not in dict(layer.named_parameters())]
-    return [name.removeprefix("running_") for name in names if name != "num_batches_tracked"]
 
 
 def _one(key: str) -> None:

@@ -8,10 +8,10 @@ from datetime import date
 import torch
 
 from normbench import norms
-from normbench.commands.columns import columns, pipes
-from normbench.environment import commit
+from normbench.commands.text_table import columns, pipes
 from normbench.errors import InputError
 from normbench.norms.cost import Cost, cost
+from normbench.sweeps.provenance import commit
 
 HEAD = """\
 # What a norm costs: time and memory against batch norm on the same input

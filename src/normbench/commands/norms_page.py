@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator
 
 from normbench import norms, weight_norms
-from normbench.cards import card
-from normbench.commands.columns import pipes
-from normbench.commands.norms import overview
+from normbench.commands.method_docs import card
+from normbench.commands.norms_overview import overview
+from normbench.commands.text_table import pipes
 
 INTRODUCTION = """\
 <!-- Made by `make docs` from the layers' docstrings; a test fails when they differ. -->

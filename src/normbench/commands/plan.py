@@ -22,13 +22,13 @@ def parser() -> Parser:
 def run(argv: Sequence[str]) -> int:
     """Print the plan."""
     args = parser().parse_intermixed_args(list(argv))
-    from normbench import run as runs
     from normbench.commands.momenta import momenta
     from normbench.commands.stacks import stacks
-    from normbench.compose import compose
-    from normbench.loader import own_config_dir
-    from normbench.resolve import resolve
+    from normbench.config.compose import compose
+    from normbench.config.resolve import resolve
+    from normbench.config.search_path import own_config_dir
     from normbench.store import Store
+    from normbench.sweeps import get_or_train as runs
 
     configs = compose(args.words, args.config_dir or own_config_dir())
     store = Store.default()

@@ -41,8 +41,8 @@ def run(argv: Sequence[str]) -> int:
     from normbench.commands.summary import broken
     from normbench.commands.table import write
     from normbench.commands.training import Training
-    from normbench.compose import compose, listed
-    from normbench.loader import own_config_dir
+    from normbench.config.compose import compose, listed
+    from normbench.config.search_path import own_config_dir
 
     table = papers.load(args.name)
     own = own_config_dir()
@@ -67,7 +67,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _list() -> int:
     from normbench import papers
-    from normbench.commands.columns import columns
+    from normbench.commands.text_table import columns
 
     tables = [papers.load(name) for name in papers.names()]
     rows = [{"table": table.name, "scales": " ".join(table.scales), "title": table.title} for table in tables]

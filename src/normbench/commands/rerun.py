@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from normbench.compose import compose
+from normbench.config.compose import compose
 from normbench.report.selection import flatten
 
 #: What the words leave to the machine that reruns: none of it changes the result.

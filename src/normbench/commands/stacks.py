@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from normbench.commands.columns import columns
 from normbench.commands.summary import varying
-from normbench.plan import Pack
+from normbench.commands.text_table import columns
 from normbench.report.selection import flatten, label
 from normbench.spec import LANE_FIELDS
+from normbench.sweeps.plan import Pack
 
 _GROUPS = ("model", "norm", "weight", "placement", "data", "optim", "schedule")
 _NUMBERS = ("batch", "workers", "epochs", "steps")

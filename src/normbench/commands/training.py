@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from normbench import events
 from normbench.commands.summary import failure
-from normbench.compose import plain
+from normbench.config.compose import plain
+from normbench.config.resolve import resolve
 from normbench.errors import RunFailure
 from normbench.record import FAILED, Record
-from normbench.resolve import resolve
 from normbench.store import Store
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Training:
             InputError: one of them cannot be trained as asked. Nothing was written then.
         """
         from normbench import tracking
-        from normbench.run import train
+        from normbench.sweeps.get_or_train import train
 
         resolved = [resolve(config) for config in configs]
         tally = Tally()

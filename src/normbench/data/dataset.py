@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from normbench.data.fit import describe, fit
+from normbench.data.fit import describe_fit, fit
 from normbench.data.raw import Raw
 from normbench.data.shape import Shape
 from normbench.data.shapes import SOURCES, shape_of
@@ -79,7 +79,7 @@ def assemble(spec: DataSpec, size: int | None, cache: Path | None) -> Dataset:
         test_labels=torch.from_numpy(raw.test_labels[: shape.test_images]),
         mean=mean,
         std=std,
-        fitted=describe(shape.size, size),
+        fitted=describe_fit(shape.size, size),
     )
 
 

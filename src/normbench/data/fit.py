@@ -11,10 +11,10 @@ PADDED_UP_TO = 1.25
 _CHUNK = 1024  # images resized at once: bounds the memory of their float copy
 
 
-def describe(side: int, size: int | None) -> str:
+def describe_fit(side: int, size: int | None) -> str:
     """What `fit` does to images of that side, in words for the record.
 
-    >>> describe(28, None), describe(28, 32), describe(8, 32)
+    >>> describe_fit(28, None), describe_fit(28, 32), describe_fit(8, 32)
     ('as is (28×28)', 'padded 28→32', 'resized 8→32 bilinear')
     """
     if size is None or size == side:

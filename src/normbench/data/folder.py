@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from normbench.data.decoded import keep, load_arrays, load_shape
-from normbench.data.layout import Layout, layout, unreadable
+from normbench.data.folder_layout import Layout, layout, unreadable
 from normbench.data.members import members
 from normbench.data.raw import Images, Raw
 from normbench.data.shape import Shape

@@ -21,7 +21,7 @@ STORAGE = {"fp64": torch.float64, **dict.fromkeys(("fp32", "tf32", "bf16", "fp16
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def resolve(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
     """The device that `engine.device` names on this machine.
 
     Raises:
@@ -45,7 +45,7 @@ def check(engine: EngineSpec) -> None:
     Raises:
         InputError: no such device, a precision or graphs that only a GPU has, or no compiler for a CPU.
     """
-    device = resolve(engine.device)
+    device = find_device(engine.device)
     if device.type == "cuda":
         return
     compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
@@ -99,12 +99,12 @@ def _deterministic() -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def layout(device: torch.device) -> torch.memory_format:
+def default_memory_format(device: torch.device) -> torch.memory_format:
     """Memory format of images and filters. PERF: on a CPU it halves grouped convolutions (docs/LOG.md)."""
     return torch.channels_last if device.type == "cpu" else torch.contiguous_format
 
 
-def describe(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
     """A name for records: the GPU's or the processor's."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from normbench import rng
 from normbench.data.batches import test_batches
 from normbench.data.dataset import Dataset
-from normbench.engine.device import STORAGE, casting, layout
-from normbench.engine.population import IMAGES, population
-from normbench.engine.seats import running, using_bank
+from normbench.engine.device import STORAGE, casting, default_memory_format
+from normbench.engine.lane_assignment import running, using_bank
+from normbench.engine.recalibration import IMAGES, recalibrated
 from normbench.models import Network
 from normbench.norms.running import RunningNorm
 from normbench.spec import RunSpec
@@ -39,7 +39,7 @@ def evaluate(
         @batch    statistics of as many test images at a time as in training (`batch`, or `batch × workers`
                   where all workers' count); None where the test split does not hold that many
         @precise  those of 10,000 training images, or all if fewer, taken with the final weights (PreciseBN,
-                  see `engine.population`)
+                  see `engine.recalibration`)
         @adapt    those of the test images, taken likewise (AdaBN); None where they do not fill a step
 
     All take their images in one fixed random order and leave out those that do not fill a batch, or a step.
@@ -83,7 +83,7 @@ def _by_population(source: str, network: Network, dataset: Dataset, spec: RunSpe
         return _none(network)
     taken = _shuffled(dataset, images, labels, whole)
     batches = (x for x, _ in _batches(network, taken, spec, spec.total))
-    with population(network, batches, spec.engine):
+    with recalibrated(network, batches, spec.engine):
         return _measure(network, dataset, spec, None)
 
 
@@ -125,7 +125,7 @@ def _batches(network: Network, dataset: Dataset, spec: RunSpec, size: int) -> It
     """The test split in order, as the lanes of a network take it."""
     return test_batches(
         dataset, size, lanes=network.lanes, dtype=STORAGE[spec.engine.precision],
-        channels_last=layout(dataset.test_images.device) == torch.channels_last,
+        channels_last=default_memory_format(dataset.test_images.device) == torch.channels_last,
     )  # fmt: skip
 
 

@@ -19,8 +19,8 @@ class Meters:
         self.images = images
         self.loss = torch.zeros(lanes, dtype=torch.float64, device=device)
         self.errors = torch.zeros(lanes, dtype=torch.float64, device=device)
-        self.sound = torch.ones(lanes, dtype=torch.bool, device=device)
-        self.sound_steps = torch.zeros(lanes, dtype=torch.long, device=device)
+        self.finite = torch.ones(lanes, dtype=torch.bool, device=device)
+        self.finite_steps = torch.zeros(lanes, dtype=torch.long, device=device)
         self.steps = 0
 
     @torch.no_grad()
@@ -28,8 +28,8 @@ class Meters:
         """Sum up a step: losses (K,), logits (N, K, classes), labels (N, K). The caller counts `steps`."""
         self.loss += losses
         self.errors += (logits.argmax(2) != labels).sum(0)
-        self.sound &= losses - losses == 0  # PERF: isfinite is four calls
-        self.sound_steps += self.sound
+        self.finite &= losses - losses == 0  # PERF: isfinite is four calls
+        self.finite_steps += self.finite
 
     def read(self) -> tuple[list[float], list[float], list[bool]]:
         """Mean loss, share of errors and soundness per lane since the last reading, which starts a new
@@ -40,8 +40,8 @@ class Meters:
         self.loss.zero_()
         self.errors.zero_()
         self.steps = 0
-        return loss, errors, self.sound.tolist()
+        return loss, errors, self.finite.tolist()
 
     def tensors(self) -> list[Tensor]:
         """What a step changes."""
-        return [self.loss, self.errors, self.sound, self.sound_steps]
+        return [self.loss, self.errors, self.finite, self.finite_steps]

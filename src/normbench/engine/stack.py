@@ -10,10 +10,10 @@ from normbench import models
 from normbench.data.batches import Batches
 from normbench.data.dataset import Dataset
 from normbench.engine.device import STORAGE
+from normbench.engine.lane_assignment import LaneAssignment
 from normbench.engine.meters import Meters
 from normbench.engine.optim import Optimizer
-from normbench.engine.packing import Form, usual
-from normbench.engine.seats import Seats
+from normbench.engine.stack_layout import StackLayout, default_layout
 from normbench.engine.step import Step
 from normbench.spec import RunSpec
 
@@ -35,21 +35,25 @@ class Stack:
     """
 
     def __init__(
-        self, specs: Sequence[RunSpec], dataset: Dataset, device: torch.device, form: Form | None = None
+        self,
+        specs: Sequence[RunSpec],
+        dataset: Dataset,
+        device: torch.device,
+        form: StackLayout | None = None,
     ) -> None:
-        self.spec, self.seats = specs[0], Seats(specs)
-        self.lanes = len(self.seats.lanes)
+        self.spec, self.assignment = specs[0], LaneAssignment(specs)
+        self.lanes = len(self.assignment.lanes)
         self.steps = self.spec.length(len(dataset.train_labels))
-        self.form = form or usual(self.spec.engine, device)
+        self.form = form or default_layout(self.spec.engine, device)
         width = STORAGE[self.spec.engine.precision]
-        self.network = models.build(self.seats.lanes, dataset.shape)
-        self.seats.furnish(self.network)
+        self.network = models.build(self.assignment.lanes, dataset.shape)
+        self.assignment.add_banks_of_runs(self.network)
         self.form.shape(self.network.to(device, width))
         self.optimizer = Optimizer(
-            dict(self.network.named_parameters()), self.network.roles(), self.seats.lanes
+            dict(self.network.named_parameters()), self.network.roles(), self.assignment.lanes
         )
         self.batches = Batches(
-            dataset, [s.seed for s in self.seats.lanes], self.spec.total, flip=self.spec.data.flip,
+            dataset, [s.seed for s in self.assignment.lanes], self.spec.total, flip=self.spec.data.flip,
             crop=self.spec.data.crop, channels_last=self.form.layout == "channels_last", dtype=width,
         )  # fmt: skip
         self.meters = Meters(self.lanes, self.spec.total, device)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from normbench.engine.lane_assignment import LaneAssignment
 from normbench.engine.meters import Meters
 from normbench.engine.optim import Optimizer
-from normbench.engine.seats import Seats
 from normbench.models import Network
 
 LaneState = dict[str, Any]
@@ -21,13 +21,13 @@ def tensors(network: Network, optimizer: Optimizer, meters: Meters) -> dict[str,
     return {
         **network.state_dict(),
         **{f"optim/{name}": t for name, t in optimizer.state().items()},
-        "sound": meters.sound,
-        "sound_steps": meters.sound_steps,
+        "finite": meters.finite,
+        "finite_steps": meters.finite_steps,
     }
 
 
 def save_lanes(
-    network: Network, optimizer: Optimizer, meters: Meters, seats: Seats, step: int,
+    network: Network, optimizer: Optimizer, meters: Meters, assignment: LaneAssignment, step: int,
     histories: Sequence[Sequence[Any]],
 ) -> list[LaneState]:  # fmt: skip
     """One state per run: plain containers and tensors, safe to load without executing code.
@@ -36,7 +36,7 @@ def save_lanes(
     """
     whole = tensors(network, optimizer, meters)
     states = []
-    for (lane, bank), history in zip(seats.of, histories, strict=True):
+    for (lane, bank), history in zip(assignment.of, histories, strict=True):
         own = {name: _lanes(t, network.lanes)[lane].cpu().clone() for name, t in _of(whole, bank).items()}
         states.append({"step": step, "history": list(history), "tensors": own})
     return states
@@ -44,7 +44,11 @@ def save_lanes(
 
 @torch.no_grad()
 def load_lanes(
-    network: Network, optimizer: Optimizer, meters: Meters, seats: Seats, states: Sequence[LaneState]
+    network: Network,
+    optimizer: Optimizer,
+    meters: Meters,
+    assignment: LaneAssignment,
+    states: Sequence[LaneState],
 ) -> int:
     """Put the states of the runs into a stack and return the step they stand at.
 
@@ -55,7 +59,7 @@ def load_lanes(
     if len(steps) != 1:
         raise ValueError(f"lanes of one stack must stand at one step; got {sorted(steps)}")
     whole = tensors(network, optimizer, meters)
-    for (lane, bank), state in zip(seats.of, states, strict=True):
+    for (lane, bank), state in zip(assignment.of, states, strict=True):
         mine = _of(whole, bank)
         if state["tensors"].keys() != mine.keys():
             raise ValueError("a checkpoint of another network")

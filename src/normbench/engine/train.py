@@ -14,9 +14,9 @@ from normbench.data.dataset import Dataset
 from normbench.engine.curve import milestones, summary
 from normbench.engine.device import numerics
 from normbench.engine.evaluate import Metrics, evaluate, finite
-from normbench.engine.packing import Form, computed
 from normbench.engine.schedule import multiplier
 from normbench.engine.stack import Stack
+from normbench.engine.stack_layout import StackLayout, describe_convolutions
 from normbench.engine.state import LaneState, load_lanes, save_lanes
 from normbench.models import lsuv
 from normbench.spec import RunSpec
@@ -47,7 +47,7 @@ def train_stack(
     device: torch.device,
     listener: Listener = Listener(),
     resume: Sequence[LaneState] | None = None,
-    form: Form | None = None,
+    form: StackLayout | None = None,
 ) -> list[Result]:
     """Train runs as one network of K lanes.
 
@@ -70,12 +70,12 @@ def _train(
     listener: Listener,
     resume: Sequence[LaneState] | None,
 ) -> list[Result]:
-    spec, seats, lanes, steps = stack.spec, stack.seats, stack.lanes, stack.steps
+    spec, assignment, lanes, steps = stack.spec, stack.assignment, stack.lanes, stack.steps
     network, optimizer, batches, meters = stack.network, stack.optimizer, stack.batches, stack.meters
     histories: list[list[Metrics]] = [[] for _ in specs]
     first = 0
     if resume is not None:
-        first = load_lanes(network, optimizer, meters, seats, resume)
+        first = load_lanes(network, optimizer, meters, assignment, resume)
         histories = [list(state["history"]) for state in resume]
     elif spec.model.init == "lsuv":
         network.begin_step(0, steps)
@@ -89,11 +89,11 @@ def _train(
         if (done := step + 1) not in points:
             continue
 
-        loss, error, sound = meters.read()
-        tests: list[list[Metrics]] = [[{}] * lanes] * seats.banks
+        loss, error, finite_lanes = meters.read()
+        tests: list[list[Metrics]] = [[{}] * lanes] * assignment.banks
         if done in evaluations:
-            tests = evaluate(network, dataset, spec, final=done == steps, banks=seats.banks)
-        for s, (k, bank), history in zip(specs, seats.of, histories, strict=True):
+            tests = evaluate(network, dataset, spec, final=done == steps, banks=assignment.banks)
+        for s, (k, bank), history in zip(specs, assignment.of, histories, strict=True):
             history.append(
                 {
                     "step": done, "images_seen": done * spec.total, "epoch": done / batches.steps_per_epoch,
@@ -102,20 +102,21 @@ def _train(
                 }
             )  # fmt: skip
         listener.point(done, [history[-1] for history in histories])
-        if not any(sound):
+        if not any(finite_lanes):
             break
-        listener.checkpoint(partial(save_lanes, network, optimizer, meters, seats, done, histories))
+        listener.checkpoint(partial(save_lanes, network, optimizer, meters, assignment, done, histories))
 
     seconds = time.perf_counter() - began
     diverged = [
-        None if ok else at for ok, at in zip(meters.sound.tolist(), meters.sound_steps.tolist(), strict=True)
+        None if ok else at
+        for ok, at in zip(meters.finite.tolist(), meters.finite_steps.tolist(), strict=True)
     ]
     about = {
         "parameters": sum(p.numel() for p in network.parameters()) // lanes,
         "sites": {site: str(layer) for site, layer in network.norms().items()},
         "graphs": stack.step.graphs,
         "layout": stack.form.layout,
-        "convolution": computed(network),
+        "convolution": describe_convolutions(network),
     }
     last_epoch = steps - batches.steps_per_epoch
     return [
@@ -126,7 +127,7 @@ def _train(
             seconds,
             about,
         )
-        for at, history in zip((diverged[lane] for lane, _ in seats.of), histories, strict=True)
+        for at, history in zip((diverged[lane] for lane, _ in assignment.of), histories, strict=True)
     ]
 
 

@@ -64,12 +64,14 @@ class Network(nn.Module):
 
     def phase(self, step: int, steps: int) -> int:
         """How many times the forward pass has become another until a step: it is the same within a phase."""
-        return sum(step / steps >= turn for turn in self._turns)
+        return sum(step / steps >= turn for turn in self._phase_changes)
 
     def train(self, mode: bool = True) -> Network:
         """As torch's; looks anew for the layers that `begin_step` tells, which may have been replaced."""
         self._told = [module for module in self.modules() if isinstance(module, Dropout | Norm)]
-        self._turns = {layer.turn for layer in self.norms().values() if layer.turn is not None}
+        self._phase_changes = {
+            layer.phase_change_at for layer in self.norms().values() if layer.phase_change_at is not None
+        }
         return super().train(mode)
 
     def norms(self) -> dict[str, Norm]:

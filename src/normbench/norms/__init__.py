@@ -8,7 +8,7 @@ torch.Size([2, 64, 8, 8])
 >>> norms.catalogue()["gn"].reduces
 'C/G, H, W'
 
-Every module of this package that registers a layer is found by itself: a new method is one file.
+Every module of `methods` that registers a layer is found by itself: a new method is one file.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from pkgutil import iter_modules
 from typing import Any
 
 from normbench.errors import NormError, unknown
+from normbench.norms import methods
 from normbench.norms.conditional import AdaIN, ConditionalBatchNorm
 from normbench.norms.core import REGISTRY, Entry, Norm
 from normbench.norms.surgery.changes import Change
 from normbench.norms.surgery.conversion import convert
 from normbench.norms.surgery.folding import fold
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+for _module in iter_modules(methods.__path__):
+    import_module(f"{methods.__name__}.{_module.name}")
 
 __all__ = [
     "AdaIN",

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from normbench.errors import NormError
-from normbench.norms.batch import BatchNorm
 from normbench.norms.core import Norm, PerLane, along_first, by_lane, positions
+from normbench.norms.methods.bn import BatchNorm
 from normbench.norms.running import PerLaneMomentum
 
 

@@ -115,7 +115,7 @@ class Norm(nn.Module):
     site: str = ""
     #: Share of a run after which the forward pass is another, None where it stays. Before and after, it is
     #: the same operations on the same memory, and what changes from step to step lies in tensors.
-    turn: float | None = None
+    phase_change_at: float | None = None
 
     weight: nn.Parameter | None
     bias: nn.Parameter | None

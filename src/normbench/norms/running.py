@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from normbench.errors import NormError
 from normbench.momentum import Momentum, parse_momentum
-from normbench.norms.blending import blend, follow_schedules, rates, weight_of_new, weights_at
 from normbench.norms.core import Affine, Norm, PerLane, per_lane, positions
+from normbench.norms.ema import blend, rates, update_rates, weight_of_new, weights_at
 
 PerLaneMomentum = float | str | Sequence[float | str]
 
@@ -34,8 +34,8 @@ class RunningNorm(Norm):
     Attributes:
         source:   what evaluation uses: "running" statistics or those of the "batch".
         tracked:  whether running statistics are kept.
-        turned:   whether the forward pass is that after its `turn`, as `begin_step` said; None where nobody
-                  says.
+        after_phase_change: whether the forward pass is that after `phase_change_at`, as `begin_step` said;
+                  None if nobody says.
 
     Raises:
         NormError: an argument out of range.
@@ -60,7 +60,7 @@ class RunningNorm(Norm):
             raise NormError(f"{self.key}: track must be true or false; got {track!r}")
         self.batch = None if batch is None else self.whole("batch", batch)
         self.source = "running"
-        self.turned: bool | None = None
+        self.after_phase_change: bool | None = None
         self.tracked = track
         self.banks: Banks | None = None
         if not track:
@@ -107,9 +107,9 @@ class RunningNorm(Norm):
         return self.training or self.source == "batch" or not self.tracked
 
     @property
-    def driven(self) -> bool:
+    def knows_progress(self) -> bool:
         """Whether somebody tells the layer how far the run is."""
-        return self.turned is not None
+        return self.after_phase_change is not None
 
     @property
     def tracks(self) -> bool:
@@ -118,10 +118,10 @@ class RunningNorm(Norm):
 
     def begin_step(self, step: int, steps: int) -> None:
         progress = step / steps
-        self.turned = self.turn is not None and progress >= self.turn
+        self.after_phase_change = self.phase_change_at is not None and progress >= self.phase_change_at
         if not self.tracked:
             return
-        follow_schedules(self.rate, self.momenta, progress)
+        update_rates(self.rate, self.momenta, progress)
         if self.banks is not None:
             self.banks.begin_step(step, steps, self.rate)
 
@@ -168,7 +168,7 @@ class RunningNorm(Norm):
 
     def weigh(self, count: Tensor) -> Tensor:
         """w_t of every lane for batch number t: (K,) in fp64."""
-        return weight_of_new(self.momenta, self.rate, count, self.driven)
+        return weight_of_new(self.momenta, self.rate, count, self.knows_progress)
 
     def share(self, name: str, value: float) -> float:
         """The value, if it lies in [0, 1].

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from normbench.norms.channel_matrices import as_matrices, from_matrices, without_autocast
 from normbench.norms.core import Affine, PerLane
-from normbench.norms.group import groups_of
-from normbench.norms.matrices import as_matrices, from_matrices, without_autocast
+from normbench.norms.methods.gn import groups_of
 from normbench.norms.running import PerLaneMomentum, RunningNorm
 
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from normbench.papers.description import Claim, Greater, Spread
 from normbench.report.cells import Cell, Table
-from normbench.report.layout import NumberFormat, number_format
 from normbench.report.selection import agrees
 from normbench.report.stats import compare
+from normbench.report.table_layout import NumberFormat, number_format
 
 _ROUNDING = 1e-12
 

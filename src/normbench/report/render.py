@@ -8,7 +8,7 @@ import json
 
 from normbench.errors import unknown
 from normbench.report.cells import Table
-from normbench.report.layout import Line, Text, caption, corner, lines
+from normbench.report.table_layout import Line, Text, caption, corner, lines
 
 FORMATS = ("md", "csv", "latex", "json")
 

@@ -11,7 +11,7 @@ from rich.table import Table as Grid
 from rich.text import Text as Styled
 
 from normbench.report.cells import Table
-from normbench.report.layout import Line, Text, caption, corner, lines
+from normbench.report.table_layout import Line, Text, caption, corner, lines
 
 
 def renderable(table: Table, console: Console) -> RenderableType:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from normbench.events import Event, Notice, StackSplit, SweepStarted
 from normbench.record import FAILED
-from normbench.tracking import wording
+from normbench.tracking import messages
 from normbench.tracking.progress import Progress, Stack
 
 INTERVAL_S = 0.25
@@ -52,13 +52,13 @@ class LiveView:
         elif isinstance(event, Notice):
             self._warn(event.text)
         elif isinstance(event, StackSplit) and (stack := self._progress.stack_of(event.signatures)):
-            self._warn(wording.split(stack.spec, stack.runs, event.reason))
+            self._warn(messages.split(stack.spec, stack.runs, event.reason))
         ended = self._progress.apply(event, now)
         if isinstance(event, SweepStarted):
             self._start()
         elif ended is not None:
             self._say(
-                wording.stack_ended(ended, self._progress, now), "red" if ended.statuses[FAILED] else ""
+                messages.stack_ended(ended, self._progress, now), "red" if ended.statuses[FAILED] else ""
             )
         if self._live is not None and (ended is not None or now - self._drawn >= INTERVAL_S):
             self._live.update(self._view(now), refresh=True)
@@ -69,12 +69,12 @@ class LiveView:
             self._live.stop()
             self._live = None
             failed = self._progress.statuses[FAILED]
-            self._say(wording.closing(self._progress, self._clock()), "red" if failed else "")
+            self._say(messages.closing(self._progress, self._clock()), "red" if failed else "")
         self._progress = Progress()
 
     def _start(self) -> None:
         if not self._progress.to_train:
-            self._say(wording.opening(self._progress), "")
+            self._say(messages.opening(self._progress), "")
             return
         self._live = Live(
             console=self._console, auto_refresh=False, transient=True, redirect_stderr=self._err is None
@@ -95,9 +95,9 @@ class LiveView:
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
             ProgressBar(total=max(progress.sweep.steps, 1), completed=progress.done, width=20),
-            Text(wording.state(progress, now), overflow="ellipsis", no_wrap=True),
+            Text(messages.state(progress, now), overflow="ellipsis", no_wrap=True),
         )
-        header = f"{wording.opening(progress)} · {progress.ended} ended"
+        header = f"{messages.opening(progress)} · {progress.ended} ended"
         return Group(Text(header, style="bold"), bar, self._rows())
 
     def _rows(self) -> RenderableType:
@@ -115,7 +115,7 @@ class LiveView:
 def _cells(stack: Stack) -> tuple[Text, Text, Text]:
     loss = stack.train_loss
     return (
-        Text(wording.title(stack.spec, stack.runs)),
+        Text(messages.title(stack.spec, stack.runs)),
         Text(f"step {stack.step:,}/{stack.steps:,}"),
         Text("" if loss is None else f"train_loss {loss:.4f}"),
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from normbench.events import Event, Notice, StackSplit, SweepStarted
-from normbench.tracking import wording
+from normbench.tracking import messages
 from normbench.tracking.progress import Progress
 
 INTERVAL_S = 10.0
@@ -34,20 +34,20 @@ class PlainView:
         elif isinstance(event, Notice):
             self._say(event.text, self._err)
         elif isinstance(event, StackSplit) and (stack := self._progress.stack_of(event.signatures)):
-            self._say(wording.split(stack.spec, stack.runs, event.reason), self._err)
+            self._say(messages.split(stack.spec, stack.runs, event.reason), self._err)
         ended = self._progress.apply(event, now)
         if isinstance(event, SweepStarted):
-            self._say(wording.opening(self._progress), self._out)
+            self._say(messages.opening(self._progress), self._out)
             self._last = now
         elif ended is not None:
-            self._say(wording.stack_ended(ended, self._progress, now), self._out)
+            self._say(messages.stack_ended(ended, self._progress, now), self._out)
         elif now - self._last >= INTERVAL_S and self._progress.stacks:
-            self._say(wording.state(self._progress, now), self._out)
+            self._say(messages.state(self._progress, now), self._out)
             self._last = now
 
     def close(self) -> None:
         if self._progress.to_train:
-            self._say(wording.closing(self._progress, self._clock()), self._out)
+            self._say(messages.closing(self._progress, self._clock()), self._out)
         self._progress = Progress()
 
     @staticmethod

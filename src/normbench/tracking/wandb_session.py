@@ -19,7 +19,7 @@ from typing import Any
 from normbench.events import Event, RunEnded, StackLogged, StackStarted
 from normbench.record import FAILED, Record
 from normbench.spec import TrackingSpec
-from normbench.tracking.together import together
+from normbench.tracking.parallel_wait import wait_for_all
 from normbench.tracking.wandb_fields import config, metrics, name
 from normbench.tracking.wandb_setup import OFFLINE, ONLINE, has_key, lean_settings, mode_of_environment
 
@@ -153,7 +153,7 @@ class WandbSession:
     def _finish(self, signatures: list[str]) -> None:
         for start in range(0, len(signatures), AT_ONCE):
             some = signatures[start : start + AT_ONCE]
-            together([partial(_finish, self._open(s), self._lanes[s].record) for s in some])
+            wait_for_all([partial(_finish, self._open(s), self._lanes[s].record) for s in some])
             for signature in some:
                 del self._lanes[signature]
 

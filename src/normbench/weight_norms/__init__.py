@@ -6,7 +6,7 @@
 >>> weight_norms.build("wn", weight)(weight).shape
 torch.Size([8, 3, 3, 3])
 
-Every module of this package that registers a map is found by itself: a new method is one file.
+Every module of `methods` that registers a map is found by itself: a new method is one file.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from pkgutil import iter_modules
 from torch import Tensor
 
 from normbench.errors import InputError, unknown
+from normbench.weight_norms import methods
 from normbench.weight_norms.core import REGISTRY, WeightNorm
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+for _module in iter_modules(methods.__path__):
+    import_module(f"{methods.__name__}.{_module.name}")
 
 __all__ = ["WeightNorm", "build", "catalogue", "entry"]
 

@@ -11,8 +11,8 @@ from torch import nn
 from normbench import norms
 from normbench.errors import InputError, unknown
 from normbench.norms.surgery.changes import Change
-from normbench.norms.surgery.foreign import Found, survey
-from normbench.norms.surgery.succession import Succession
+from normbench.norms.surgery.recognise import Found, survey
+from normbench.norms.surgery.replacement import Succession
 
 
 def convert(

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from normbench.errors import InputError
-from normbench.norms.linear import Linear, linear
+from normbench.norms.linear_view import Linear, linear
 from normbench.norms.surgery.changes import Change
 from normbench.norms.surgery.conversion import swap
-from normbench.norms.surgery.foreign import Found, survey
+from normbench.norms.surgery.dataflow import Links, adjacent, traced
 from normbench.norms.surgery.per_channel import per_channel
 from normbench.norms.surgery.plain_weights import plain_weights
-from normbench.norms.surgery.wiring import Links, adjacent, traced
+from normbench.norms.surgery.recognise import Found, survey
 
 
 def fold(model: nn.Module, example: Any = None, *, report: list[Change] | None = None) -> nn.Module:

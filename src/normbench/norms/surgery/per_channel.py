@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from normbench.norms.surgery.foreign import Found
+from normbench.norms.surgery.recognise import Found
 
 #: Where the slope of a norm is measured: far out, where a shift costs no digits, and a power of two.
 FAR = 2.0**10

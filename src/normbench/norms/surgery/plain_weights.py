@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from normbench.norms.linear import is_stacked
+from normbench.norms.linear_view import is_stacked
 from normbench.norms.surgery.changes import Change
 
 

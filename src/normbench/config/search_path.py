@@ -1,0 +1,73 @@
+"""Hydra's configuration loader, set on normbench's configuration, and the keys that are to be found there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import setup_globals
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from normbench.config.hydra_errors import explained
+from normbench.errors import InputError
+
+CONFIG_PATH = "pkg://normbench.conf"
+CONFIG_NAME = "config"
+VERSION_BASE = "1.3"
+
+
+def open_loader(config_dir: str | None = None) -> ConfigLoader:
+    """A loader with the search path that `normbench train` has.
+
+    Args:
+        config_dir: a folder searched after the packaged configuration.
+
+    Raises:
+        InputError: config_dir is not a folder.
+    """
+    version.setbase(VERSION_BASE)
+    setup_globals()
+    search_path = create_config_search_path(CONFIG_PATH)
+    if config_dir is not None:
+        folder = Path(config_dir).absolute()
+        if not folder.is_dir():
+            raise InputError(f"--config-dir must be a folder; there is none at '{config_dir}'")
+        search_path.prepend(
+            provider="command-line", path=f"file://{folder}", anchor=SearchPathQuery(provider="schema")
+        )
+    return ConfigLoaderImpl(search_path)
+
+
+def own_config_dir() -> str | None:
+    """`./conf`, where a user's own choices lie, unless it is the packaged one or there is none."""
+    folder, packaged = Path("conf"), Path(__file__).parents[1] / "conf"
+    return str(folder) if folder.is_dir() and not folder.samefile(packaged) else None
+
+
+def known_keys(words: Sequence[str], config_dir: str | None = None) -> list[str]:
+    """The keys that exist under the group choices among `words`."""
+    loader = open_loader(config_dir)
+    parser = OverridesParser.create()
+    with explained():
+        groups = [w for w in words if loader.get_group_options(parser.parse_override(w).key_or_group)]
+        return dotted_keys(loader.load_configuration(CONFIG_NAME, groups, RunMode.MULTIRUN))
+
+
+def dotted_keys(config: DictConfig) -> list[str]:
+    """The dotted names of all nodes of a configuration, those of Hydra itself left out."""
+    tree = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(tree, dict)
+    return [key for name in tree if name != "hydra" for key in _dotted(str(name), tree[name])]
+
+
+def _dotted(name: str, node: Any) -> list[str]:
+    below = node if isinstance(node, dict) else {}
+    return [name, *(key for child in below for key in _dotted(f"{name}.{child}", below[child]))]

@@ -1,0 +1,121 @@
+"""Batch-channel normalization by estimated statistics (key: bcn_est)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from normbench.norms.core import Affine, PerLane, along_channels, register, spread
+from normbench.norms.methods.bcn import BatchChannelNorm
+from normbench.norms.methods.gn import check_groups
+from normbench.norms.running import PerLaneMomentum
+
+
+@register(
+    "bcn_est",
+    family="batch",
+    reduces="N, H, W, history; C/G, H, W",
+    reference="qiao2019",
+    batch_statistics=True,
+    eval_differs=True,
+    reads_history=True,
+    exact_gradient=False,
+)
+class EstimatedBatchChannelNorm(BatchChannelNorm):
+    """Batch-channel normalization for micro-batches: running estimates stand for the batch in training, too.
+
+        μ ← μ + s (mean x − μ)                                         in training
+        σ² ← σ² + s (mean (x − μ_old)² − σ²)
+        z = γ₁ (x − μ) / √(σ² + ε) + β₁
+        y = γ₂ (z − μ₂) / √(σ₂² + ε) + β₂
+        means over 𝒮 = {same channel} × batch × H × W
+        μ₂, σ₂² over 𝒮 = {same image, same group of channels} × H × W
+
+    Symbols:      μ, σ² estimates · s momentum · γ₁ weight · β₁ bias · γ₂ group_weight · β₂ group_bias
+    Reduces:      (N, H, W, history; C/G, H, W): first for each channel, N in chunks of `batch` images
+                  where that is set (one chunk per worker), then for each image and group.
+    Train / eval: differ: training moves the estimates first. Batch-independent: no.
+    Running statistics: μ and σ² start at 0 and 1. Every chunk is normalized by the old estimates moved by
+                  its own statistics, as by workers that each keep estimates; their mean is what stays.
+                  Evaluation with batch statistics is that of bcn.
+    Numerics:     fp32 (fp64 for fp64 input), in two passes; ε inside both roots. No gradient passes through
+                  the estimates, so that dz/dx is γ₁ / √(σ² + ε).
+
+    Shape:
+        x: (N, K·C, *spatial), of one image, too → y: same shape and dtype
+        weight, bias, running_mean, running_var: (K·C,);  group_weight, group_bias: (K·G,)
+        num_batches_tracked: (K,), a scalar for K = 1
+
+    Args:
+        channels:   C, channels of one run.
+        lanes:      K, stacked runs; 1 for a lone run.
+        num_groups: G, groups of one run, dividing C. The paper: 32.
+        group_size: C/G instead, dividing C. With neither: as gn, the largest divisor of C that is at most 16.
+        momentum:   s, weight of the new batch, or another form of `normbench.momentum`; one value or one per
+                    lane. It changes training.
+        eps:        ε > 0 of both; one value or one per lane. The authors' code: 1e-5.
+        affine:     True, False, "weight" or "bias", of both.
+        batch:      images per statistic, dividing N; None for all of x.
+
+    Attributes:
+        num_groups, group_size: as in effect, of one run.
+
+    Raises:
+        NormError: an argument out of range, both num_groups and group_size or one that does not divide C, N
+            not a multiple of `batch`, or one value per group.
+
+    Reference:  qiao2019 — Micro-Batch Training with Batch-Channel Normalization and Weight Standardization,
+                arXiv:1903.10520.
+    Deviations: s is a constant, 0.1. The authors' code makes it a buffer of 0 that nothing in it sets, which
+                would freeze the estimates at 0 and 1. As there, σ² is taken about the old mean, so that it is
+                the variance plus the square of what the mean is off: for s = 1 that is E[x − μ_old]², not the
+                variance.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        lanes: int = 1,
+        *,
+        num_groups: int | None = None,
+        group_size: int | None = None,
+        momentum: PerLaneMomentum = 0.1,
+        eps: PerLane = 1e-5,
+        affine: Affine = True,
+        batch: int | None = None,
+    ) -> None:
+        super().__init__(
+            channels, lanes, num_groups=num_groups, group_size=group_size, momentum=momentum, eps=eps,
+            affine=affine, batch=batch,
+        )  # fmt: skip
+
+    def _by_batch(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super()._by_batch(x)
+        parts = self.by_chunk(x)
+        mean, var = self._moved(parts)
+        return self.scaled_by(parts - mean, (var + self.eps_along(x)).rsqrt(), x).flatten(0, 1)
+
+    @torch.no_grad()
+    def _moved(self, parts: Tensor) -> tuple[Tensor, Tensor]:
+        """Move the estimates by x: (S, B, K·C, *spatial); those of every chunk: (S, 1, K·C, 1, …)."""
+        by_lane = self.weigh(self.count()).to(parts.dtype)
+        s = along_channels(spread(by_lane, self.channels), parts[0])
+        old_mean = along_channels(self.running_mean, parts[0]).to(parts.dtype)
+        old_var = along_channels(self.running_var, parts[0]).to(parts.dtype)
+        values = (1, *range(3, parts.dim()))
+        var, mean = torch.var_mean(parts, values, correction=0, keepdim=True)
+        about_old = var + (mean - old_mean).square()  # mean (x − μ_old)²
+        mean, var = torch.lerp(old_mean, mean, s), torch.lerp(old_var, about_old, s)
+        self.running_mean.copy_(mean.mean(0).flatten())
+        self.running_var.copy_(var.mean(0).flatten())
+        return mean, var
+
+    def check(self, shape: Sequence[int]) -> None:
+        self.chunks(shape[0])
+        check_groups(self, self.group_size, shape)

@@ -1,0 +1,100 @@
+"""Frozen batch normalization (key: frozen)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from normbench.errors import NormError
+from normbench.norms.core import Affine, PerLane, register
+from normbench.norms.methods.bn import BatchNorm
+from normbench.norms.running import PerLaneMomentum
+
+
+@register(
+    "frozen",
+    family="batch",
+    reduces="N, H, W",
+    reference="wu2021",
+    batch_statistics=True,
+    eval_differs=True,
+    reads_history=True,
+)
+class FrozenBatchNorm(BatchNorm):
+    """Frozen batch normalization: batch norm whose statistics stand still from a share of the run on.
+
+        y = γ (x − μ) / √(σ² + ε) + β
+        μ, σ² over 𝒮 = {same channel} × batch × H × W                   training, before `after`
+        μ, σ² ← running statistics, constants                          training from then on, and evaluation
+
+    Symbols:      μ mean · σ² var (biased) · γ weight · β bias
+    Reduces:      (N, H, W) for each channel until the statistics freeze, then nothing; N in chunks of `batch`
+                  images where that is set (one chunk per worker).
+    Train / eval: differ until the statistics freeze, then identical. Batch-independent: no, until then.
+    Running statistics: as bn's until they freeze; then neither training nor `train()` moves or leaves them. γ
+                  and β go on training. Frozen training reads what `momentum` made, so momentum changes it.
+    Numerics:     fp32 (fp64 for fp64 input); ε inside the root. A bias before the layer is absorbed until
+                  the statistics freeze.
+
+    Shape:
+        x: (N, K·C, *spatial) → y: same shape and dtype
+        weight, bias, running_mean, running_var: (K·C,);  num_batches_tracked: (K,), a scalar for K = 1
+
+    Args:
+        channels: C, channels of one run.
+        lanes:    K, stacked runs; 1 for a lone run.
+        after:    share of the run, in [0, 1], from which statistics are frozen, as `begin_step` tells. 0:
+                  from the first step on, for pretrained statistics; 1: never. Where nobody calls it, they
+                  freeze for 0 alone.
+        momentum: weight of the new batch, or another form of `normbench.momentum`; one value or one per lane.
+        eps:      ε > 0; one value or one per lane.
+        affine:   True, False, "weight" or "bias".
+        batch:    images per statistic, dividing N; None for all of x.
+
+    Attributes:
+        frozen: whether the statistics stand still now.
+
+    Raises:
+        NormError: an argument out of range, and until they freeze, N not a multiple of `batch` or one value
+                   per statistic.
+
+    Reference:  wu2021 — Rethinking "Batch" in BatchNorm, arXiv:2105.07576; the frozen form for fine-tuning is
+                older and of no paper.
+    Deviations: γ and β stay trainable, as in the paper; torchvision's and detectron2's FrozenBatchNorm2d hold
+                them fixed, too.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        lanes: int = 1,
+        *,
+        after: float = 0.5,
+        momentum: PerLaneMomentum = 0.1,
+        eps: PerLane = 1e-5,
+        affine: Affine = True,
+        batch: int | None = None,
+    ) -> None:
+        super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch)
+        if not (isinstance(after, int | float) and 0 <= after <= 1):
+            raise NormError(f"frozen: after must be a share of the run, in [0, 1]; got {after!r}")
+        self.after = after
+        self.phase_change_at = self.after
+
+    @property
+    def frozen(self) -> bool:
+        return self.after == 0 if self.after_phase_change is None else self.after_phase_change
+
+    @property
+    def by_batch(self) -> bool:
+        return not self.frozen if self.training else super().by_batch
+
+    @property
+    def tracks(self) -> bool:
+        return super().tracks and not self.frozen
+
+    def check(self, shape: Sequence[int]) -> None:
+        if self.after > 0:
+            super().check(shape)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, after={self.after}"

@@ -1,0 +1,69 @@
+"""Layer normalization over channels at each position (key: ln_c)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from normbench.norms.core import Affine, Norm, PerLane, over_channels, register
+from normbench.norms.methods.rms import by_rms
+
+#: Channels from which on torch's kernel is used. PERF: it pays per row; short rows are cheaper by elements.
+SHORT_ROW = 16
+
+
+@register("ln_c", family="channel", reduces="C", reference="ba2016")
+class LayerNormC(Norm):
+    """Layer normalization over channels: every position by itself.
+
+        y = γ (x − μ) / √(σ² + ε) + β                                  eqs. (3), (4)
+        μ, σ² over 𝒮 = {same image, same position} × C
+
+    Symbols:      μ mean · σ² var (biased) · γ weight · β bias
+    Reduces:      (C) for each image and position.
+    Train / eval: identical; no running state. Batch-independent: yes.
+    Numerics:     fp32 (fp64 for fp64 input), in two passes; ε inside the root. From 16 channels on, y lies in
+                  memory with channels innermost.
+
+    Shape:
+        x: (N, K·C, *spatial) → y: same shape and dtype
+        weight, bias: (K·C,)
+
+    Args:
+        channels: C ≥ 2, channels of one run.
+        lanes:    K, stacked runs; 1 for a lone run.
+        eps:      ε > 0; one value or one per lane.
+        affine:   True, False, "weight" or "bias".
+
+    Raises:
+        NormError: an argument out of range.
+
+    Reference:  ba2016 — Layer Normalization, arXiv:1607.06450, §3, applied to each position as ConvNeXt does.
+    Deviations: for an image the paper's layer is ambiguous; the other reading is ln_chw. Without spatial axes
+                they agree.
+    """
+
+    def __init__(self, channels: int, lanes: int = 1, *, eps: PerLane = 1e-5, affine: Affine = True) -> None:
+        super().__init__(channels, lanes, eps=eps, affine=affine)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        x = self.equalized(x)
+        if self.channels < SHORT_ROW:
+            return self.scale_shift(over_channels(x, self.lanes, self._standardize))
+        rows = x.movedim(1, -1)  # (N, *spatial, K·C)
+        if self.lanes == 1:  # PERF: the kernel's own γ and β save two passes
+            y = F.layer_norm(rows, (self.channels,), self.weight, self.bias, self.eps)
+            return y.movedim(-1, 1)
+        y = F.layer_norm(torch.unflatten(rows, -1, (self.lanes, -1)), (self.channels,), eps=self.eps)
+        return self.scale_shift(y.flatten(-2).movedim(-1, 1))
+
+    def _standardize(self, runs: Tensor, axis: int) -> Tensor:
+        return by_rms(runs - runs.mean(axis, keepdim=True), axis, self.eps)
+
+    def check(self, shape: Sequence[int]) -> None:
+        self.need_several(
+            self.channels, f"{self.channels} channel", "use ln_chw, or placement.sites without this site"
+        )

@@ -1,0 +1,144 @@
+"""What takes the place of a model's norm layers when they are converted."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+
+from normbench import norms
+from normbench.errors import InputError
+from normbench.norms.core import Entry, Norm
+from normbench.norms.linear_view import linear
+from normbench.norms.surgery.changes import Change
+from normbench.norms.surgery.dataflow import Links, wiring
+from normbench.norms.surgery.last_axis import LastAxis
+from normbench.norms.surgery.recognise import Found
+
+#: What reports call parameters.
+SYMBOLS = {"weight": "γ", "bias": "β"}
+
+
+class Succession:
+    """What is to take the place of a model's layers. The model stays as it is.
+
+    Args:
+        model: any module.
+        entry: the method that succeeds.
+        args:  its own arguments.
+
+    Attributes:
+        swaps:   old layer → new one.
+        changes: what to report.
+    """
+
+    def __init__(self, model: nn.Module, entry: Entry, args: dict[str, Any]) -> None:
+        self.model, self.entry, self.args = model, entry, args
+        self.swaps: dict[nn.Module, nn.Module] = {}
+        self.changes: list[Change] = []
+        self._paths = {module: path for path, module in model.named_modules()}
+        self._follows = entry.layer.follow is not Norm.follow
+        self._after: Links = wiring(model) if entry.activates or self._follows else {}
+        self._before: Links = {reader: layer for layer, reader in self._after.items()}
+
+    def replace(self, path: str, found: Found) -> None:
+        """Build what takes a layer's place.
+
+        Raises:
+            InputError: the method does not fit; the layer is named.
+        """
+        args, notes, tail = dict(self.args), [], dict(found.tail)
+        same = {name: value for name, value in self._settings(found).items() if name not in args}
+        if self.entry.activates and "activated" not in args:
+            args["activated"], note = self._activation(found, tail)
+            notes.append(note)
+        feeder = self._feeder(found)
+        try:
+            new = norms.build(self.entry.key, found.channels, found.lanes, **same, **args)
+            if self._follows:
+                new.follow(feeder)
+                notes.append(
+                    f"fed by {self._paths[feeder]}" if feeder else "fed by no layer that it could see"
+                )
+        except InputError as error:
+            raise type(error)(f"layer {path}: {error}") from None
+        new.site = found.layer.site if isinstance(found.layer, Norm) and found.layer.site else path
+        self._move(new, found)
+        kept = _carry_over(found, new, self.entry)
+        kept += [f"{name}={same[name]}" for name in ("momentum", "eps", "num_groups") if name in same]
+        self.swaps[found.layer] = _in_place_of(found, new.train(found.layer.training), tail)
+        old = type(found.layer).__name__
+        self.changes.append(Change(path, old, self.entry.key, tuple(kept), "; ".join(notes)))
+
+    def _settings(self, found: Found) -> dict[str, Any]:
+        """The old layer's settings that mean the same to the new one."""
+        old = norms.entry(found.key)
+        if not (issubclass(self.entry.layer, old.layer) or issubclass(old.layer, self.entry.layer)):
+            return {}
+        strange = {"num_groups"} if "group_size" in self.args else set()
+        if self.entry.reads_history != old.reads_history:
+            strange.add("momentum")
+        takes = self.entry.arguments.keys() - strange
+        return {name: value for name, value in found.settings.items() if name in takes}
+
+    def _activation(self, found: Found, tail: dict[str, nn.Module]) -> tuple[bool, str]:
+        """Whether the new layer stands for the activation after it, which is taken out then; and a note."""
+        inside = [type(part) for part in tail.values()]
+        if inside == [nn.ReLU]:
+            tail.clear()
+            return True, "in place of its ReLU, too"
+        reader = self._after.get(found.layer)
+        if not inside and reader is not None and type(reader) is nn.ReLU:
+            self.swaps[reader] = nn.Identity()
+            return True, f"in place of {self._paths[reader]}, too"
+        follows = [kind.__name__ for kind in inside] or ([] if reader is None else [type(reader).__name__])
+        why = f"{follows[0]} follows" if follows else "no layer of its own reads it"
+        return False, f"without its activation: {why}"
+
+    def _feeder(self, found: Found) -> nn.Module | None:
+        """The convolution or linear layer whose outputs are the channels of a norm."""
+        feeder = self._before.get(found.layer)
+        seen = None if feeder is None else linear(feeder)
+        fits = seen is not None and seen.outputs == found.channels * found.lanes and not seen.transposed
+        return feeder if fits else None
+
+    def _move(self, new: Norm, found: Found) -> None:
+        """To the old layer's device and dtype; a layer without tensors is taken to be where the model is."""
+        tensors = chain(found.state.values(), self.model.parameters(), self.model.buffers())
+        like = next((tensor for tensor in tensors if tensor.is_floating_point()), None)
+        if like is None:
+            return
+        new.to(like.device)
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        if any(t.is_floating_point() and t.dtype != dtype for t in new.state_dict().values()):
+            new.to(dtype)
+
+
+def _in_place_of(found: Found, new: Norm, tail: dict[str, nn.Module]) -> nn.Module:
+    layer = LastAxis(new) if found.axis == -1 else new
+    whole = nn.Sequential(OrderedDict({"norm": layer, **tail})) if tail else layer
+    layer.training = whole.training = new.training
+    return whole
+
+
+def _carry_over(found: Found, new: Norm, entry: Entry) -> list[str]:
+    """Copy what both layers have and mean the same by; returns what that was."""
+    mine = new.state_dict()
+    common = {n: t for n, t in found.state.items() if n in mine and mine[n].shape == t.shape}
+    statistics = mine.keys() - dict(new.named_parameters()).keys()
+    batch = norms.entry(found.key).family == entry.family == "batch"
+    fitting = set(SYMBOLS)
+    if found.key == entry.key:
+        fitting |= common.keys()
+    elif batch and statistics <= common.keys():  # all or none: half a state is no state
+        fitting |= statistics
+    kept = [name for name in common if name in fitting]
+    for name in kept:
+        with torch.no_grad():
+            mine[name].copy_(common[name])
+        if isinstance(common[name], nn.Parameter):
+            new.get_parameter(name).requires_grad_(common[name].requires_grad)
+    return list(dict.fromkeys("statistics" if n in statistics else SYMBOLS.get(n, n) for n in kept))

@@ -1,0 +1,1 @@
+"""From RunSpecs to Records: what is finished is read, what is missing is planned and trained."""

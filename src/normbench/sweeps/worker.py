@@ -1,0 +1,200 @@
+"""One pack's work: train the stack, write the records. What breaks is split and tried again,
+then recorded.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+import time
+import traceback
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from normbench import events
+from normbench.autotune.tuning import Tuning
+from normbench.data.dataset import Dataset
+from normbench.engine.device import device_name, find_device
+from normbench.engine.stack_layout import StackLayout
+from normbench.engine.state import LaneState
+from normbench.engine.train import Listener, Result, train_stack
+from normbench.errors import RunFailure, reason
+from normbench.record import COMPLETE, DIVERGED, FAILED, Record
+from normbench.spec import RunSpec
+from normbench.store import Store
+from normbench.sweeps.plan import Pack
+from normbench.sweeps.provenance import commit, environment
+
+#: Seconds of training that a kill may cost.
+CHECKPOINT_EVERY_S = 20.0
+
+Emit = Callable[[events.Event], None]
+
+
+def work(pack: Pack, dataset: Dataset, store: Store, packing: Tuning, emit: Emit) -> None:
+    """Train a pack to its records, each stack in the form that the packing has for its lanes.
+
+    Lanes with a checkpoint go on from it. A stack that runs out of memory or breaks otherwise is halved; a
+    lone run that breaks gets a record of status `failed` and its traceback in error.txt.
+
+    Raises:
+        RunFailure: the store cannot be written.
+    """
+    waiting = [pack]
+    while waiting:
+        current, states = _at_one_step(waiting.pop(0), store, waiting)
+        form = packing.at(len(current.trainings))
+        failure = _attempt(current, dataset, states, form, store, emit)
+        if failure is None:
+            continue
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if len(current.specs) > 1:
+            emit(events.StackSplit(current.signatures, failure.reason))
+            waiting[:0] = current.halves()
+        else:
+            emit(events.RunEnded(fail(current, store, failure.reason, failure.text)))
+
+
+def fail(pack: Pack, store: Store, reason: str, text: str | None = None) -> Record:
+    """Record a lone run as failed, with what happened in one line and at length."""
+    record = _record(pack, 0, FAILED, {}, (), {}, {"error": reason})
+    store.put(record, error=text or reason)
+    return record
+
+
+class Failure(NamedTuple):
+    """Why a stack broke: one line, and the traceback as text, so that nothing keeps its tensors alive."""
+
+    reason: str
+    text: str
+
+
+def _attempt(
+    pack: Pack, dataset: Dataset, states: list[LaneState] | None, form: StackLayout, store: Store, emit: Emit
+) -> Failure | None:
+    """Train a stack; why it broke, where it did."""
+    try:
+        _train(pack, dataset, states, form, store, emit)
+    except RunFailure:  # the store cannot be written: no smaller stack would help
+        raise
+    except Exception as error:
+        return Failure(reason(error), traceback.format_exc())
+    return None
+
+
+def _train(
+    pack: Pack, dataset: Dataset, states: list[LaneState] | None, form: StackLayout, store: Store, emit: Emit
+) -> None:
+    spec = pack.specs[0]
+    device = find_device(spec.engine.device)
+    first = states[0]["step"] if states else 0
+    specs = tuple(s.model_dump(mode="json") for s in pack.specs)
+    groups = tuple(s.group() for s in pack.specs)
+    steps = spec.length(len(dataset.train_labels))
+    emit(events.StackStarted(pack.signatures, specs, groups, steps, first))
+    listener = Listener(
+        point=lambda step, points: emit(events.StackLogged(pack.signatures, step, tuple(points))),
+        checkpoint=_Checkpointer(pack, store, emit),
+    )
+    results = train_stack(pack.specs, dataset.to(device), device, listener, states, form)
+    about = {"data": dataset.fitted, "device": device_name(device), "resumed_from": first}
+    for number, result in enumerate(results):
+        status = COMPLETE if result.diverged_at is None else DIVERGED
+        timing = _timing(result, pack, first)
+        own = {**about, "diverged_at": result.diverged_at, **result.about}
+        record = _record(pack, number, status, result.metrics, result.history, timing, own)
+        store.put(record)
+        emit(events.RunEnded(record))
+
+
+def _timing(result: Result, pack: Pack, first: int) -> dict[str, float]:
+    """Seconds of the stack, the run's share of them, and the run-steps per second that come of it."""
+    share = result.seconds / len(pack.specs)
+    steps = (result.history[-1]["step"] or 0) - first
+    return {"stack_s": result.seconds, "train_s": share, "steps_per_s": steps / share}
+
+
+def _record(
+    pack: Pack, number: int, status: str, metrics: dict[str, float | None], history: tuple[dict[str, float |
+          None], ...],
+    timing: dict[str, float], about: dict[str, Any],
+) -> Record:  # fmt: skip
+    spec = pack.specs[number]
+    [(lane, bank)] = [(lane, runs.index(spec)) for lane, runs in enumerate(pack.trainings) if spec in runs]
+    device = about.pop("device", None)
+    return Record(
+        signature=spec.signature,
+        spec=spec.model_dump(mode="json"),
+        status=status,
+        metrics=metrics,
+        timing=timing,
+        environment=environment() | ({"device": device} if device else {}),
+        provenance={
+            "stack_size": len(pack.trainings), "lane": lane, "bank": bank, "commit": commit(),
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"), **about,
+        },
+        history=history,
+    )  # fmt: skip
+
+
+def _at_one_step(pack: Pack, store: Store, waiting: list[Pack]) -> tuple[Pack, list[LaneState] | None]:
+    """The lanes of a pack that can go on together, with their states; the others wait."""
+    by_step: dict[int, list[tuple[RunSpec, LaneState | None]]] = defaultdict(list)
+    for spec in pack.specs:
+        state = _checkpoint(store.checkpoint_file(spec.signature))
+        by_step[state["step"] if state else 0].append((spec, state))
+    (step, lanes), *others = by_step.items()
+    waiting[:0] = [Pack(tuple(spec for spec, _ in lanes)) for _, lanes in others]
+    states = [state for _, state in lanes if state is not None]
+    return Pack(tuple(spec for spec, _ in lanes)), states if step else None
+
+
+def _checkpoint(file: Path) -> LaneState | None:
+    """A lane's state, or None where there is none that can be read."""
+    try:
+        state: LaneState = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        return None
+    except Exception:  # torn by a crash, or of an older version: the run starts anew
+        file.unlink(missing_ok=True)
+        return None
+    return state
+
+
+class _Checkpointer:
+    """Writes the lanes' states every CHECKPOINT_EVERY_S; a disk that refuses costs one notice."""
+
+    def __init__(self, pack: Pack, store: Store, emit: Emit) -> None:
+        self.pack, self.store, self.emit = pack, store, emit
+        self.last = time.monotonic()
+
+    def __call__(self, states: Callable[[], list[LaneState]]) -> None:
+        if time.monotonic() - self.last < CHECKPOINT_EVERY_S:
+            return
+        self.last = time.monotonic()
+        try:
+            for spec, state in zip(self.pack.specs, states(), strict=True):
+                _save(state, self.store.checkpoint_file(spec.signature))
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            self.last = float("inf")
+            self.emit(events.Notice(f"no checkpoints for this stack: {str(error).splitlines()[0]}"))
+
+
+def _save(state: LaneState, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".checkpoint-")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            torch.save(state, stream)
+        Path(name).replace(file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

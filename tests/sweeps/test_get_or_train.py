@@ -1,0 +1,262 @@
+"""Get or train, with the real engine: nothing trains twice, and what breaks takes nothing else with it."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import pytest
+import torch
+
+from normbench import events
+from normbench.errors import InputError, RunFailure
+from normbench.store import Store
+from normbench.sweeps import get_or_train as run
+from normbench.sweeps import worker as work
+
+QUICK = [
+    "model=mlp",
+    "model.hidden=[16]",
+    "steps=20",
+    "tracking=none",
+    "engine.processes=1",
+    "engine.device=cpu",
+]
+
+
+class Log:
+    """An observer that keeps what it hears."""
+
+    def __init__(self, on=lambda event: None):
+        self.events, self.on = [], on
+
+    def notify(self, event):
+        self.events.append(event)
+        self.on(event)
+
+    def close(self):
+        self.events.append("closed")
+
+    def of(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def interrupt_at(step):
+    """What an observer does at whose hearing of that step the user presses Ctrl-C."""
+
+    def press(event):
+        if isinstance(event, events.StackLogged) and event.step == step:
+            raise KeyboardInterrupt
+
+    return press
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "results")
+
+
+def test_a_sweep_is_trained_once_and_read_afterwards(make_sweep, store):
+    sweep = make_sweep(*QUICK, "norm=bn,gn", "seed=range(2)")
+    first, log = Log(), Log()
+    records = run.train(sweep, store, [first])
+    again = run.train(sweep, store, [log])
+    assert [r.status for r in records] == ["complete"] * 4
+    assert records == again
+    assert first.events[-1] == "closed"
+    assert log.events == []
+    assert [r.signature for r in records] == [r.spec.signature for r in sweep]
+
+
+def test_duplicates_train_once_and_are_answered_each(make_sweep, store):
+    sweep = make_sweep(*QUICK, "norm=gn", "norm.momentum=0.1,0.2")
+    log = Log()
+    records = run.train(sweep, store, [log])
+    assert len(records) == 2
+    assert records[0] == records[1]
+    assert len(log.of(events.RunEnded)) == 1
+    assert "1 of 2 runs are the same" in log.of(events.Notice)[1].text
+
+
+def test_the_record_is_on_disk_before_anybody_hears_of_it(make_sweep, store):
+    def look(event):
+        if isinstance(event, events.RunEnded):
+            assert store.get(event.record.signature) == event.record
+
+    log = Log(look)
+    run.train(make_sweep(*QUICK), store, [log])
+    assert len(log.of(events.RunEnded)) == 1  # an observer that raised would have been dropped
+
+
+def test_records_say_what_they_are(make_sweep, store):
+    (record,) = run.train(make_sweep(*QUICK, "norm=gn", "seed=3"), store)
+    assert record.provenance["stack_size"] == 1
+    assert record.provenance["parameters"] == 64 * 16 + 2 * 16 + 16 * 10 + 10
+    assert record.provenance["data"] == "as is (8×8)"
+    assert list(record.provenance["sites"]) == ["fc1"]
+    assert {"normbench", "torch", "python", "device"} <= set(record.environment)
+    assert record.timing["steps_per_s"] == pytest.approx(20 / record.timing["train_s"])
+    assert store.history(record.signature)[-1]["step"] == 20
+
+
+def test_a_stack_without_memory_is_halved_until_it_fits(make_sweep, store, monkeypatch):
+    real = work.train_stack
+
+    def tight(specs, *args):
+        if len(specs) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return real(specs, *args)
+
+    monkeypatch.setattr(work, "train_stack", tight)
+    log = Log()
+    records = run.train(make_sweep(*QUICK, "seed=range(5)"), store, [log])
+    assert [r.status for r in records] == ["complete"] * 5
+    assert [len(e.signatures) for e in log.of(events.StackSplit)] == [5, 3]
+    assert sorted(r.provenance["stack_size"] for r in records) == [1, 2, 2, 2, 2]
+
+
+def test_a_run_that_breaks_is_found_recorded_and_alone(make_sweep, store, monkeypatch):
+    real = work.train_stack
+
+    def picky(specs, *args):
+        if any(spec.seed == 2 for spec in specs):
+            raise RuntimeError("seed 2 is unlucky\nset MORE_WORDS=1 to learn nothing else")
+        return real(specs, *args)
+
+    monkeypatch.setattr(work, "train_stack", picky)
+    sweep = make_sweep(*QUICK, "seed=range(4)")
+    records = run.train(sweep, store)
+    assert [r.status for r in records] == ["complete", "complete", "failed", "complete"]
+    assert records[2].provenance["error"] == "RuntimeError: seed 2 is unlucky"
+    assert "MORE_WORDS=1" in (store.run_folder(records[2].signature) / "error.txt").read_text()
+    monkeypatch.setattr(work, "train_stack", real)
+    log = Log()
+    assert [r.status for r in run.train(sweep, store, [log])] == ["complete"] * 4
+    assert len(log.of(events.RunEnded)) == 1  # only the failed one is trained again
+
+
+def test_worker_processes_give_the_same_records_as_this_one(make_sweep, tmp_path):
+    words = [*QUICK, "norm=bn,gn", "seed=range(2)"]
+    here = run.train(make_sweep(*words), Store(tmp_path / "here"))
+    there = run.train(make_sweep(*words, "engine.processes=2"), Store(tmp_path / "there"))
+    assert [r.metrics for r in here] == [r.metrics for r in there]
+
+
+def test_a_killed_worker_costs_no_run(make_sweep, store):
+    killed = []
+
+    def kill(event):
+        if isinstance(event, events.StackLogged) and not killed:
+            killed.append(event)
+            multiprocessing.active_children()[0].kill()
+            multiprocessing.active_children()[-1].kill()
+
+    log = Log(kill)
+    words = [*QUICK, "norm=bn,gn", "seed=range(2)", "steps=400", "engine.processes=2"]
+    records = run.train(make_sweep(*words), store, [log])
+    assert [r.status for r in records] == ["complete"] * 4
+    assert any("worker process died" in e.reason for e in log.of(events.StackSplit))
+
+
+def test_what_was_under_way_goes_on_from_its_checkpoint(make_sweep, store, monkeypatch, tmp_path):
+    monkeypatch.setattr(work, "CHECKPOINT_EVERY_S", 0.0)
+    sweep = make_sweep(*QUICK, "norm=bn", "seed=range(2)")
+    whole = run.train(sweep, Store(tmp_path / "whole"))
+
+    with pytest.raises(KeyboardInterrupt):
+        run.train(sweep, store, [Log(interrupt_at(10))])
+    assert all(store.checkpoint_file(r.spec.signature).exists() for r in sweep)
+    records = run.train(sweep, store)
+    assert [r.metrics for r in records] == [r.metrics for r in whole]
+    assert 0 < records[0].provenance["resumed_from"] <= 10
+    assert not store.checkpoint_file(records[0].signature).exists()
+
+
+def test_lanes_with_and_without_a_checkpoint_are_trained_apart(make_sweep, store, monkeypatch):
+    monkeypatch.setattr(work, "CHECKPOINT_EVERY_S", 0.0)
+    sweep = make_sweep(*QUICK, "norm=bn", "seed=range(2)")
+    with pytest.raises(KeyboardInterrupt):
+        run.train(sweep[:1], store, [Log(interrupt_at(10))])
+    records = run.train(sweep, store)
+    assert sorted(r.provenance["resumed_from"] > 0 for r in records) == [False, True]
+    assert [r.status for r in records] == ["complete"] * 2
+
+
+def test_a_torn_checkpoint_costs_a_fresh_start_and_nothing_else(make_sweep, store):
+    (resolved,) = make_sweep(*QUICK)
+    file = store.checkpoint_file(resolved.spec.signature)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"half a checkpoi")
+    (record,) = run.train([resolved], store)
+    assert record.status == "complete"
+
+
+def test_a_disk_that_takes_no_checkpoint_is_told_about_once(make_sweep, store, monkeypatch):
+    def full(state, file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(work, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(work, "_save", full)
+    log = Log()
+    (record,) = run.train(make_sweep(*QUICK), store, [log])
+    assert record.status == "complete"
+    assert [n.text for n in log.of(events.Notice)] == [
+        "no checkpoints for this stack: [Errno 28] No space left on device"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model=lenet5", "norm=in"], "site fc1: in"),
+        (["model=lenet5", "norm=bn", "batch=1"], "site fc1: bn"),
+        (["model=lenet5", "norm=gn", "norm.args.num_groups=4"], "site conv1: gn"),
+        (["model=lenet5", "placement=after_add"], "lenet5 has no placement after_add"),
+        (["placement.sites=conv9"], "unknown site 'conv9'"),
+        (["data=mnist", "data.root=/nowhere", "data.download=false"], "no whole copy of data=mnist under"),
+        (["batch=2000"], "holds 1297"),
+        (["engine.device=cuda:9"], "engine.device=cuda:9 is not here"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(make_sweep, store, words, message):
+    with pytest.raises(InputError, match=message):
+        run.train(make_sweep("seed=range(2)", *words), store)
+    assert not store.root.exists()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_store_that_cannot_be_written_ends_the_sweep_in_one_line(make_sweep, store, processes):
+    sweep = make_sweep(*QUICK, "norm=bn,gn", "seed=range(2)", f"engine.processes={processes}")
+
+    def fill(event):
+        if isinstance(event, events.StackStarted):
+            store.root.mkdir(exist_ok=True)
+            (store.root / "runs").write_text("a file where a folder should be")
+
+    with pytest.raises(RunFailure, match=r"the record of run \w+ cannot be written to"):
+        run.train(sweep, store, [Log(fill)])
+
+
+def test_a_results_folder_that_cannot_be_written_is_refused(make_sweep, tmp_path):
+    file = tmp_path / "a-file"
+    file.write_text("")
+    with pytest.raises(InputError, match="NORMBENCH_RESULTS"):
+        run.train(make_sweep(*QUICK), Store(file / "results"))
+
+
+def test_a_plan_is_estimated_from_runs_that_have_ended(make_sweep, store):
+    sweep = make_sweep(*QUICK, "seed=range(4)")
+    before = run.estimated(run.plan(sweep, store), store)
+    assert before.seconds is None
+    run.train(sweep[:2], store)
+    after = run.estimated(run.plan(sweep, store), store)
+    assert after.seconds is not None
+    assert 0 < after.seconds < 10
+    assert after.lines()[0].startswith("about 0 min")
+
+
+def test_the_memory_of_a_plan_grows_with_lanes_and_images(make_sweep, store):
+    def memory(*words):
+        return run.estimated(run.plan(make_sweep(*QUICK, *words), store), store).memory
+
+    assert memory("seed=range(4)") == 4 * memory("seed=0")
+    assert memory("batch=64") > memory("batch=8")
