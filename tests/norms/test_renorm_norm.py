@@ -162,7 +162,7 @@ def test_a_dead_channels_deviation_is_raised_to_the_root_of_eps(make, draw, imag
 def test_both_ways_of_chunking_agree(make, draw, images, monkeypatch):
     results = []
     for gathers in (False, True):
-        monkeypatch.setattr(norms.batch, "pays_to_gather", lambda x, chunks, choice=gathers: choice)
+        monkeypatch.setattr(norms.methods.bn, "pays_to_gather", lambda x, chunks, choice=gathers: choice)
         layer = make("brn", 3, batch=2, eps=[1e-5, 0.1, 1.0], momentum=[0.1, "cumulative", 0.5])
         layer(draw(images, 3, lanes=3))
         y, grads = step(layer, draw(images, lanes=3), draw(images, 1, lanes=3))
