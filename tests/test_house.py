@@ -11,15 +11,17 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "normbench"
 FILES = sorted(SOURCE.rglob("*.py"))
 NO_TORCH = (
-    "errors", "spec", "record", "events", "momentum", "store", "config", "sweeps.plan", "sweeps.provenance",
-    "papers", "report", "tracking", "data.shapes", "data.fingerprint", "cli", "commands.parser",
+    "errors", "spec", "record", "events", "momentum", "labels", "store", "config", "sweeps.plan",
+    "sweeps.provenance", "papers", "report", "tracking", "data.shapes", "data.fingerprint", "cli",
+    "commands.parser",
 )  # fmt: skip
 #: The vocabulary: torch-free values that every room may use.
-WORDS = ("errors", "spec", "record", "events", "momentum", "store")
+WORDS = ("errors", "spec", "record", "events", "momentum", "labels", "store")
 #: Room → what of ours it may import besides itself. Every module stands in one of them.
 ROOMS = {
     "errors": (),
     "momentum": ("errors",),
+    "labels": (),
     "record": (),
     "events": ("record",),
     "spec": ("errors", "momentum"),

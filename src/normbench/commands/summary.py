@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Any
 
+from normbench.labels import label, settings, varying
 from normbench.record import DIVERGED, FAILED, Record
-from normbench.report.selection import flatten, label
 from normbench.store import Store
+
+__all__ = ["DIGITS", "broken", "failure", "metric", "summary", "varying"]
 
 #: Shown of a signature; enough for `normbench info`.
 DIGITS = 8
-#: Fields that tell no two runs of a table apart: repetitions, and where data lies.
-_NEVER = ("seed", "data.root")
 
 
 def summary(records: Sequence[Record], store: Store, *, trained: Collection[str]) -> list[str]:
@@ -37,27 +36,6 @@ def summary(records: Sequence[Record], store: Store, *, trained: Collection[str]
 def failure(record: Record) -> str:
     """Why a run failed, in one line."""
     return str(record.provenance.get("error", "see error.txt in its folder"))
-
-
-def varying(specs: Sequence[dict[str, Any]]) -> list[str]:
-    """The fields in which runs differ, without the seed: those with most values first.
-
-    Where a group's choice differs (`norm`), its knobs are left out: they differ because it does. So are the
-    workers where they follow from the batch, the total being one.
-
-    >>> varying([{"norm": {"name": "bn", "eps": 1}}, {"norm": {"name": "gn", "eps": 2}}])
-    ['norm']
-    """
-    flat = [flatten(spec) for spec in specs]
-    keys = dict.fromkeys(key for spec in flat for key in spec)
-    values = {key: len({label(spec.get(key)) for spec in flat}) for key in keys if key not in _NEVER}
-    if len({(spec.get("batch"), spec.get("workers")) for spec in flat}) == values.get("batch"):
-        values.pop("workers", None)
-    differ = {key: count for key, count in values.items() if count > 1}
-    groups = {key.removesuffix(".name"): count for key, count in differ.items() if key.endswith(".name")}
-    knobs = {key: count for key, count in differ.items() if key.partition(".")[0] not in groups}
-    both = groups | knobs
-    return sorted(both, key=lambda key: -both[key])
 
 
 def _one(record: Record, store: Store, trained: Collection[str]) -> list[str]:
@@ -90,9 +68,7 @@ def broken(records: Sequence[Record]) -> list[str]:
     failed = [record for record in distinct if record.status == FAILED]
     keys = [*varying([record.spec for record in distinct]), "seed"]
     lines = [f"failed   {len(failed)}"] if failed else []
-    for record in failed:
-        settings = " ".join(f"{key}={label(record.value(key))}" for key in keys)
-        lines.append(f"  {record.signature[:DIGITS]}  {settings}  {failure(record)}")
+    lines += [f"  {r.signature[:DIGITS]}  {settings(r.spec, keys)}  {failure(r)}" for r in failed]
     return lines
 
 

@@ -7,15 +7,19 @@ joined by " · ".
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from normbench.errors import InputError, unknown
+from normbench.labels import MISSING, flatten, label
 from normbench.record import Record
 
-MISSING = "–"
+__all__ = [
+    "JOINT", "MISSING", "Condition", "agrees", "check_keys", "check_metric", "flatten", "label", "labels",
+    "natural", "order", "parse_condition", "select", "value",
+]  # fmt: skip
+
 JOINT = " · "
 _STANDARD_METRICS = ("train_loss", "train_error", "test_loss", "test_error", "train_s", "steps_per_s")
 
@@ -89,25 +93,6 @@ def value(record: Record, key: str) -> Any:
     return record.value(key)
 
 
-def label(given: Any) -> str:
-    """A value as text.
-
-    >>> [label(v) for v in (2, 0.1, 1.0, True, None, "bn", [100, 100])]
-    ['2', '0.1', '1', 'true', '–', 'bn', '100-100']
-    """
-    if given is None:
-        return MISSING
-    if isinstance(given, bool):
-        return str(given).lower()
-    if isinstance(given, float):
-        return f"{given:.12g}"
-    if isinstance(given, (list, tuple)):
-        return "-".join(label(part) for part in given)
-    if isinstance(given, Mapping):
-        return json.dumps(given, sort_keys=True)
-    return str(given)
-
-
 def labels(record: Record, keys: Sequence[str]) -> str:
     """The row or column of a record."""
     return JOINT.join(label(value(record, key)) for key in keys)
@@ -147,17 +132,6 @@ def order(records: Sequence[Record], keys: Sequence[str], conditions: Sequence[C
 
     combinations = {tuple(label(value(record, key)) for key in keys) for record in records}
     return [JOINT.join(combination) for combination in sorted(combinations, key=place)]
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, part in tree.items():
-        if isinstance(part, Mapping) and part:
-            flat |= flatten(part, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = part
-    return flat
 
 
 def _same(given: Any, text: str) -> bool:

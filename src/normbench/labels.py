@@ -1,0 +1,125 @@
+"""What tells runs apart: the fields in which they differ, and values as text.
+
+Fields are named as on the command line: `norm` is short for `norm.name`, `norm.momentum` is a knob of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MISSING = "–"
+#: Fields that do not tell configurations apart: the seed, the tracker, where data lies, how the engine works.
+_IMMATERIAL = re.compile(r"seed$|tracking\b|data\.(root|download)$|engine\.(?!precision$)")
+
+
+def label(given: Any) -> str:
+    """A value as text.
+
+    >>> [label(v) for v in (2, 0.1, 1.0, True, None, "bn", [100, 100])]
+    ['2', '0.1', '1', 'true', '–', 'bn', '100-100']
+    """
+    if given is None:
+        return MISSING
+    if isinstance(given, bool):
+        return str(given).lower()
+    if isinstance(given, float):
+        return f"{given:.12g}"
+    if isinstance(given, (list, tuple)):
+        return "-".join(label(part) for part in given)
+    if isinstance(given, Mapping):
+        return json.dumps(given, sort_keys=True)
+    return str(given)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys.
+
+    >>> flatten({"norm": {"name": "gn", "args": {"groups": 2}}, "batch": 8})
+    {'norm.name': 'gn', 'norm.args.groups': 2, 'batch': 8}
+    """
+    flat: dict[str, Any] = {}
+    for key, part in tree.items():
+        if isinstance(part, Mapping) and part:
+            flat |= flatten(part, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = part
+    return flat
+
+
+def field(spec: Mapping[str, Any], key: str) -> Any:
+    """A field of a specification by its dotted name; None if the run does not have it.
+
+    A group stands for the name of its choice, `total` for batch × workers.
+
+    >>> spec = {"norm": {"name": "bn", "momentum": 0.1}, "batch": 2, "workers": 4}
+    >>> [field(spec, key) for key in ("norm", "norm.momentum", "total", "norm.args.groups")]
+    ['bn', 0.1, 8, None]
+    """
+    if key == "total":
+        return spec["batch"] * spec["workers"]
+    node: Any = spec
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return None
+        node = node[part]
+    return node["name"] if isinstance(node, Mapping) and "name" in node else node
+
+
+def settings(spec: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """The fields as `key=value`, without those that the run does not have.
+
+    >>> settings({"norm": {"name": "gn"}, "optim": {"lr": 0.5}}, ["norm", "optim.lr", "norm.momentum"])
+    'norm=gn optim.lr=0.5'
+    """
+    values = {key: field(spec, key) for key in keys}
+    return " ".join(f"{key}={label(value)}" for key, value in values.items() if value is not None)
+
+
+def material(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat fields in which repetitions of one configuration must not differ."""
+    return {k: v for k, v in flatten(spec).items() if v != {} and not _IMMATERIAL.match(k)}
+
+
+def varying(specs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The fields in which runs differ, without the seed. Fields with the most values come first.
+
+    A knob is left out if the choice of its group determines it (bn has a momentum, gn has none).
+    The workers are left out if all runs have the same total and differ in batch.
+
+    >>> varying([{"norm": {"name": "bn", "eps": 1}}, {"norm": {"name": "gn", "eps": 2}}])
+    ['norm']
+    >>> varying([{"norm": {"name": "bn", "eps": 1}}, {"norm": {"name": "bn", "eps": 2}}])
+    ['norm.eps']
+    """
+    flat = [material(spec) for spec in specs]
+    keys = dict.fromkeys(key for run in flat for key in run)
+    values = {key: {label(run.get(key)) for run in flat} for key in keys}
+    differ = {key: len(found) for key, found in values.items() if len(found) > 1}
+    if "batch" in differ and len({field(spec, "total") for spec in specs if "workers" in spec}) == 1:
+        differ.pop("workers", None)
+    if "data.fingerprint" not in differ:
+        differ.pop("data.path", None)  # the same data in another place
+    elif _determined("data.fingerprint", ("data.name", "data.path"), flat):
+        del differ["data.fingerprint"]
+    names = {key: count for key, count in differ.items() if key.endswith(".name")}
+    knobs = {
+        key: count
+        for key, count in differ.items()
+        if key not in names and not ((name := _choice(key)) in names and _determined(key, (name,), flat))
+    }
+    both = {key.removesuffix(".name"): count for key, count in names.items()} | knobs
+    return sorted(both, key=lambda key: -both[key])
+
+
+def _choice(key: str) -> str:
+    """The field that names the choice of a knob's group."""
+    return f"{key.partition('.')[0]}.name"
+
+
+def _determined(key: str, by: Sequence[str], flat: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether runs that are equal in the fields `by` are equal in `key`."""
+    pairs = {(*(label(run.get(name)) for name in by), label(run.get(key))) for run in flat}
+    return len(pairs) == len({pair[:-1] for pair in pairs})
