@@ -23,6 +23,14 @@ class SweepStarted:
     finished: int
     stacks: int
     steps: int  # run-steps to train: the sum of the steps of all runs
+    varying: tuple[str, ...] = ()  # the fields in which the runs asked for differ, as `labels.varying` says
+
+
+@dataclass(frozen=True)
+class RunFound:
+    """A run that was asked for was finished before. Announced before the first stack, if there is one."""
+
+    record: Record
 
 
 @dataclass(frozen=True)
@@ -61,13 +69,21 @@ class RunEnded:
 
 
 @dataclass(frozen=True)
+class RunEvaluated:
+    """A finished run got more metrics from its final state, without training."""
+
+    record: Record  # with all metrics, the added ones included
+    added: tuple[str, ...]  # names of the metrics that it lacked before
+
+
+@dataclass(frozen=True)
 class Notice:
     """Something said once to the user, in one line."""
 
     text: str
 
 
-Event = SweepStarted | StackStarted | StackLogged | StackSplit | RunEnded | Notice
+Event = SweepStarted | RunFound | StackStarted | StackLogged | StackSplit | RunEnded | RunEvaluated | Notice
 
 
 class Observer(Protocol):
