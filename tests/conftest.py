@@ -60,6 +60,12 @@ class Trainer:
         records = [store.get(r.spec.signature) for r in resolved]
         return [record for record in records if record is not None]
 
+    @staticmethod
+    def _metrics(spec: RunSpec, error: float) -> dict[str, float | None]:
+        metrics: dict[str, float | None] = {"test_error": error, "test_loss": 10 * error}
+        other = [source for source in spec.eval.statistics if source != "running"]
+        return metrics | {f"{name}@{source}": metrics[name] for source in other for name in list(metrics)}
+
     def _record(self, spec: RunSpec) -> Record:
         failed = self.breaks(spec)
         error = self.error(spec)
@@ -67,7 +73,7 @@ class Trainer:
             signature=spec.signature,
             spec=spec.model_dump(mode="json"),
             status=FAILED if failed else COMPLETE,
-            metrics={} if failed else {"test_error": error, "test_loss": 10 * error},
+            metrics={} if failed else self._metrics(spec, error),
             timing={} if failed else {"train_s": 1.5},
             environment={"torch": "2.6"},
             provenance={"stack_size": 1, "lane": 0} | ({"error": "RuntimeError: no luck"} if failed else {}),

@@ -16,16 +16,32 @@ NO_TORCH = (
     "commands.parser",
 )  # fmt: skip
 #: The vocabulary: torch-free values that every room may use.
-WORDS = ("errors", "spec", "record", "events", "momentum", "labels", "store")
+WORDS = (
+    "errors",
+    "spec",
+    "record",
+    "events",
+    "momentum",
+    "labels",
+    "store",
+    "paths",
+    "phrases",
+    "files",
+    "groups",
+)
 #: Room → what of ours it may import besides itself. Every module stands in one of them.
 ROOMS = {
     "errors": (),
     "momentum": ("errors",),
     "labels": (),
-    "record": (),
+    "paths": (),
+    "phrases": (),
+    "files": (),
+    "record": ("paths", "spec"),
     "events": ("record",),
-    "spec": ("errors", "momentum"),
-    "store": ("errors", "record"),
+    "groups": ("errors", "momentum"),
+    "spec": ("errors", "groups", "momentum", "paths"),
+    "store": ("errors", "files", "record"),
     "rng": (),
     "config": (*WORDS, "data.fingerprint"),
     "norms": ("errors", "momentum", "rng"),

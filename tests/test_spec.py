@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from normbench.config.resolve import choices, declared
+from normbench.config import resolve as resolution
 from normbench.errors import InputError
-from normbench.spec import NEUTRAL
+from normbench.spec import ModelSpec, RunSpec, neutral_at
 
 GOLDEN = Path(__file__).parent / "golden" / "signatures.json"
 
@@ -54,16 +54,62 @@ def test_whatever_changes_the_result_changes_the_signature(make_spec, word):
     assert make_spec(word).signature != make_spec().signature
 
 
-@pytest.mark.parametrize(("path", "value"), list(NEUTRAL.items()))
-def test_a_field_that_came_later_is_no_part_of_the_identity_at_its_neutral_value(make_spec, path, value):
-    part, field = path.split(".")
-    assert field not in make_spec(f"{path}={value}").identity()[part]
-    assert make_spec(f"{path}={value}").signature == make_spec().signature
+class WiderModel(ModelSpec):
+    """A model with a knob that came later."""
+
+    gloss: float = neutral_at(0.0)
 
 
-@pytest.mark.parametrize("model", choices("model"))
-def test_every_model_has_the_later_fields_at_their_neutral_values(model):
-    assert {path: declared("model", model)[path.removeprefix("model.")] for path in NEUTRAL} == NEUTRAL
+class WiderRun(RunSpec):
+    model: WiderModel
+
+
+def test_a_new_knob_leaves_earlier_records_where_they_are(make_spec):
+    """Nothing but the field is written; at its neutral value a run has the signature that it had before."""
+    earlier = make_spec()
+    tree = earlier.model_dump(mode="json")
+    assert WiderRun.model_validate(tree).signature == earlier.signature
+    glossy = {**tree, "model": {**tree["model"], "gloss": 0.5}}
+    assert WiderRun.model_validate(glossy).signature != earlier.signature
+
+
+def test_a_new_argument_of_a_norm_leaves_earlier_records_where_they_are(make_spec, monkeypatch):
+    earlier = make_spec("norm=gn").signature
+    before = resolution.declared
+
+    def with_a_new_argument(group, name):
+        facts = before(group, name)
+        return (
+            {**facts, "neutral": {"args.shine": 1}, "args": {**facts["args"], "shine": 1}}
+            if name == "gn"
+            else facts
+        )
+
+    monkeypatch.setattr(resolution, "declared", with_a_new_argument)
+    assert make_spec("norm=gn", "+norm.args.shine=1").signature == earlier
+    assert make_spec("norm=gn").signature == earlier
+    assert make_spec("norm=gn", "+norm.args.shine=2").signature != earlier
+
+
+@pytest.mark.parametrize("group", ["model", "norm", "weight", "placement", "data", "optim", "schedule"])
+def test_other_numbers_are_other_runs(make_spec, monkeypatch, group):
+    before = resolution.declared
+    earlier = make_spec()
+
+    def raised(asked, name):
+        return {**before(asked, name), "numerics": 2} if asked == group else before(asked, name)
+
+    monkeypatch.setattr(resolution, "declared", raised)
+    later = make_spec()
+    assert later.numerics == {group: 2}
+    assert later.signature != earlier.signature
+    assert RunSpec.model_validate(later.model_dump(mode="json")).signature == later.signature
+
+
+@pytest.mark.parametrize("word", ["+norm.numerics=2", "norm.banks=false", "+model.numerics=3"])
+def test_what_a_choice_declares_cannot_be_set(make_spec, word):
+    with pytest.raises(InputError, match=r"is declared by .* and cannot be set"):
+        make_spec(word)
 
 
 def test_runs_with_other_branches_or_weights_at_the_start_are_no_stack(make_spec):

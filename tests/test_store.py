@@ -5,14 +5,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from normbench.errors import InputError, RunFailure
-from normbench.record import Record
-from normbench.store import Store, write_atomically
+from normbench.files import write_atomically
+from normbench.record import Addition, Record
+from normbench.spec import RunSpec
+from normbench.store import Store
 
 SIGNATURE = "ab12cd34ef567890"
 
@@ -142,7 +145,7 @@ def test_a_kill_between_write_and_rename_leaves_nothing(
 def test_a_kill_between_write_and_rename_leaves_the_old_record(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.put(record(test_error=0.5))
+    store.put(record(status="failed"))
 
     def killed(source: str, target: str) -> None:
         raise KeyboardInterrupt
@@ -150,7 +153,7 @@ def test_a_kill_between_write_and_rename_leaves_the_old_record(
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         store.put(record(test_error=0.1))
-    assert store.get(SIGNATURE) == record(test_error=0.5)
+    assert store.get(SIGNATURE) == record(status="failed")
 
 
 HARD_KILL = """
@@ -200,7 +203,7 @@ def test_concurrent_puts_of_one_run_keep_one_valid_record(store: Store) -> None:
     assert len(contents(store.root)) == 3
 
 
-@pytest.mark.parametrize("before", [None, record(test_error=0.5)])
+@pytest.mark.parametrize("before", [None, record(status="failed")])
 def test_a_full_disk_is_told_in_one_line_and_costs_no_record(
     store: Store, monkeypatch: pytest.MonkeyPatch, before: Record | None
 ) -> None:
@@ -390,3 +393,95 @@ def test_checking_leaves_nothing_behind(store: Store) -> None:
     before = contents(store.root)
     store.check_writable()
     assert contents(store.root) == before
+
+
+# Additions, further curves, earlier schemas
+
+
+def addition(**metrics: float) -> Addition:
+    return Addition(SIGNATURE, dict(metrics), {"torch": "2.15"}, {"commit": "abc"})
+
+
+def test_what_is_found_out_later_is_added_and_replaces_nothing(store: Store) -> None:
+    store.put(record(test_error=0.5))
+    written = (store.run_folder(SIGNATURE) / "record.json").read_bytes()
+    store.add(addition(**{"test_error@precise": 0.25, "test_error": 0.9}))
+    store.add(addition(**{"test_error@adapt": 0.75}))
+    found = store.get(SIGNATURE)
+    assert found is not None
+    assert found.metrics == {
+        "test_error": 0.5, "steps_to_0.01": None, "test_error@adapt": 0.75, "test_error@precise": 0.25,
+    }  # fmt: skip
+    assert {tuple(each.metrics) for each in found.additions} == {
+        ("test_error@precise", "test_error"), ("test_error@adapt",),
+    }  # fmt: skip
+    assert store.records() == [found]
+    assert (store.run_folder(SIGNATURE) / "record.json").read_bytes() == written
+
+
+def test_the_first_of_two_equal_additions_stays(store: Store) -> None:
+    store.put(record())
+    for value in (0.25, 0.5):
+        store.add(addition(**{"test_error@precise": value}))
+    found = store.get(SIGNATURE)
+    assert found is not None and found.metrics["test_error@precise"] == 0.25
+
+
+def test_a_further_training_adds_the_metrics_and_the_curve_that_the_run_lacked(store: Store) -> None:
+    store.put(record(test_error=0.5))
+    again = record(test_error=0.4)
+    curve = tuple({"step": float(step), "test_error": 0.4} for step in (1, 2))
+    denser = replace(
+        again, spec={**again.spec, "eval": {"every": 1}}, metrics={**again.metrics, "new": 1.0}, history=curve
+    )
+    assert not store.has_curve(record(), 1)
+    store.put(denser)
+    found = store.get(SIGNATURE)
+    assert found is not None
+    assert (found.metrics["test_error"], found.metrics["new"]) == (0.5, 1.0)
+    assert found.additions[0].provenance["trained_again"] is True
+    assert store.has_curve(found, 1) and store.has_curve(found, 5)
+    assert store.history(SIGNATURE) == curve
+    assert len(contents(store.root)) == 5
+
+
+def test_a_damaged_addition_costs_no_record(store: Store) -> None:
+    store.put(record())
+    (store.run_folder(SIGNATURE) / "evaluation-0.json").write_text("{", encoding="utf-8")
+    assert store.get(SIGNATURE) == record()
+    assert "evaluation-0.json" in store.damaged[0]
+
+
+def of_schema_1(store: Store, spec: RunSpec, signature: str, **metrics: float) -> None:
+    """Write a record as the first schema had it: under a signature that knew how the run was evaluated."""
+    tree = spec.model_dump(mode="json", exclude={"keep_weights", "numerics", "neutral"})
+    folder = store.root / "runs" / signature[:2] / signature
+    folder.mkdir(parents=True)
+    known = {
+        "signature": signature, "spec": tree, "status": "complete", "metrics": metrics, "timing": {},
+        "environment": {}, "provenance": {"lanes": 1}, "schema": 1,
+    }  # fmt: skip
+    (folder / "record.json").write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    (folder / "history.jsonl").write_text('{"step": 1.0}\n', encoding="utf-8")
+
+
+def test_records_of_schema_1_get_the_signature_that_their_runs_have_today(make_spec, store: Store) -> None:
+    spec = make_spec("seed=3")
+    of_schema_1(store, spec, "ab" * 8, test_error=0.25)
+    found = store.get(spec.signature)
+    assert found is not None
+    assert (found.signature, found.metrics) == (spec.signature, {"test_error": 0.25})
+    assert store.records() == [found] == [store.find(spec.signature[:6])]
+    assert store.finished([spec.signature]) == {spec.signature}
+    assert store.history(spec.signature) == ({"step": 1.0},)
+    store.put(replace(record(), signature=spec.signature, metrics={"test_error": 0.5, "new": 1.0}))
+    again = Store(store.root).get(spec.signature)
+    assert again is not None and again.metrics == {"test_error": 0.25, "new": 1.0}
+
+
+def test_a_record_of_schema_1_that_does_not_fit_is_set_aside_by_name(make_spec, store: Store) -> None:
+    of_schema_1(store, make_spec(), "cd" * 8, test_error=0.25)
+    file = store.root / "runs" / "cd" / ("cd" * 8) / "record.json"
+    file.write_text(file.read_text().replace('"epochs": 10', '"epochs": "ten"'), encoding="utf-8")
+    assert store.records() == []
+    assert "epochs" in store.damaged[0] and "cdcd" in store.damaged[0]

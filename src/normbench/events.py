@@ -23,6 +23,7 @@ class SweepStarted:
     finished: int
     stacks: int
     steps: int  # run-steps to train: the sum of the steps of all runs
+    evaluations: int = 0  # finished runs that get further metrics without training
     varying: tuple[str, ...] = ()  # the fields in which the runs asked for differ, as `labels.varying` says
 
 

@@ -11,8 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MISSING = "–"
-#: Fields that do not tell configurations apart: the seed, the tracker, where data lies, how the engine works.
-_IMMATERIAL = re.compile(r"seed$|tracking\b|data\.(root|download)$|engine\.(?!precision$)")
+#: Fields that do not tell configurations apart: the seed, where data lies, and how a run is evaluated,
+#: computed, kept and reported.
+_IMMATERIAL = re.compile(
+    r"seed$|(eval|tracking|keep_weights|neutral)\b|data\.(root|download)$|engine\.(?!precision$)"
+)
 
 
 def label(given: Any) -> str:

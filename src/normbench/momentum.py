@@ -140,8 +140,10 @@ class Momentum(NamedTuple):
         return Effect(self.at((count - 1) / steps), half_life, math.exp(kept))
 
 
-def parse_momentum(value: float | str) -> Momentum:
-    """Read a momentum in any accepted spelling. Numbers may be fractions, as in `step:0.5:0.5:20/180:0.001`.
+def parse_momentum(value: float | str | Momentum) -> Momentum:
+    """Read a momentum in any accepted spelling; one that is parsed already stays as it is.
+
+    Numbers may be fractions, as in `step:0.5:0.5:20/180:0.001`.
 
     >>> parse_momentum("keras:0.99")
     Momentum(kind='ema', rate=0.01, rest=())
@@ -153,6 +155,8 @@ def parse_momentum(value: float | str) -> Momentum:
     Raises:
         InputError: not a number, outside its range, or a convention that is not known.
     """
+    if isinstance(value, Momentum):
+        return value
     text = str(value).strip()
     if text == "cumulative":
         return Momentum("cumulative", 0.0)

@@ -1,70 +1,164 @@
-"""Record: one ended run as a value."""
+"""Record: one ended run as a value, and what was found out about it later."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+import math
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-SCHEMA = 1
+from normbench.paths import get
+
+SCHEMA = 2
 
 COMPLETE = "complete"
-DIVERGED = "diverged"  # a result, not an error: the loss left the finite numbers
+DIVERGED = "diverged"  # a result, not an error: the loss was no longer a finite number
 FAILED = "failed"
+STATUSES = (COMPLETE, DIVERGED, FAILED)
+
+Metrics = dict[str, float | None]
+_GROUPS = ("spec", "metrics", "timing", "environment", "provenance")
+
+
+@dataclass(frozen=True)
+class Addition:
+    """Metrics of an ended run that were asked for later, with their own provenance."""
+
+    signature: str
+    metrics: Metrics
+    environment: dict[str, Any]
+    provenance: dict[str, Any]
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Addition:
+        """Read an addition.
+
+        Raises:
+            ValueError: it is not an addition of this schema.
+        """
+        return cls(**_checked(_tree(text), cls, ("metrics", "environment", "provenance")))
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of a run for ever. Metrics are fractions (never percent); None stands for "no such
-    number".
+    """What is kept of a run for ever. Metrics are fractions, never percent; None means "no such number".
+
+    Attributes:
+        signature:   identifies the final state of the run.
+        spec:        the RunSpec as plain containers.
+        status:      complete, diverged or failed.
+        metrics:     by name; those of `additions` are among them.
+        timing:      seconds and rates of the training.
+        environment: versions and device of the training.
+        provenance:  stack size, lane, bank, commit, date.
+        history:     the curve, a point per logged step; kept in a file of its own.
+        additions:   what was evaluated after the run had ended, in the order of the file names.
     """
 
     signature: str
-    spec: dict[str, Any]  # RunSpec as plain containers
-    status: str  # complete | diverged | failed
-    metrics: dict[str, float | None]
+    spec: dict[str, Any]
+    status: str
+    metrics: Metrics
     timing: dict[str, float]
     environment: dict[str, Any]
-    provenance: dict[str, Any]  # stack size, lane, git commit, how to rerun
+    provenance: dict[str, Any]
     schema: int = SCHEMA
-    history: tuple[dict[str, float | None], ...] = field(default=(), compare=False)
+    history: tuple[Metrics, ...] = field(default=(), compare=False)
+    additions: tuple[Addition, ...] = field(default=(), compare=False)
 
     @property
     def ended_well(self) -> bool:
-        """A result that need not be trained again."""
+        """Whether this is a result, so that the run need not be trained again."""
         return self.status in (COMPLETE, DIVERGED)
+
+    def with_additions(self, additions: tuple[Addition, ...]) -> Record:
+        """The record with the metrics of the additions; no metric that is there already is replaced."""
+        if not additions:
+            return self
+        metrics = dict(self.metrics)
+        for addition in additions:
+            metrics |= {name: value for name, value in addition.metrics.items() if name not in metrics}
+        return replace(self, metrics=metrics, additions=(*self.additions, *additions))
 
     def value(self, key: str) -> Any:
         """A field by its dotted name, as tables name rows and columns.
 
-        `norm` is short for `norm.name`; what is neither a spec field nor a metric is None.
+        `norm` is short for `norm.name`; what is neither a field of the spec nor a metric is None.
         """
         if key in self.metrics:
             return self.metrics[key]
-        node: Any = self.spec
-        for part in key.split("."):
-            if not isinstance(node, dict) or part not in node:
-                return getattr(self, key, None) if key in ("status", "signature") else None
-            node = node[part]
-        return node["name"] if isinstance(node, dict) and "name" in node else node
+        if key in ("status", "signature"):
+            return getattr(self, key)
+        found = get(self.spec, key)
+        return found["name"] if isinstance(found, dict) and "name" in found else found
 
     def to_json(self) -> str:
         """The text of record.json; the history lies beside it in history.jsonl."""
         tree = asdict(self)
         del tree["history"]
+        if not self.additions:
+            del tree["additions"]
         return json.dumps(tree, indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Record:
-        """Read record.json.
+        """Read record.json; a record of schema 1 gets the signature that its spec has today.
 
         Raises:
-            ValueError: not a record of a schema that this version reads.
+            ValueError: it is not a record of a schema that this version reads.
         """
-        tree = json.loads(text)
-        if not isinstance(tree, dict) or tree.get("schema") != SCHEMA:
-            raise ValueError(f"not a record of schema {SCHEMA}")
-        try:
-            return cls(**tree)
-        except TypeError as error:
-            raise ValueError(f"not a record: {error}") from None
+        tree = _tree(text)
+        if tree.get("schema") == 1:
+            tree = _of_schema_1(tree)
+        return cls(**_checked(tree, cls, _GROUPS))
+
+
+def _tree(text: str) -> dict[str, Any]:
+    tree = json.loads(text)
+    if not isinstance(tree, dict):
+        raise ValueError("not a record: it holds no mapping")
+    return tree
+
+
+def _of_schema_1(tree: dict[str, Any]) -> dict[str, Any]:
+    """A record of schema 1, whose signature depended on how the run was evaluated."""
+    from pydantic import ValidationError  # PERF: `--help` reads no records
+
+    from normbench.spec import RunSpec
+
+    try:
+        spec = RunSpec.model_validate(tree.get("spec"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"its spec is of an older version: {place}: {first['msg']}") from None
+    provenance = {**(tree.get("provenance") or {}), "earlier_signature": tree.get("signature")}
+    return tree | {
+        "signature": spec.signature, "spec": spec.model_dump(mode="json"), "provenance": provenance,
+        "schema": SCHEMA,
+    }  # fmt: skip
+
+
+def _checked(tree: dict[str, Any], kind: type, groups: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of a record or an addition, their types checked."""
+    if tree.get("schema") != SCHEMA:
+        raise ValueError(f"not of schema {SCHEMA} or older: {tree.get('schema')!r}")
+    unknown = tree.keys() - {"signature", "schema", *groups, *(("status",) if kind is Record else ())}
+    if unknown or not isinstance(tree.get("signature"), str):
+        raise ValueError(f"not a record: {', '.join(sorted(unknown)) or 'it has no signature'}")
+    if absent := [name for name in groups if not isinstance(tree.get(name), dict)]:
+        raise ValueError(f"{', '.join(absent)} must be mappings")
+    if kind is Record and tree.get("status") not in STATUSES:
+        raise ValueError(f"it has the unknown status {tree.get('status')!r}")
+    for name, value in tree["metrics"].items():
+        if value is not None and not _is_finite(value):
+            raise ValueError(f"metric {name} must be a finite number or null")
+    return tree
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

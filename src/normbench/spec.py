@@ -1,6 +1,6 @@
-"""RunSpec: one resolved run as a frozen, typed value, and the signature that identifies its result.
+"""RunSpec: one resolved run as a frozen, typed value, and the signature that identifies its final state.
 
-Values live in `conf/`, types and ranges here; `normbench.config.resolve` makes a RunSpec of a configuration.
+Values live in `conf/`, types and ranges here. `normbench.config.resolve` makes a RunSpec of a configuration.
 """
 
 from __future__ import annotations
@@ -8,130 +8,53 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from normbench.errors import InputError
+from normbench.groups import (
+    Count,
+    DataSpec,
+    EngineSpec,
+    EvalSpec,
+    ModelSpec,
+    NormSpec,
+    OptimSpec,
+    Part,
+    PlacementSpec,
+    ScheduleSpec,
+    TrackingSpec,
+    WeightSpec,
+    neutral_at,
+)
+from normbench.paths import get, without
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+__all__ = [
+    "LANE_FIELDS",
+    "DataSpec",
+    "EngineSpec",
+    "EvalSpec",
+    "ModelSpec",
+    "NormSpec",
+    "OptimSpec",
+    "Part",
+    "PlacementSpec",
+    "Resolved",
+    "RunSpec",
+    "ScheduleSpec",
+    "TrackingSpec",
+    "WeightSpec",
+    "neutral_at",
+    "neutral_fields",
+    "trainings",
+]
 
-
-class Part(BaseModel):
-    """A group of the specification: immutable, no coercion, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class ModelSpec(Part):
-    name: str
-    activation: Literal["relu", "sigmoid", "tanh"]
-    hidden: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] | None
-    width: Count | None
-    pool: Literal["max", "avg"] | None
-    stem: Literal["cifar", "imagenet"] | None
-    shortcut: Literal["pad", "conv"] | None
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    zero_last: bool | None
-    bias: Literal["auto"] | bool
-    branch: Literal["plain", "skipinit", "fixup"]
-    init: Literal["he", "lsuv"]
-
-
-class NormSpec(Part):
-    name: str
-    momentum: float | str | None
-    eps: Positive | None
-    affine: bool | Literal["weight", "bias"] | None
-    args: dict[str, Any]
-
-
-class WeightSpec(Part):
-    name: str
-    eps: Positive | None
-
-
-class PlacementSpec(Part):
-    name: Literal[
-        "conv_norm_act", "conv_act_norm", "norm_act_conv", "after_add", "act_before_add", "act_only_preact"
-    ]
-    sites: str | Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
-
-
-class DataSpec(Part):
-    name: str
-    root: str | None
-    path: str | None
-    fingerprint: str | None = None
-    classes: Annotated[int, Field(ge=2)] | None
-    size: Literal["auto"] | Count | None
-    channels: Literal["auto"] | Literal[1, 3] | None
-    train_size: Literal["all"] | Count
-    test_size: Literal["all"] | Count
-    flip: bool
-    crop: Annotated[int, Field(ge=0)]
-    download: bool | None
-
-
-class OptimSpec(Part):
-    name: str
-    lr: Positive
-    lr_scaling: Literal["linear", "sqrt", "none"]
-    lr_reference: Count
-    momentum: Annotated[float, Field(ge=0, lt=1)] | None
-    nesterov: bool | None
-    betas: Annotated[tuple[Share, Share], Field(strict=False)] | None
-    eps: Positive | None
-    weight_decay: NonNegative
-    decay: Literal["all", "weights"]
-    clip: Literal["none"] | Positive
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-
-
-class ScheduleSpec(Part):
-    name: str
-    warmup: Annotated[float, Field(ge=0, lt=1)]
-    milestones: Annotated[tuple[Share, ...], Field(strict=False)] | None
-    gamma: Positive | None
-
-
-class EvalSpec(Part):
-    every: Count | None
-    statistics: Annotated[
-        tuple[Literal["running", "batch", "precise", "adapt"], ...], Field(min_length=1, strict=False)
-    ]
-    target: Share | None
-
-
-class EngineSpec(Part):
-    device: str
-    precision: Literal["fp64", "fp32", "tf32", "bf16", "fp16"]
-    lanes: Literal["auto"] | Count
-    processes: Literal["auto"] | Count
-    graphs: Literal["auto"] | bool = "auto"
-    compile: bool = False
-    deterministic: bool = False
-    layout: Literal["auto", "contiguous", "channels_last"] = "auto"
-    convolution: Literal["auto", "grouped", "matmul", "lone"] = "auto"
-
-
-class TrackingSpec(Part):
-    name: Literal["wandb", "none"]
-    project: str | None
-    entity: str | None
-    mode: Literal["auto", "online", "offline"] | None
-    tags: Annotated[tuple[str, ...], Field(strict=False)]
-
-
-#: Knobs that say where data lies, not what it is.
-_WHEREABOUTS = {"root", "path", "download"}
-#: Fields that came after the first signatures, with the values at which they change nothing. There they are
-#: left out of the identity, so that earlier runs keep their signatures.
-NEUTRAL = {"model.branch": "plain", "model.init": "he"}
+#: Fields of the data that say where it lies, not what it is.
+_WHEREABOUTS = ("data.root", "data.path", "data.download")
+#: Fields that change neither the final state nor the images: how a run is evaluated, computed and reported.
+OUTSIDE_IDENTITY = ("eval", "engine", "tracking", "keep_weights", "neutral")
 
 
 class RunSpec(Part):
@@ -147,6 +70,12 @@ class RunSpec(Part):
     eval: EvalSpec
     engine: EngineSpec
     tracking: TrackingSpec
+    #: Keep the final state of a finished run; auto: if it is small (see `normbench.store`).
+    keep_weights: Literal["auto"] | bool = "auto"
+    #: Version of the numbers that a choice makes, by group, for versions above 1.
+    numerics: dict[str, int] = Field(default_factory=dict)
+    #: Values at which further fields leave the signature, by path, as the chosen methods declare them.
+    neutral: dict[str, Any] = Field(default_factory=dict)
     batch: Count
     workers: Count
     epochs: Count | None
@@ -180,14 +109,14 @@ class RunSpec(Part):
         return self.steps if self.steps is not None else (self.epochs or 0) * per_epoch
 
     def identity(self) -> dict[str, Any]:
-        """Every field that changes the result, and no other; absent knobs are left out."""
-        tree = self.model_dump(mode="json", exclude={"tracking", "engine"})
+        """Every field that changes the final state or the images, and no other; unset fields are left out."""
+        tree = self.model_dump(mode="json", exclude=set(OUTSIDE_IDENTITY))
         tree["precision"] = self.engine.precision
-        tree["data"] = {k: v for k, v in tree["data"].items() if k not in _WHEREABOUTS}
         tree["optim"]["lr"] = self.lr
-        del tree["optim"]["lr_scaling"], tree["optim"]["lr_reference"]
-        neutral = tuple(path for path, value in NEUTRAL.items() if _field(tree, path) == value)
-        identity: dict[str, Any] = _without_nulls(_drop(tree, neutral))
+        neutral = neutral_fields(type(self)) | self.neutral
+        at_neutral = [path for path, value in neutral.items() if get(tree, path) == value]
+        derived = ("optim.lr_scaling", "optim.lr_reference", *(() if self.numerics else ("numerics",)))
+        identity: dict[str, Any] = _without_nulls(without(tree, (*_WHEREABOUTS, *derived, *at_neutral)))
         return identity
 
     @cached_property
@@ -196,24 +125,25 @@ class RunSpec(Part):
         return _digest(self.identity())
 
     def stack_key(self) -> str:
-        """Runs of one key can train as one stack: all that shapes the computation, without what lanes may
-        differ in.
-        """
+        """Runs with one key can train as one stack: they are equal outside LANE_FIELDS."""
         return self._stack_key
 
     def training_key(self) -> str:
-        """Runs of one key are one training: they differ in nothing but the momentum of statistics that
-        training never reads.
-        """
+        """Runs with one key are one training: they differ at most in a momentum that training never reads."""
         return self._training_key
 
     @cached_property
     def _stack_key(self) -> str:
-        return _digest(_drop(self.identity(), LANE_FIELDS))
+        return _digest(self._alike() | without(self.identity(), LANE_FIELDS))
 
     @cached_property
     def _training_key(self) -> str:
-        return _digest(_drop(self.identity(), ("norm.momentum",) if self.norm.name in BANKED else ()))
+        apart = ("norm.momentum",) if self.norm.banks else ()
+        return _digest(self._alike() | without(self.identity(), apart))
+
+    def _alike(self) -> dict[str, Any]:
+        """What is no part of the identity and yet one for all runs of a stack."""
+        return self.model_dump(mode="json", include={"eval", "engine", "keep_weights"})
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> RunSpec:
         """As pydantic's; the copy does not remember the hashes of this one."""
@@ -224,7 +154,20 @@ class RunSpec(Part):
 
     def group(self) -> str:
         """The identity without the seed: runs of one group are repetitions of each other."""
-        return _digest(_drop(self.identity(), ("seed",)))
+        return _digest(without(self.identity(), ("seed",)))
+
+
+@cache
+def neutral_fields(part: type[BaseModel] = RunSpec) -> dict[str, Any]:
+    """Fields declared with `neutral_at`, by path, with the values at which they leave the signature."""
+    found: dict[str, Any] = {}
+    for name, field in part.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Part):
+            inner = neutral_fields(field.annotation)
+            found |= {f"{name}.{path}": value for path, value in inner.items()}
+        elif field.json_schema_extra == {"neutral": True}:
+            found[name] = field.default
+    return found
 
 
 class Resolved(NamedTuple):
@@ -236,10 +179,6 @@ class Resolved(NamedTuple):
     unused: tuple[str, ...]
 
 
-#: Norms whose running statistics training never reads. One training keeps a bank of them for every momentum.
-BANKED = frozenset(
-    ("bcn", "bn", "bnet", "dbn", "evonorm_b0", "ghost", "iternorm", "l1bn", "mode", "sn", "sync")
-)
 #: Fields in which the lanes of one stack may differ.
 LANE_FIELDS = (
     "seed", "optim.lr", "optim.weight_decay", "optim.momentum", "norm.momentum", "norm.eps",
@@ -258,24 +197,6 @@ def _without_nulls(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {k: _without_nulls(v) for k, v in tree.items() if v is not None}
     return tree
-
-
-def _field(tree: dict[str, Any], path: str) -> Any:
-    node: Any = tree
-    for part in path.split("."):
-        node = node[part]
-    return node
-
-
-def _drop(tree: dict[str, Any], paths: tuple[str, ...]) -> dict[str, Any]:
-    copy: dict[str, Any] = json.loads(json.dumps(tree))
-    for path in paths:
-        *parents, leaf = path.split(".")
-        node = copy
-        for parent in parents:
-            node = node[parent]
-        node.pop(leaf, None)
-    return copy
 
 
 def _digest(tree: dict[str, Any]) -> str:

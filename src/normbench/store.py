@@ -1,32 +1,41 @@
 """The store: one folder per run, written so that a reader never meets half a record.
 
     <root>/runs/<first two digits>/<signature>/
-        config.yaml      the specification
-        history.jsonl    the curve, one point per line
-        error.txt        why the run failed, where it did
-        record.json      written last: its presence means that the run ended
-        checkpoint.pt    while the run is under way
+        config.yaml           the specification
+        history.jsonl         the curve, one point per line
+        weights.safetensors   the final state: weights and the run's own statistics, if it is kept
+        error.txt             why the run failed, if it did
+        record.json           written last: its presence means that the run ended
+        evaluation-*.json     metrics that were asked for after the run had ended
+        curve-*.json          curves that were asked for later, from training the run again
+        checkpoint.pt         while the run is under way
 
 Every file is written under a temporary name in its own folder and renamed into place. That is atomic on local
-and on network file systems, so several processes and machines may share a store without locks.
+and on network file systems, so several processes and machines may share a store without locks. What a run
+has is never replaced: whatever is found out later becomes a further file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 
 from normbench.errors import InputError, RunFailure, unknown
-from normbench.record import COMPLETE, DIVERGED, FAILED, Record
+from normbench.files import last_bytes, write_atomically
+from normbench.record import FAILED, Addition, Metrics, Record
+
+T = TypeVar("T")
 
 #: What reading a file that this version did not write, or that a disk has torn, can raise.
-_UNREADABLE = (OSError, ValueError, RecursionError)
+_UNREADABLE = (OSError, ValueError, TypeError, LookupError, RecursionError)
 #: PERF: libyaml's takes a tenth of the time, where PyYAML was built with it.
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _REMEDY = "give another folder with NORMBENCH_RESULTS"
@@ -54,40 +63,85 @@ class Store:
         """Where a run under way keeps its checkpoint; `put` deletes it."""
         return self.run_folder(signature) / "checkpoint.pt"
 
-    def put(self, record: Record, error: str | None = None) -> None:
-        """Keep a record for ever, with `error` as the text of error.txt where the run failed.
+    def weights_file(self, signature: str) -> Path:
+        """Where a run keeps its final state, if it keeps it."""
+        return self.run_folder(signature) / "weights.safetensors"
 
-        A failed record never takes the place of a result, whichever process comes last.
+    def kept_bytes(self) -> int:
+        """Bytes of all final states."""
+        return sum(file.stat().st_size for file in self._runs.glob("*/*/weights.safetensors"))
+
+    def put(self, record: Record, error: str | None = None) -> None:
+        """Keep a record for ever, with `error` as the text of error.txt if the run failed.
+
+        A run that has a result keeps it, whichever process comes last. Metrics and a denser curve that the
+        result lacks are added beside it.
 
         Raises:
             RunFailure: the disk is full, or the folder cannot be written.
         """
-        folder = self.run_folder(record.signature)
+        if (known := self.get(record.signature)) is not None and known.ended_well:
+            if record.status != FAILED:
+                self._add_to(known, record)
+            return
         texts = {
             "history.jsonl": "".join(json.dumps(point, allow_nan=False) + "\n" for point in record.history),
             "config.yaml": yaml.dump(record.spec, Dumper=_DUMPER, sort_keys=False, allow_unicode=True),
         }
         if record.status == FAILED:
-            if record.signature in self.finished([record.signature]):
-                return
             texts["error.txt"] = (error or "no reason was given").rstrip() + "\n"
         texts["record.json"] = record.to_json()  # last: it declares the others complete
+        self._write(self.run_folder(record.signature), texts)
+        if record.status != FAILED:
+            (self.run_folder(record.signature) / "error.txt").unlink(missing_ok=True)
+        self.checkpoint_file(record.signature).unlink(missing_ok=True)
+
+    def add(self, addition: Addition) -> None:
+        """Keep metrics that were found out after a run had ended.
+
+        Raises:
+            RunFailure: the disk is full, or the folder cannot be written.
+        """
+        digest = hashlib.sha256(" ".join(sorted(addition.metrics)).encode()).hexdigest()[:8]
+        folder = self._record_folder(addition.signature)
+        if addition.metrics and not (folder / f"evaluation-{digest}.json").exists():
+            self._write(folder, {f"evaluation-{digest}.json": addition.to_json()})
+
+    def _add_to(self, known: Record, record: Record) -> None:
+        """Add what a further training of a run found out."""
+        provenance = {**record.provenance, "trained_again": True}
+        new = {name: value for name, value in record.metrics.items() if name not in known.metrics}
+        self.add(Addition(record.signature, new, record.environment, provenance))
+        every = (record.spec.get("eval") or {}).get("every")
+        if every is not None and not self.has_curve(known, every):
+            curve = {
+                "signature": record.signature, "every": every, "environment": record.environment,
+                "provenance": provenance, "points": record.history,
+            }  # fmt: skip
+            text = json.dumps(curve, allow_nan=False) + "\n"
+            self._write(self._record_folder(record.signature), {f"curve-{every}.json": text})
+        self.checkpoint_file(record.signature).unlink(missing_ok=True)
+
+    def _write(self, folder: Path, texts: dict[str, str]) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name, text in texts.items():
                 write_atomically(folder / name, text)
-            if record.status != FAILED:
-                (folder / "error.txt").unlink(missing_ok=True)
-            self.checkpoint_file(record.signature).unlink(missing_ok=True)
         except OSError as failure:
             raise RunFailure(
-                f"the record of run {record.signature} cannot be written to {folder}: "
+                f"the record of run {folder.name} cannot be written to {folder}: "
                 f"{failure.strerror or failure}; free space there or {_REMEDY}, then repeat the command"
             ) from failure
 
+    def _record_folder(self, signature: str) -> Path:
+        """Where the record of an ended run lies: one of schema 1 lies under its earlier signature."""
+        own = self.run_folder(signature)
+        earlier = None if (own / "record.json").is_file() else self._earlier.get(signature)
+        return own if earlier is None else self.run_folder(self._folder_name(earlier))
+
     def get(self, signature: str) -> Record | None:
-        """The record of a run without its history; None where there is none or it cannot be read."""
-        return self._read(self.run_folder(signature) / "record.json")
+        """The record of a run without its history; None if there is none or it cannot be read."""
+        return self._read(self._record_folder(signature) / "record.json")
 
     def finished(self, signatures: Iterable[str]) -> set[str]:
         """Those of the signatures whose runs need not be trained again."""
@@ -95,20 +149,53 @@ class Store:
         return {record.signature for record in records if record is not None and record.ended_well}
 
     def records(self) -> list[Record]:
-        """Every readable record, sorted by signature."""
+        """Every readable record, sorted by signature; of two for one run, that of the present schema."""
         found = [self._read(folder / "record.json") for folder in self._folders()]
-        return [record for record in found if record is not None]
+        by_signature: dict[str, Record] = {}
+        for record in found:
+            if record is not None and "earlier_signature" in record.provenance:
+                by_signature.setdefault(record.signature, record)
+            elif record is not None:
+                by_signature[record.signature] = record
+        return [by_signature[signature] for signature in sorted(by_signature)]
 
-    def history(self, signature: str) -> tuple[dict[str, float | None], ...]:
-        """The curve of a run, a point per logged step; unreadable lines are left out and noted as damaged."""
-        file = self.run_folder(signature) / "history.jsonl"
+    @cached_property
+    def _earlier(self) -> dict[str, Record]:
+        """Records of schema 1 by the signature that their runs have today; they lie under an earlier one.
+
+        PERF: the schema stands at the end of record.json, so the others are not read.
+        """
+        files = [folder / "record.json" for folder in self._folders()]
+        records = [self._read(file) for file in files if last_bytes(file).endswith('"schema": 1\n}')]
+        return {record.signature: record for record in reversed(records) if record is not None}
+
+    def history(self, signature: str) -> tuple[Metrics, ...]:
+        """The curve of a run, a point per logged step: the densest, if it was trained for several.
+
+        Unreadable lines are left out and noted as damaged.
+        """
+        folder = self._record_folder(signature)
+        later = [
+            self._readable(file, _curve, "it is left out") for file in sorted(folder.glob("curve-*.json"))
+        ]
+        curves = [self._history(folder / "history.jsonl"), *(curve for curve in later if curve)]
+        return max(curves, key=lambda curve: sum("test_error" in point for point in curve))
+
+    def has_curve(self, record: Record, every: int) -> bool:
+        """Whether the run has a curve with an evaluation every so many steps."""
+        curves = self._record_folder(record.signature).glob("curve-*.json")
+        known = [int(file.stem.removeprefix("curve-")) for file in curves if file.stem[6:].isdigit()]
+        first = (record.spec.get("eval") or {}).get("every")
+        return any(every % each == 0 for each in (first, *known) if each)
+
+    def _history(self, file: Path) -> tuple[Metrics, ...]:
         points = []
         try:
             for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
                 try:
-                    points.append(json.loads(line))
-                except ValueError:
-                    self._note(f"{file}: line {number} is no JSON; it is left out")
+                    points.append(dict(json.loads(line)))
+                except (ValueError, TypeError):
+                    self._note(f"{file}: line {number} is no point of a curve; it is left out")
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:
@@ -121,13 +208,13 @@ class Store:
         Raises:
             InputError: no run or several are meant, or the record cannot be read.
         """
-        known = [folder.name for folder in self._folders() if (folder / "record.json").is_file()]
+        known = [*(f.name for f in self._folders() if (f / "record.json").is_file()), *self._earlier]
         matches = [signature for signature in known if name and signature.startswith(name)]
         if len(matches) > 1:
             some = ", ".join(matches[:8]) + (", …" if len(matches) > 8 else "")
             raise InputError(f"'{name}' is the start of {len(matches)} runs: {some}; give more digits")
         if matches:
-            file = self.run_folder(matches[0]) / "record.json"
+            file = self._record_folder(matches[0]) / "record.json"
         elif name and Path(name).exists():
             file = Path(name) / "record.json" if Path(name).is_dir() else Path(name)
         elif known:
@@ -135,7 +222,7 @@ class Store:
         else:
             raise InputError(f"no run '{name}': {self.root} holds no records; train some, or {_REMEDY}")
         try:
-            return _load(file.resolve())
+            return self._load(file.resolve())
         except FileNotFoundError:
             raise InputError(f"run '{name}' has not ended: there is no {file}; repeat its command") from None
         except _UNREADABLE as error:
@@ -168,43 +255,46 @@ class Store:
         return sorted(self._runs.glob("*/*/"), key=lambda folder: folder.name)
 
     def _read(self, file: Path) -> Record | None:
+        return self._readable(file, self._load, "the run counts as missing")
+
+    def _readable(self, file: Path, load: Callable[[Path], T], consequence: str) -> T | None:
         try:
-            return _load(file)
+            return load(file)
         except FileNotFoundError:
             return None
         except _UNREADABLE as error:
-            self._note(f"{file}: {error}; the run counts as missing")
+            self._note(f"{file}: {error}; {consequence}")
             return None
+
+    def _load(self, file: Path) -> Record:
+        """Read a record.json with the additions beside it.
+
+        Raises:
+            ValueError: it is no record, or not that of its folder, such as a copy.
+        """
+        record = Record.from_json(file.read_text(encoding="utf-8"))
+        if self._folder_name(record) != file.parent.name:
+            raise ValueError(f"it holds run {record.signature}, but lies in folder {file.parent.name}")
+        files = sorted(file.parent.glob("evaluation-*.json"))
+        found = [self._readable(each, _addition, "it is left out") for each in files]
+        own = [each for each in found if each is not None and each.signature == record.signature]
+        return record.with_additions(tuple(own))
+
+    @staticmethod
+    def _folder_name(record: Record) -> str:
+        return str(record.provenance.get("earlier_signature", record.signature))
 
     def _note(self, message: str) -> None:
         if message not in self.damaged:
             self.damaged.append(message)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text so that a reader sees the old content or the new, never a part; the folder must exist."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _addition(file: Path) -> Addition:
+    return Addition.from_json(file.read_text(encoding="utf-8"))
 
 
-def _load(file: Path) -> Record:
-    """Read a record.json; ValueError also for what parses and is no record of its folder, such as a copy."""
-    record = Record.from_json(file.read_text(encoding="utf-8"))
-    if record.signature != file.parent.name:
-        raise ValueError(f"it holds run {record.signature}, but lies in folder {file.parent.name}")
-    if record.status not in (COMPLETE, DIVERGED, FAILED):
-        raise ValueError(f"it has the unknown status {record.status!r}")
-    groups = (record.spec, record.metrics, record.timing, record.environment, record.provenance)
-    if not all(isinstance(group, dict) for group in groups):
-        raise ValueError("spec, metrics, timing, environment and provenance must be mappings")
-    for name, value in record.metrics.items():
-        if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):
-            raise ValueError(f"metric {name} must be a finite number or null")
-    return record
+def _curve(file: Path) -> tuple[Metrics, ...]:
+    points = json.loads(file.read_text(encoding="utf-8"))["points"]
+    if not all(isinstance(point, dict) for point in points):
+        raise ValueError("it is no curve")
+    return tuple(points)

@@ -57,7 +57,7 @@ class Log:
 
 
 def lanes(sweep, store):
-    return sorted(len(pack.trainings) for pack in run.plan(sweep, store).packs)
+    return sorted(len(pack.trainings) for pack in run.Sweep(sweep, store).plan.packs)
 
 
 def files(store):
@@ -67,7 +67,7 @@ def files(store):
 def test_training_measures_once_and_packs_by_what_it_found(make_sweep, store, machine):
     sweep = make_sweep(*QUICK, "seed=range(12)")
     assert lanes(sweep, store) == [12]
-    assert run.packing(sweep, run.plan(sweep, store), store) == [
+    assert run.Sweep(sweep, store).tuning_lines() == [
         "at most 16 lanes a stack by default, channels_last; training measures first"
     ]
     assert (machine, files(store)) == ([], [])  # a plan measures and writes nothing
@@ -81,7 +81,7 @@ def test_training_measures_once_and_packs_by_what_it_found(make_sweep, store, ma
     machine.clear()
     more = make_sweep(*QUICK, "seed=range(20,28)", "optim.lr=0.3", "steps=30")
     assert lanes(more, store) == [4, 4]
-    [line] = run.packing(more, run.plan(more, store), store)
+    [line] = run.Sweep(more, store).tuning_lines()
     assert line.startswith("at most 4 lanes a stack as measured here 20")
     log = Log()
     run.train(more, store, [log])
@@ -134,7 +134,7 @@ def test_explicit_lanes_win(make_sweep, store, machine):
     run.train(make_sweep(*QUICK, "seed=range(8)"), store)
     sweep = make_sweep(*QUICK, "seed=range(20,26)", "engine.lanes=3")
     assert lanes(sweep, store) == [3, 3]
-    assert run.packing(sweep, run.plan(sweep, store), store)[0].startswith("at most 3 lanes a stack as asked")
+    assert run.Sweep(sweep, store).tuning_lines()[0].startswith("at most 3 lanes a stack as asked")
 
 
 def test_explicit_forms_win(make_sweep, store):
@@ -158,10 +158,10 @@ def test_short_sweeps_are_not_measured(make_sweep, store, machine, monkeypatch):
 def test_lanes_shrink_with_the_memory_there_is(make_sweep, store, monkeypatch):
     sweep = make_sweep(*QUICK, "seed=range(16)")
     assert lanes(sweep, store) == [16]
-    bytes_per_lane = run.estimated(run.plan(sweep[:1], store), store).memory
+    bytes_per_lane = run.Sweep(sweep[:1], store).estimate().memory
     monkeypatch.setattr(packings, "free", lambda device: 6 * bytes_per_lane)
     assert lanes(sweep, store) == [4, 4, 4, 4]  # a part of it is left free
-    [line] = run.packing(sweep, run.plan(sweep, store), store)
+    [line] = run.Sweep(sweep, store).tuning_lines()
     assert line.startswith("at most 4 lanes a stack as memory allows")
     monkeypatch.setattr(packings, "free", lambda device: 0)
     assert lanes(sweep, store) == [1] * 16

@@ -71,7 +71,7 @@ def test_info_shows_a_run_and_how_to_repeat_it(runs: list[RunSpec], capsys: Capt
     text = said(capsys, "info", spec.signature[:6])
     assert f"run {spec.signature}: complete" in text
     assert "normbench train batch=4 seed=1" in text
-    assert "test_error  4.10 %" in text
+    assert "test_error        4.10 %" in text
 
 
 def test_info_as_json_is_the_record_as_written(runs: list[RunSpec], capsys: Capture) -> None:

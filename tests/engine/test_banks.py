@@ -9,9 +9,9 @@ from normbench import data, models, norms
 from normbench.config.resolve import declared
 from normbench.engine.lane_assignment import LaneAssignment, running
 from normbench.engine.train import Listener, train_stack
-from normbench.spec import BANKED
 
 CPU = torch.device("cpu")
+BANKED = {key for key in norms.catalogue() if declared("norm", key)["banks"]}
 MOMENTA = ("0.1", "0.9", "cumulative", "debiased:0.01", "linear:0.5:0.01")
 WORDS = ["model=lenet5", "data=synthetic", "data.train_size=64", "data.test_size=32", "data.channels=1"]
 QUICK = [*WORDS, "batch=8", "steps=12", "eval.every=5", "optim.lr=0.02", "data.size=32"]
@@ -54,7 +54,7 @@ def test_lanes_with_banks_beside_lanes_without(make_spec):
             assert result.metrics[name] == pytest.approx(value, rel=1e-4), name
 
 
-def test_the_planners_list_is_what_the_registry_says():
+def test_what_the_configurations_declare_is_what_the_registry_says():
     evaluated_alone = {
         key
         for key, entry in norms.catalogue().items()
@@ -90,7 +90,7 @@ def test_using_a_bank_lends_the_layer_its_statistics_and_gives_them_back(make_sp
     specs = specs_of(make_spec, "bn")
     dataset = data.load(specs[0].data)
     network = models.build(LaneAssignment(specs).lanes, dataset.shape)
-    LaneAssignment(specs).add_banks_of_runs(network)
+    LaneAssignment(specs).add_banks(network)
     layer = running(network)[0]
     layer.begin_step(0, 4)
     layer(torch.randn(8, 6, 4, 4))

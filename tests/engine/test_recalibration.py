@@ -32,7 +32,7 @@ def trained(specs, dataset, steps=6, lr=0.3):
     """A network as a run leaves it after a few steps of plain gradient descent."""
     assignment = LaneAssignment(specs)
     network = models.build(assignment.lanes, dataset.shape)
-    assignment.add_banks_of_runs(network)
+    assignment.add_banks(network)
     network.double().to(memory_format=torch.channels_last)
     batches = Batches(
         dataset, [s.seed for s in assignment.lanes], specs[0].total, channels_last=True, dtype=torch.float64
@@ -79,7 +79,7 @@ def moments(h):
 def test_metrics_are_batch_norms_by_the_moments_of_all_training_or_all_test_images(make_spec):
     """One norm, so that no order and no batches play a part: everything by hand."""
     spec, dataset, network = one_lane(make_spec, "model.hidden=[12]")
-    (metrics,) = evaluate(network, dataset, spec, final=True)[0]
+    (metrics,) = evaluate(network, dataset, spec, spec.eval.statistics)[0]
     (layer,), (weight, head) = running(network), linears(network).values()
     bias = [m.bias for m in network.modules() if getattr(m, "weight", None) is not None][-1]
     for source, split in (("precise", "train"), ("adapt", "test")):
@@ -125,7 +125,7 @@ def test_a_deeper_norm_is_shown_what_the_batches_of_the_one_before_become(make_s
 def test_adapting_to_one_batch_is_training_on_it(make_spec):
     """But for Bessel's correction, which running statistics have and a population has not."""
     spec, dataset, network = one_lane(make_spec, "data.test_size=4")
-    (metrics,) = evaluate(network, dataset, spec, final=True)[0]
+    (metrics,) = evaluate(network, dataset, spec, spec.eval.statistics)[0]
     assert metrics["test_loss@adapt"] == pytest.approx(metrics["test_loss@batch"], rel=1e-9)
     assert abs(metrics["test_loss@adapt"] - metrics["test_loss"]) > 1e-3
     layer = norms.build("bn", 5, momentum=1.0, eps=1e-12, affine=False).double()
@@ -180,10 +180,11 @@ def test_every_norm_gives_lanes_the_metrics_of_lone_runs_and_has_its_own_back(ma
     dataset = data.load(specs[0].data)
     network = trained(specs, dataset, steps=3, lr=0.01)
     before = everything(network)
-    (stack,) = evaluate(network, dataset, specs[0], final=True)
+    (stack,) = evaluate(network, dataset, specs[0], specs[0].eval.statistics)
     assert_untouched(network, before)
-    assert evaluate(network, dataset, specs[0], final=True) == [stack]
-    (alone,) = evaluate(trained(specs[1:], dataset, steps=3, lr=0.01), dataset, specs[1], final=True)[0]
+    assert evaluate(network, dataset, specs[0], specs[0].eval.statistics) == [stack]
+    alone_network = trained(specs[1:], dataset, steps=3, lr=0.01)
+    (alone,) = evaluate(alone_network, dataset, specs[1], specs[1].eval.statistics)[0]
     for name in alone:
         assert stack[1][name] == pytest.approx(alone[name], rel=1e-7), name
     losses = [stack[0][f"test_loss{source}"] for source in ("", "@precise", "@adapt")]
@@ -195,10 +196,10 @@ def test_a_network_without_running_statistics_is_not_measured_by_a_population(ma
     spec, dataset, network = one_lane(make_spec, *words)
     calls = []
     network.register_forward_hook(lambda *call: calls.append(call))
-    (metrics,) = evaluate(network, dataset, spec, final=True)[0]
+    (metrics,) = evaluate(network, dataset, spec, spec.eval.statistics)[0]
     assert len(calls) == passes  # @batch measures what has no running statistics but some of the batch
     assert metrics["test_loss"] == metrics["test_loss@precise"] == metrics["test_loss@adapt"]
-    assert list(evaluate(network, dataset, spec, final=False)[0][0]) == ["test_loss", "test_error"]
+    assert list(evaluate(network, dataset, spec)[0][0]) == ["test_loss", "test_error"]
 
 
 def test_banks_share_what_does_not_depend_on_their_momentum(make_spec):
@@ -218,10 +219,10 @@ def test_banks_share_what_does_not_depend_on_their_momentum(make_spec):
 def test_weight_maps_and_frozen_statistics_stand_still(make_spec):
     spec, dataset, network = one_lane(make_spec, "weight=spectral", "model.dropout=0.4")
     before = everything(network)
-    evaluate(network, dataset, spec, final=True)
+    evaluate(network, dataset, spec, spec.eval.statistics)
     assert_untouched(network, before)
     spec, dataset, network = one_lane(make_spec, "norm=frozen", "norm.args.after=0.5")
-    (metrics,) = evaluate(network, dataset, spec, final=True)[0]
+    (metrics,) = evaluate(network, dataset, spec, spec.eval.statistics)[0]
     assert metrics["test_loss@precise"] == metrics["test_loss@adapt"] == metrics["test_loss"]
     assert metrics["test_loss@batch"] != metrics["test_loss"]
 
@@ -233,10 +234,10 @@ def test_training_images_have_a_bound_and_a_step_is_the_least(make_spec, monkeyp
     for bound, batches in ((10_000, 16), (11, 2), (3, 1)):
         monkeypatch.setattr(evaluation, "IMAGES", bound)
         seen.clear()
-        evaluate(network, dataset, spec, final=True)
+        evaluate(network, dataset, spec, spec.eval.statistics)
         assert seen == [(3, False)] + [(4, True)] * batches + [(3, False)]
     spec = make_spec(*MLP, "eval.statistics=[adapt]")  # three test images do not fill a batch of four
-    assert evaluate(network, dataset, spec, final=True)[0][0]["test_error@adapt"] is None
+    assert evaluate(network, dataset, spec, spec.eval.statistics)[0][0]["test_error@adapt"] is None
 
 
 def test_moments_of_fp32_values_far_from_zero_keep_their_digits():

@@ -245,10 +245,10 @@ def test_a_results_folder_that_cannot_be_written_is_refused(make_sweep, tmp_path
 
 def test_a_plan_is_estimated_from_runs_that_have_ended(make_sweep, store):
     sweep = make_sweep(*QUICK, "seed=range(4)")
-    before = run.estimated(run.plan(sweep, store), store)
+    before = run.Sweep(sweep, store).estimate()
     assert before.seconds is None
     run.train(sweep[:2], store)
-    after = run.estimated(run.plan(sweep, store), store)
+    after = run.Sweep(sweep, store).estimate()
     assert after.seconds is not None
     assert 0 < after.seconds < 10
     assert after.lines()[0].startswith("about 0 min")
@@ -256,7 +256,7 @@ def test_a_plan_is_estimated_from_runs_that_have_ended(make_sweep, store):
 
 def test_the_memory_of_a_plan_grows_with_lanes_and_images(make_sweep, store):
     def memory(*words):
-        return run.estimated(run.plan(make_sweep(*QUICK, *words), store), store).memory
+        return run.Sweep(make_sweep(*QUICK, *words), store).estimate().memory
 
     assert memory("seed=range(4)") == 4 * memory("seed=0")
     assert memory("batch=64") > memory("batch=8")

@@ -8,11 +8,17 @@ import sys
 
 import pytest
 
-from normbench.sweeps.plan import make_plan
+from normbench.labels import flatten
+from normbench.paths import get
+from normbench.spec import LANE_FIELDS, RunSpec, neutral_fields
+from normbench.sweeps.plan import Plan, stacks
 
 
 def plan(resolved, finished=(), most=8, processes=1):
-    return make_plan(resolved, set(finished), capacity=lambda spec: most, processes=processes)
+    distinct = {r.spec.signature: r.spec for r in resolved}
+    missing = [spec for signature, spec in distinct.items() if signature not in set(finished)]
+    packs = stacks(missing, capacity=lambda spec: most, processes=processes)
+    return Plan(runs=len(distinct), finished=len(distinct) - len(missing), packs=packs)
 
 
 @pytest.fixture
@@ -55,16 +61,6 @@ def test_the_order_of_the_sweep_does_not_change_what_trains_together(sweep):
     assert together == {frozenset(p.signatures) for p in plan(shuffled, most=6).packs}
 
 
-def test_a_knob_that_a_norm_does_not_have_makes_no_second_run_and_is_said(make_sweep):
-    made = plan(make_sweep("norm=bn,gn", "norm.momentum=0.1,0.2,0.3"))
-    assert made.distinct == 4
-    assert (made.missing, made.trainings) == (4, 2)
-    assert made.notes() == [
-        "norm.momentum of gn has no effect: dropped in 3 of the runs",
-        "2 of 6 runs are the same as another one and train once",
-    ]
-
-
 def test_runs_that_differ_in_the_momentum_of_evaluation_share_trainings(make_sweep):
     made = plan(make_sweep("norm=bn", "norm.momentum=0.1,0.2,0.3,cumulative", "seed=range(6)"), most=4)
     assert made.headline() == "24 runs: 24 to train → 6 trainings → 2 stacks"
@@ -79,29 +75,75 @@ def test_runs_that_differ_in_the_momentum_of_evaluation_share_trainings(make_swe
     assert read.headline() == "6 runs: 6 to train in 1 stack"
 
 
-def test_momenta_seeds_rates_and_eps_share_a_stack_and_structure_does_not(make_spec):
+#: What the lanes of a stack may differ in. This list is not the code's: a change there must be meant.
+LANES_MAY_DIFFER_IN = {
+    "seed", "optim.lr", "optim.weight_decay", "optim.momentum", "norm.momentum", "norm.eps",
+}  # fmt: skip
+#: Another value for every leaf of the specification, in the form that records have.
+OTHER = {
+    "model.name": "vgg11", "model.activation": "tanh", "model.hidden": [7], "model.width": 7,
+    "model.pool": "avg", "model.stem": "imagenet", "model.shortcut": "conv", "model.dropout": 0.25,
+    "model.zero_last": True, "model.bias": True, "model.branch": "skipinit", "model.init": "lsuv",
+    "norm.name": "ghost", "norm.momentum": 0.7, "norm.eps": 0.125, "norm.affine": False,
+    "norm.args.track": False, "weight.name": "ws", "weight.eps": 0.125, "placement.name": "conv_act_norm",
+    "placement.sites": "first", "data.name": "synthetic", "data.fingerprint": "0123456789abcdef",
+    "data.classes": 7, "data.size": 16, "data.channels": 3, "data.train_size": 100, "data.test_size": 100,
+    "data.flip": True, "data.crop": 2, "optim.name": "adamw", "optim.lr": 0.9, "optim.momentum": 0.3,
+    "optim.nesterov": True, "optim.betas": [0.5, 0.9], "optim.eps": 0.125, "optim.weight_decay": 0.125,
+    "optim.decay": "weights", "optim.clip": 1.0, "optim.label_smoothing": 0.1, "optim.lr_scaling": "none",
+    "optim.lr_reference": 64, "schedule.name": "constant", "schedule.warmup": 0.1,
+    "schedule.milestones": [0.3], "schedule.gamma": 0.5, "engine.precision": "fp64", "batch": 16,
+    "workers": 2, "epochs": 3, "steps": 30, "seed": 9, "numerics": {"norm": 2},
+}  # fmt: skip
+#: Leaves that change neither the final state nor the images.
+WITHOUT_EFFECT = {
+    "data.root": "/elsewhere", "data.path": "/elsewhere", "data.download": True, "eval.every": 10,
+    "eval.statistics": ["running"], "eval.target": 0.5, "engine.device": "cuda", "engine.lanes": 3,
+    "engine.processes": 3, "engine.graphs": False, "engine.compile": True, "engine.deterministic": True,
+    "engine.layout": "contiguous", "engine.convolution": "lone", "tracking.name": "none",
+    "tracking.project": "other", "tracking.entity": "other", "tracking.mode": "offline",
+    "tracking.tags": ["a"], "keep_weights": False, "neutral": {"norm.args.some": 1},
+}  # fmt: skip
+
+
+def with_value(spec, path, value):
+    """The specification with another value at a path."""
+    tree = {**spec.model_dump(mode="json")}
+    *parents, leaf = path.split(".")
+    node = tree
+    for part in parents:
+        node = node[part]
+    assert node.get(leaf) != value, "another value is wanted"
+    node[leaf] = value
+    return RunSpec.model_validate(tree)
+
+
+def test_every_leaf_of_the_specification_has_another_value_here(make_spec):
+    leaves = {path for path, value in flatten(make_spec().model_dump(mode="json")).items()}
+    assert leaves - OTHER.keys() - WITHOUT_EFFECT.keys() == set()
+
+
+@pytest.mark.parametrize("path", sorted(OTHER))
+def test_every_leaf_changes_the_signature_and_the_stack_unless_lanes_may_differ_in_it(make_spec, path):
     base = make_spec()
-    for word in (
-        "seed=7",
-        "optim.lr=0.3",
-        "optim.weight_decay=0",
-        "optim.momentum=0.5",
-        "norm.momentum=0.9",
-        "norm.eps=0.1",
-    ):
-        assert make_spec(word).stack_key() == base.stack_key(), word
-        assert make_spec(word).signature != base.signature, word
-    for word in (
-        "batch=2",
-        "norm.affine=false",
-        "norm=gn",
-        "steps=10",
-        "data.flip=true",
-        "optim=adamw",
-        "workers=2",
-        "engine.precision=bf16",
-    ):
-        assert make_spec(word).stack_key() != base.stack_key(), word
+    other = with_value(base, path, OTHER[path])
+    assert other.signature != base.signature
+    scaled = {"optim.lr_scaling", "optim.lr_reference"}  # of a run, the rate in force is what counts
+    assert (other.stack_key() == base.stack_key()) == (path in LANES_MAY_DIFFER_IN | scaled)
+    assert set(LANE_FIELDS) == LANES_MAY_DIFFER_IN
+
+
+@pytest.mark.parametrize("path", sorted(WITHOUT_EFFECT))
+def test_how_a_run_is_computed_evaluated_and_reported_does_not_change_its_signature(make_spec, path):
+    base = make_spec()
+    assert with_value(base, path, WITHOUT_EFFECT[path]).signature == base.signature
+
+
+@pytest.mark.parametrize("path", sorted(neutral_fields()))
+def test_a_neutral_field_leaves_the_signature_at_its_neutral_value_alone(make_spec, path):
+    base = make_spec()
+    assert get(base.identity(), path, "absent") == "absent"
+    assert get(with_value(base, path, OTHER[path]).identity(), path) == OTHER[path]
 
 
 def test_finished_runs_are_counted_in_the_headline(sweep):

@@ -31,8 +31,8 @@ from normbench.data.shapes import shape_of
 from normbench.engine.device import device_name, find_device
 from normbench.engine.stack_layout import StackLayout, default_layout
 from normbench.errors import reason
+from normbench.files import write_atomically
 from normbench.spec import RunSpec, trainings
-from normbench.store import write_atomically
 
 #: Of measurements: another one where they are taken otherwise.
 SCHEMA = 1

@@ -22,7 +22,8 @@ from normbench.bench.plain import refusal
 from normbench.bench.processes import Contestant, Processes
 from normbench.bench.roofline import PROBES, Work, amount, work
 from normbench.engine.device import device_name, find_device
-from normbench.spec import BANKED, RunSpec
+from normbench.momentum import parse_momentum
+from normbench.spec import RunSpec
 
 #: Of the runs that are one training with a bank of statistics each.
 MOMENTA = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.5, 0.9)
@@ -148,7 +149,7 @@ def _contestants(case: Case, grid: Grid, processes: Processes, notes: list[str])
     found = [Contestant(_stack(k), "stack", case.runs(k)) for k in lanes if k <= room]
     large = lanes[len(found) :]
     notes += [f"{case.name}: no {_stack(k)}: memory for {room} lanes, going by an estimate" for k in large]
-    if spec.norm.name in BANKED and spec.norm.momentum is not None:
+    if spec.norm.banks and spec.norm.momentum is not None:
         found.append(Contestant("banks", "stack", banked(spec)))
     if lacks := refusal(spec):
         notes.append(f"{case.name}: no plain loop: it has no {lacks}")
@@ -164,7 +165,7 @@ def _stack(lanes: int) -> str:
 
 def banked(spec: RunSpec) -> tuple[RunSpec, ...]:
     """Runs that differ in the momentum of their statistics alone."""
-    norms = [spec.norm.model_copy(update={"momentum": momentum}) for momentum in MOMENTA]
+    norms = [spec.norm.model_copy(update={"momentum": parse_momentum(m)}) for m in MOMENTA]
     return tuple(spec.model_copy(update={"norm": norm}) for norm in norms)
 
 

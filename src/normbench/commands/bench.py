@@ -109,7 +109,7 @@ def _write(files: dict[Path, str]) -> list[str]:
     Raises:
         RunFailure: they cannot be written.
     """
-    from normbench.store import write_atomically
+    from normbench.files import write_atomically
 
     for file, content in files.items():
         try:

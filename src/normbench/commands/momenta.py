@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from normbench.commands.text_table import columns
-from normbench.momentum import parse_momentum
+from normbench.momentum import Momentum, parse_momentum
 from normbench.sweeps.plan import Pack
 
 
@@ -33,7 +33,7 @@ def momenta(packs: Sequence[Pack], cache: Path) -> list[str]:
     return columns(list(distinct.values())) if distinct else []
 
 
-def effect(momentum: float | str | None, args: Mapping[str, Any], steps: int) -> dict[str, str]:
+def effect(momentum: Momentum | float | str | None, args: Mapping[str, Any], steps: int) -> dict[str, str]:
     """What a run's momentum does to its running statistics, by what it is; empty where it keeps none.
 
     >>> effect(0.01, {}, 100)

@@ -28,21 +28,17 @@ def run(argv: Sequence[str]) -> int:
     from normbench.config.resolve import resolve
     from normbench.config.search_path import own_config_dir
     from normbench.store import Store
-    from normbench.sweeps import get_or_train as runs
+    from normbench.sweeps.get_or_train import Sweep
 
     configs = compose(args.words, args.config_dir or own_config_dir())
     store = Store.default()
-    resolved = [resolve(config) for config in configs]
-    todo = runs.plan(resolved, store)
-    print(todo.headline())
-    for note in todo.notes():
+    sweep = Sweep([resolve(config) for config in configs], store)
+    plan = sweep.plan
+    print(plan.headline())
+    for note in plan.notes:
         print(f"note: {note}")
-    for line in stacks(todo.packs):
+    for line in (*stacks(plan.packs), *sweep.tuning_lines(), *momenta(plan.packs, store.root / "cache")):
         print(line)
-    for line in runs.packing(resolved, todo, store):
-        print(line)
-    for line in momenta(todo.packs, store.root / "cache"):
-        print(line)
-    if todo.packs:
-        print("\n".join(runs.estimated(todo, store).lines()))
+    if plan.packs:
+        print("\n".join([*sweep.estimate().lines(), *sweep.weights_lines()]))
     return 0

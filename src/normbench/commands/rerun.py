@@ -13,7 +13,9 @@ from normbench.config.compose import compose
 from normbench.report.selection import flatten
 
 #: What the words leave to the machine that reruns: none of it changes the result.
-_LEFT_OUT = re.compile(r"tracking\b|data\.(root|download|fingerprint)$|engine\.(?!precision$)")
+_LEFT_OUT = re.compile(
+    r"(tracking|numerics|neutral)\b|data\.(root|download|fingerprint)$|engine\.(?!precision$)"
+)
 
 #: Text that the grammar reads as text without quotes.
 _PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[a-z_/][\w/.:*?+-]*", re.ASCII | re.IGNORECASE)

@@ -23,6 +23,12 @@ from normbench.spec import Resolved, RunSpec
 
 #: Groups whose members need not have every knob.
 _CHOICES = ("model", "norm", "weight", "data", "optim", "schedule")
+#: Groups whose members compute something, so that their numbers have a version.
+_COMPUTING = (*_CHOICES, "placement")
+#: Facts that the packaged YAML of a choice may declare beside its knobs, with their defaults.
+#: numerics: version of its numbers, raised by every change; neutral: arguments by path within the group,
+#: with the value at which they leave the signature; banks: see `NormSpec.banks`.
+_FACTS: dict[str, Any] = {"numerics": 1, "neutral": {}, "banks": False}
 
 
 def resolve(config: Mapping[str, Any]) -> Resolved:
@@ -35,11 +41,14 @@ def resolve(config: Mapping[str, Any]) -> Resolved:
         InputError: an unknown key, a wrong type, a value out of range, or values that contradict each other.
     """
     tree = json.loads(json.dumps(config))
-    if absent := [key for key in RunSpec.model_fields if key not in tree]:
+    if absent := [
+        key for key, field in RunSpec.model_fields.items() if field.is_required() and key not in tree
+    ]:
         raise InputError(
             f"{absent[0]} is missing; every key of conf/config.yaml must be there, null if need be"
         )
     unused = [knob for group in _CHOICES for knob in _drop_unused(group, tree[group])]
+    _take_facts(tree)
     _resolve_total(tree)
     if tree["steps"] is not None:
         tree["epochs"] = None
@@ -87,6 +96,8 @@ def _drop_unused(group: str, values: dict[str, Any]) -> list[str]:
     known = declared(group, name)
     unused = []
     for knob, default in known.items():
+        if knob in _FACTS:
+            continue
         if default is None and values.get(knob) is not None:
             values[knob] = None
             unused.append(f"{group}.{knob} of {name}")
@@ -94,6 +105,23 @@ def _drop_unused(group: str, values: dict[str, Any]) -> list[str]:
         if knob not in known["args"]:
             raise unknown(f"argument of {group}={name}", knob, known["args"])
     return unused
+
+
+def _take_facts(tree: dict[str, Any]) -> None:
+    """Replace the facts that the choices declare by what they mean for the run, in place."""
+    tree["numerics"], tree["neutral"] = {}, {}
+    for group in _COMPUTING:
+        facts = _FACTS | {k: v for k, v in declared(group, tree[group]["name"]).items() if k in _FACTS}
+        for fact, value in facts.items():
+            if tree[group].pop(fact, value) != value:
+                raise InputError(
+                    f"{group}.{fact} is declared by {group}={tree[group]['name']} and cannot be set"
+                )
+        if facts["numerics"] > 1:
+            tree["numerics"][group] = facts["numerics"]
+        tree["neutral"] |= {f"{group}.{path}": value for path, value in facts["neutral"].items()}
+        if group == "norm":
+            tree["norm"]["banks"] = facts["banks"]
 
 
 def _resolve_total(tree: dict[str, Any]) -> None:
@@ -123,7 +151,7 @@ def _resolve_norm(norm: dict[str, Any]) -> None:
     if (norm.get("args") or {}).get("track") is False:
         norm["momentum"] = None  # nothing is tracked, so nothing is weighed
     if norm.get("momentum") is not None:
-        norm["momentum"] = parse_momentum(norm["momentum"]).canonical
+        norm["momentum"] = parse_momentum(norm["momentum"])
 
 
 def _one_line(error: ValidationError) -> InputError:

@@ -38,8 +38,13 @@ def summary(wanted: EvalSpec, history: Sequence[Metrics], last_epoch: int, *, di
         metrics[name] = None if diverged else finite(np.average(np.array(values, float), weights=shares))
     tests = {name: value for name, value in history[-1].items() if name.startswith("test_")}
     metrics |= dict.fromkeys(tests) if diverged else tests
-    if wanted.target is not None:
-        errors = [point.get("test_error") for point in history]
-        reached = (s for s, e in zip(at, errors, strict=True) if e is not None and e <= wanted.target)
-        metrics[f"steps_to_{wanted.target:g}"] = next(reached, None)
-    return metrics
+    return metrics | steps_to(wanted.targets, history)
+
+
+def steps_to(targets: Sequence[float], history: Sequence[Metrics]) -> Metrics:
+    """The first evaluated step whose test error is at most a target; None if no step reached it."""
+    evaluated = [(p["step"], p["test_error"]) for p in history if p.get("test_error") is not None]
+    return {
+        f"steps_to_{target:g}": next((step for step, error in evaluated if error <= target), None)  # type: ignore[operator]
+        for target in targets
+    }

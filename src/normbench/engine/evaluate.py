@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -29,12 +29,11 @@ IMAGES_IN_FLIGHT = {"cpu": 256, "cuda": 8192}
 
 
 def evaluate(
-    network: Network, dataset: Dataset, spec: RunSpec, *, final: bool, banks: int = 1
+    network: Network, dataset: Dataset, spec: RunSpec, sources: Sequence[str] = ("running",), banks: int = 1
 ) -> list[list[Metrics]]:
-    """test_loss and test_error of every bank and lane; at the end of a run for every statistics source asked
-    for.
+    """test_loss and test_error for each bank, lane and source of statistics.
 
-    A source other than `running` is a suffix, and the same for all banks of a lane:
+    A source other than `running` is a suffix, and its values are the same for all banks of a lane:
 
         @batch    statistics of as many test images at a time as in training (`batch`, or `batch × workers`
                   where all workers' count); None where the test split does not hold that many
@@ -48,15 +47,16 @@ def evaluate(
     layers = running(network)
     untracked = not all(layer.tracked for layer in layers)
     together = max([spec.batch, *(layer.batch or 1 for layer in layers)])
-    metrics = []
+    by_running = []
     for bank in range(banks):
         with using_bank(network, bank):
-            metrics.append(_measure(network, dataset, spec, together if untracked else None))
-    for source in spec.eval.statistics if final else ():
+            by_running.append(_measure(network, dataset, spec, together if untracked else None))
+    metrics = by_running if "running" in sources else [[{}] * network.lanes] * banks
+    for source in sources:
         if source == "running":
             continue
         if not layers or (untracked and source != "batch"):
-            measured = metrics[0]
+            measured = by_running[0]
         elif source == "batch":
             measured = _by_batch(network, dataset, spec, together)
         else:

@@ -1,7 +1,7 @@
-"""Where the runs of a stack sit: which lane trains them, which bank of its statistics is theirs.
+"""Which lane of a stack trains a run, and which bank of the lane's statistics belongs to it.
 
-Runs that differ only in the momentum of statistics that training never reads are one training. It takes one
-lane, and its norms keep a bank of running statistics for each of the runs.
+Runs that differ only in a momentum that training never reads are one training. It has one lane, and its norms
+keep one bank of running statistics per run.
 """
 
 from __future__ import annotations
@@ -9,38 +9,44 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from normbench.labels import flatten
 from normbench.models import Network
 from normbench.norms.running import RunningNorm
-from normbench.spec import RunSpec, trainings
+from normbench.spec import LANE_FIELDS, RunSpec, trainings
 
 
 class LaneAssignment:
-    """The assignment of the runs of a stack.
+    """Lane and bank of every run of a stack.
 
     Args:
-        specs: the runs, equal but for lane fields.
+        specs: the runs, equal outside `spec.LANE_FIELDS`.
 
     Attributes:
-        lanes: one run for each training, in the order of their first ones.
-        of:    lane and bank of every run.
-        banks: how many the lane with the most runs needs.
+        lanes: one run per training, in the order of their first runs.
+        of:    lane and bank of every run, in the order of specs.
+        banks: the number that the lane with the most runs needs.
+
+    Raises:
+        ValueError: the runs cannot be one stack; the message names the fields in which they differ.
     """
 
     def __init__(self, specs: Sequence[RunSpec]) -> None:
+        _check_equal(specs)
         self._runs = trainings(specs)
-        assignment = {
+        places = {
             spec.signature: (lane, bank)
             for lane, runs in enumerate(self._runs)
             for bank, spec in enumerate(runs)
         }
-        self.of = [assignment[spec.signature] for spec in specs]
+        self.of = [places[spec.signature] for spec in specs]
         self.lanes = [runs[0] for runs in self._runs]
         self.banks = max(map(len, self._runs))
 
-    def add_banks_of_runs(self, network: Network) -> None:
-        """Give the norms of a network of the lanes their further banks.
+    def add_banks(self, network: Network) -> None:
+        """Give the norms of a network with these lanes their further banks.
 
-        A lane with fewer runs than others has its first run's statistics in the banks that it does not need.
+        A lane with fewer runs than another keeps the statistics of its first run in the banks that it does
+        not need.
         """
         if self.banks == 1:
             return
@@ -50,6 +56,16 @@ class LaneAssignment:
         ]
         for layer in running(network):
             layer.add_banks(momenta)
+
+
+def _check_equal(specs: Sequence[RunSpec]) -> None:
+    """Refuse runs that differ in more than lanes can; whoever planned the stack is not trusted."""
+    first = specs[0]
+    for spec in specs[1:]:
+        if spec.stack_key() != first.stack_key():
+            one, other = (flatten(s.model_dump(mode="json")) for s in (first, spec))
+            differ = [k for k in one | other if one.get(k) != other.get(k) and k not in LANE_FIELDS]
+            raise ValueError(f"runs of one stack must not differ in {', '.join(differ)}")
 
 
 def running(network: Network) -> list[RunningNorm]:

@@ -47,7 +47,7 @@ class Stack:
         self.form = form or default_layout(self.spec.engine, device)
         width = STORAGE[self.spec.engine.precision]
         self.network = models.build(self.assignment.lanes, dataset.shape)
-        self.assignment.add_banks_of_runs(self.network)
+        self.assignment.add_banks(self.network)
         self.form.shape(self.network.to(device, width))
         self.optimizer = Optimizer(
             dict(self.network.named_parameters()), self.network.roles(), self.assignment.lanes

@@ -37,7 +37,7 @@ def save_lanes(
     whole = tensors(network, optimizer, meters)
     states = []
     for (lane, bank), history in zip(assignment.of, histories, strict=True):
-        own = {name: _lanes(t, network.lanes)[lane].cpu().clone() for name, t in _of(whole, bank).items()}
+        own = {n: lane_of(t, network.lanes, lane).cpu().clone() for n, t in with_bank(whole, bank).items()}
         states.append({"step": step, "history": list(history), "tensors": own})
     return states
 
@@ -60,18 +60,18 @@ def load_lanes(
         raise ValueError(f"lanes of one stack must stand at one step; got {sorted(steps)}")
     whole = tensors(network, optimizer, meters)
     for (lane, bank), state in zip(assignment.of, states, strict=True):
-        mine = _of(whole, bank)
+        mine = with_bank(whole, bank)
         if state["tensors"].keys() != mine.keys():
             raise ValueError("a checkpoint of another network")
         for name, t in mine.items():
-            _lanes(t, network.lanes)[lane].copy_(state["tensors"][name])
+            lane_of(t, network.lanes, lane).copy_(state["tensors"][name])
     (step,) = steps
     optimizer.resume(step)
     return int(step)
 
 
-def _of(whole: Mapping[str, Tensor], bank: int) -> dict[str, Tensor]:
-    """What a run of a bank has: the bank's statistics in place of the lane's own."""
+def with_bank(whole: Mapping[str, Tensor], bank: int) -> dict[str, Tensor]:
+    """The tensors of a run: the statistics of its bank stand in place of the lane's own."""
     own = {name: t for name, t in whole.items() if ".banks." not in name}
     if bank == 0:
         return own
@@ -79,6 +79,6 @@ def _of(whole: Mapping[str, Tensor], bank: int) -> dict[str, Tensor]:
     return own | {name: t.view(own[name].shape) for name, t in lent.items()}
 
 
-def _lanes(tensor: Tensor, lanes: int) -> Tensor:
-    """View a lane-major tensor as (K, c, …); a scalar is the one lane's own."""
-    return tensor.view(1, 1) if tensor.dim() == 0 else tensor.unflatten(0, (lanes, -1))
+def lane_of(tensor: Tensor, lanes: int, lane: int) -> Tensor:
+    """The part of a lane-major tensor that belongs to one of K lanes: a view (c, …)."""
+    return tensor.view(1) if tensor.dim() == 0 else tensor.unflatten(0, (lanes, -1))[lane]

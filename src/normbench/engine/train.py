@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from normbench.data.batches import Batches
 from normbench.data.dataset import Dataset
 from normbench.engine.curve import milestones, summary
 from normbench.engine.device import numerics
 from normbench.engine.evaluate import Metrics, evaluate, finite
+from normbench.engine.final_state import final_states
 from normbench.engine.schedule import multiplier
 from normbench.engine.stack import Stack
 from normbench.engine.stack_layout import StackLayout, describe_convolutions
@@ -31,6 +33,7 @@ class Result:
     history: tuple[Metrics, ...]
     seconds: float  # of the whole stack, in this process
     about: dict[str, object]  # parameters of one run, what stands at each site, how steps were computed
+    final_state: dict[str, Tensor]  # weights and the run's own statistics, on the CPU
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,10 @@ def train_stack(
         form:     layout and convolutions; None: the usual ones.
     """
     with numerics(specs[0].engine):
-        return _train(Stack(specs, dataset, device, form), specs, dataset, listener, resume)
+        return _take_all_steps(Stack(specs, dataset, device, form), specs, dataset, listener, resume)
 
 
-def _train(
+def _take_all_steps(
     stack: Stack,
     specs: Sequence[RunSpec],
     dataset: Dataset,
@@ -92,7 +95,8 @@ def _train(
         loss, error, finite_lanes = meters.read()
         tests: list[list[Metrics]] = [[{}] * lanes] * assignment.banks
         if done in evaluations:
-            tests = evaluate(network, dataset, spec, final=done == steps, banks=assignment.banks)
+            sources = ("running", *spec.eval.statistics) if done == steps else ("running",)
+            tests = evaluate(network, dataset, spec, sources, assignment.banks)
         for s, (k, bank), history in zip(specs, assignment.of, histories, strict=True):
             history.append(
                 {
@@ -119,16 +123,13 @@ def _train(
         "convolution": describe_convolutions(network),
     }
     last_epoch = steps - batches.steps_per_epoch
-    return [
-        Result(
-            at,
-            summary(spec.eval, history, last_epoch, diverged=at is not None),
-            tuple(history),
-            seconds,
-            about,
-        )
-        for at, history in zip((diverged[lane] for lane, _ in assignment.of), histories, strict=True)
-    ]
+    states = final_states(network, assignment)
+    results = []
+    for (lane, _), history, state in zip(assignment.of, histories, states, strict=True):
+        at = diverged[lane]
+        metrics = summary(spec.eval, history, last_epoch, diverged=at is not None)
+        results.append(Result(at, metrics, tuple(history), seconds, about, state))
+    return results
 
 
 def first_images(batches: Batches, least: int, total: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from normbench.errors import RunFailure
+from normbench.files import write_atomically
 from normbench.papers.claims import ClaimResult, check_claims
 from normbench.papers.description import PaperTable, Scale
 from normbench.papers.grids import Extra, grids
@@ -20,7 +21,6 @@ from normbench.report.cells import Table
 from normbench.report.render import comma_separated, latex, markdown
 from normbench.report.selection import JOINT, agrees, label
 from normbench.report.tables import build_table
-from normbench.store import write_atomically
 
 
 @dataclass(frozen=True)

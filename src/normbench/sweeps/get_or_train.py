@@ -1,19 +1,22 @@
-"""Get or train: the one place where plan, engine and store meet."""
+"""Get or train: the runs of one command on their way from specs to records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext
-from functools import lru_cache, partial
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from normbench import events
+from normbench import events, labels
+from normbench.phrases import counted
 from normbench.record import Record
-from normbench.spec import DataSpec, EngineSpec, Resolved, RunSpec
+from normbench.spec import DataSpec, Resolved, RunSpec
 from normbench.store import Store
 from normbench.sweeps.estimate import Estimate, estimate
-from normbench.sweeps.plan import Pack, Plan, make_plan
+from normbench.sweeps.findings import Findings, find
+from normbench.sweeps.plan import Pack, Plan, stacks
 from normbench.sweeps.pool import WorkerPool, worker_pool
 
 if TYPE_CHECKING:
@@ -27,161 +30,216 @@ T = TypeVar("T")
 def train(
     resolved: Sequence[Resolved], store: Store, observers: Sequence[events.Observer] = ()
 ) -> list[Record]:
-    """Records of the runs asked for, in their order; those that are missing are trained first.
+    """Records of the runs asked for, in their order; what is missing is trained or evaluated first.
 
     Raises:
         InputError: a run that cannot be trained as asked. Nothing was written then.
+        RunFailure: the store cannot be written, or a finished run cannot be evaluated.
     """
-    wide = _widest(resolved, _finished(resolved, store))
-    if wide.packs:
-        with worker_pool(stacks) if (stacks := _at_once(wide)) > 1 else nullcontext() as pool:
-            _train(resolved, wide, store, observers, pool)
-    records = {spec.signature: store.get(spec.signature) for spec in wide.asked}
-    return [record for spec in wide.asked if (record := records[spec.signature]) is not None]
+    return Sweep(resolved, store).train(observers)
 
 
-def plan(resolved: Sequence[Resolved], store: Store) -> Plan:
-    """What training these runs would come to on this machine; trains, measures and writes nothing.
+class Sweep:
+    """The runs of one command, in stages: findings, widest, tuner, plan, estimate, train.
+
+    Every stage is made once, when it is first asked for. All of them but `train` write nothing.
+
+    Args:
+        resolved: the runs that are asked for, duplicates included.
+        store:    where records lie.
 
     Raises:
-        InputError: a run that cannot be built as asked.
+        InputError: from any stage, a run that cannot be built as asked.
     """
-    wide = _widest(resolved, _finished(resolved, store))
-    return _packed(resolved, wide, _packings(wide, store)) if wide.packs else wide
 
+    def __init__(self, resolved: Sequence[Resolved], store: Store) -> None:
+        self.asked = [each.spec for each in resolved]
+        self.dropped = Counter(knob for each in resolved for knob in each.unused)
+        self.store = store
 
-def packing(resolved: Sequence[Resolved], todo: Plan, store: Store) -> list[str]:
-    """Lines about how the stacks of a plan are packed."""
-    wide = _widest(resolved, todo.finished)
-    return _packings(wide, store).lines(_runs(todo), _runs(wide)) if wide.packs else []
+    @cached_property
+    def findings(self) -> Findings:
+        """What is finished, what can be evaluated, and what must be trained."""
+        return find(self.asked, self.store)
 
+    @cached_property
+    def processes(self) -> int:
+        """Worker processes that the engine settings of the sweep allow."""
+        from normbench.autotune.capacity import processes
 
-def estimated(todo: Plan, store: Store) -> Estimate:
-    """What a plan will cost on this machine.
+        todo = (*self.findings.to_train, *self.findings.to_evaluate)
+        return processes(todo[0].engine) if todo else 1
 
-    Raises:
-        InputError: a run that cannot be built as asked.
-    """
-    return estimate(todo, store, _processes(todo.packs[0].specs[0].engine))
+    @cached_property
+    def widest(self) -> tuple[Pack, ...]:
+        """The runs to train in stacks with as many lanes as there are runs for them."""
+        todo = self.findings.to_train
+        return stacks(todo, capacity=lambda spec: len(todo), processes=self.processes)
 
+    @cached_property
+    def at_once(self) -> int:
+        """Stacks that are under way at the same time, however wide they become."""
+        todo = (*self.findings.to_train, *self.findings.to_evaluate)
+        widest = stacks(todo, capacity=lambda spec: len(todo), processes=self.processes)
+        return max(1, min(self.processes, len(widest)))
 
-def _runs(plan: Plan) -> list[tuple[RunSpec, ...]]:
-    return [pack.specs for pack in plan.packs]
+    @cached_property
+    def tuner(self) -> Tuner:
+        """Knows how wide a stack is and which layout it has on this machine."""
+        from normbench.autotune.tuner import Tuner
 
+        return Tuner(self.store.root / "cache", self.at_once)
 
-def _finished(resolved: Sequence[Resolved], store: Store) -> set[str]:
-    return store.finished({r.spec.signature for r in resolved})
+    @cached_property
+    def plan(self) -> Plan:
+        """The stacks, as wide as pays according to what has been measured until now."""
+        found = self.findings
+        make = partial(stacks, capacity=self.tuner.capacity, processes=self.processes)
+        return Plan(
+            runs=len({spec.signature for spec in self.asked}),
+            finished=len(found.finished),
+            packs=make(found.to_train) if found.to_train else (),
+            evaluations=make(found.to_evaluate) if found.to_evaluate else (),
+            notes=tuple(self._notes()),
+        )
 
+    def tuning_lines(self) -> list[str]:
+        """How wide the stacks of the plan are and why, for a reader of the plan."""
+        if not self.plan.packs:
+            return []
+        return self.tuner.lines([pack.specs for pack in self.plan.packs], [p.specs for p in self.widest])
 
-def _widest(resolved: Sequence[Resolved], finished: Collection[str]) -> Plan:
-    """The plan in which stacks have as many lanes as there are runs for them."""
-    missing = [r.spec.engine for r in resolved if r.spec.signature not in finished]
-    processes = _processes(missing[0]) if missing else 1
-    return make_plan(resolved, finished, capacity=lambda spec: len(missing), processes=processes)
+    def estimate(self) -> Estimate:
+        """What training the plan will cost on this machine."""
+        return estimate(self.plan, self.store, self.processes)
 
+    def weights_lines(self) -> list[str]:
+        """What the final states of the runs to train will take on disk, for a reader of the plan."""
+        from normbench import models
+        from normbench.data.shapes import shape_of
+        from normbench.engine.final_state import state_bytes
+        from normbench.sweeps.keep_weights import expected
 
-def _packed(resolved: Sequence[Resolved], wide: Plan, packings: Tuner) -> Plan:
-    """The plan in which stacks have as many lanes as pay."""
-    processes = _processes(wide.packs[0].specs[0].engine)
-    return make_plan(resolved, wide.finished, capacity=packings.capacity, processes=processes)
+        sizes = []
+        for spec in self.findings.to_train:
+            shape = models.fitted(spec, shape_of(spec.data, self.store.root / "cache"))
+            sizes.append((spec.keep_weights, state_bytes(spec, shape)))
+        return expected(sizes, self.store.kept_bytes())
 
+    def train(self, observers: Sequence[events.Observer] = ()) -> list[Record]:
+        """Train and evaluate what is missing; the records of all runs asked for, in their order.
 
-def _packings(wide: Plan, store: Store) -> Tuner:
-    from normbench.autotune.tuner import Tuner
+        Raises:
+            InputError: a run that cannot be trained as asked. Nothing was written then.
+            RunFailure: the store cannot be written, or a finished run cannot be evaluated.
+        """
+        if self.findings.to_train or self.findings.to_evaluate:
+            announcer = events.Announcer(observers)
+            try:
+                with self._pool() as pool:
+                    self._train(announcer.notify, pool)
+            finally:
+                announcer.close()
+        records = {spec.signature: self.store.get(spec.signature) for spec in self.asked}
+        return [record for spec in self.asked if (record := records[spec.signature]) is not None]
 
-    return Tuner(store.root / "cache", _at_once(wide))
+    def _train(self, emit: Callable[[events.Event], None], pool: WorkerPool | None) -> None:
+        from normbench.sweeps.evaluation import evaluate_pack, give_up_evaluation
+        from normbench.sweeps.worker import give_up_training, train_pack
 
+        steps = self._check()
+        run_on_all: RunOnAll = _here if pool is None else pool.run_on_all
+        for note in self.tuner.measure([pack.specs for pack in self.widest], run_on_all):
+            emit(events.Notice(note))
+        varying = tuple(labels.varying([spec.model_dump(mode="json") for spec in self.asked]))
+        plan = self.plan
+        emit(events.SweepStarted(plan.runs, plan.finished, len(plan.packs), steps, plan.to_evaluate, varying))
+        for spec in self.findings.finished:
+            if (record := self.store.get(spec.signature)) is not None:
+                emit(events.RunFound(record))
+        for note in self.plan.notes:
+            emit(events.Notice(note))
+        self._work(self.plan.packs, train_pack, give_up_training, emit, pool)
+        self._work(self.plan.evaluations, evaluate_pack, give_up_evaluation, emit, pool)
+        # a run that was asked for with two targets or curves lacks what its first training did not tell
+        left = find(self.asked, self.store).to_evaluate
+        self._work([Pack((spec,)) for spec in left], evaluate_pack, give_up_evaluation, emit, None)
 
-def _train(
-    resolved: Sequence[Resolved],
-    wide: Plan,
-    store: Store,
-    observers: Sequence[events.Observer],
-    pool: WorkerPool | None,
-) -> None:
-    steps = _check(wide, store)
-    packings = _packings(wide, store)
-    announcer = events.Announcer(observers)
-    try:
-        run_on_all: RunOnAll = pool.run_on_all if pool is not None else _here
-        for note in packings.measure(_runs(wide), run_on_all):
-            announcer.notify(events.Notice(note))
-        todo = _packed(resolved, wide, packings)
-        announcer.notify(events.SweepStarted(todo.distinct, len(todo.finished), len(todo.packs), steps))
-        for note in todo.notes():
-            announcer.notify(events.Notice(note))
-        _work(todo.packs, store, packings, announcer.notify, pool)
-    finally:
-        announcer.close()
+    def _work(
+        self,
+        packs: Sequence[Pack],
+        work: Callable[..., None],
+        give_up: Callable[[Pack, str, Store], events.Event],
+        emit: Callable[[events.Event], None],
+        pool: WorkerPool | None,
+    ) -> None:
+        """Train or evaluate packs in worker processes, or in this one."""
+        import torch
 
+        from normbench.autotune.capacity import threads
 
-def _work(
-    packs: Sequence[Pack],
-    store: Store,
-    packings: Tuner,
-    emit: Callable[[events.Event], None],
-    pool: WorkerPool | None,
-) -> None:
-    """Train packs in worker processes, or in this one."""
-    import torch
+        def job(pack: Pack) -> Callable[[Callable[[events.Event], None]], None]:
+            spec = pack.specs[0]
+            return partial(work, pack, self._data(spec), self.store, self.tuner.of(spec))
 
-    from normbench.autotune.capacity import threads
-    from normbench.sweeps.worker import work
+        if pool is not None:
+            pool.work(packs, job, emit, lambda pack, why: give_up(pack, why, self.store))
+            return
+        for pack in packs:
+            torch.set_num_threads(threads(pack.specs[0]))
+            job(pack)(emit)
 
-    def job(pack: Pack) -> Callable[[Callable[[events.Event], None]], None]:
-        spec = pack.specs[0]
-        return partial(work, pack, _data(spec, store), store, packings.of(spec))
+    @contextmanager
+    def _pool(self) -> Iterator[WorkerPool | None]:
+        """Worker processes, if more than one stack is under way at the same time."""
+        if self.at_once == 1:
+            yield None
+        else:
+            with worker_pool(self.at_once) as pool:
+                yield pool
 
-    if pool is not None:
-        pool.work(packs, job, emit, store)
-        return
-    for pack in packs:
-        torch.set_num_threads(threads(pack.specs[0]))
-        job(pack)(emit)
+    def _check(self) -> int:
+        """Refuse what cannot be trained before anything is written; return the run-steps to train."""
+        from normbench import models
+        from normbench.data.shapes import shape_of
+        from normbench.engine import device
+
+        todo = (*self.findings.to_train, *self.findings.to_evaluate)
+        first: dict[str, RunSpec] = {}
+        for spec in todo:
+            first.setdefault(spec.stack_key(), spec)
+        for spec in first.values():  # all, before the data of the first, which may be a download
+            device.check(spec.engine)
+            models.architecture(spec)
+        lengths = {}
+        for key, spec in first.items():
+            shape = models.fitted(spec, shape_of(spec.data, self.store.root / "cache"))
+            models.check(spec, shape)
+            lengths[key] = spec.length(shape.train_images)
+        for spec in first.values():
+            self._data(spec)
+        self.store.check_writable()
+        return sum(lengths[spec.stack_key()] for spec in self.findings.to_train)
+
+    def _data(self, spec: RunSpec) -> Dataset:
+        """The data of a run on the CPU, fitted to its model, in memory that workers can share."""
+        from normbench import models
+
+        return _load(spec.data, models.fitted_size(spec), self.store.root / "cache")
+
+    def _notes(self) -> Iterator[str]:
+        for knob, count in self.dropped.items():
+            yield f"{knob} has no effect: dropped in {counted(count, 'run')}"
+        asked, distinct = len(self.asked), len({spec.signature for spec in self.asked})
+        if doubled := asked - distinct:
+            yield f"{doubled} of {asked} runs are the same as another one and train once"
+        for lack, count in Counter(self.findings.again.values()).items():
+            yield f"{counted(count, 'finished run')} must train again: asked for {lack}"
 
 
 def _here(question: Callable[[], T]) -> list[T]:
-    """What a pool of one process would answer."""
+    """The answers of a pool with this process alone."""
     return [question()]
-
-
-def _check(todo: Plan, store: Store) -> int:
-    """Refuse what cannot be trained before anything is written; return the run-steps ahead."""
-    from normbench import models
-    from normbench.data.shapes import shape_of
-    from normbench.engine import device
-
-    kinds: dict[str, RunSpec] = {pack.specs[0].stack_key(): pack.specs[0] for pack in todo.packs}
-    for spec in kinds.values():  # all, before the first is asked for its data, which may be a download
-        device.check(spec.engine)
-        models.architecture(spec)
-    lengths = {}
-    for key, spec in kinds.items():
-        shape = models.fitted(spec, shape_of(spec.data, store.root / "cache"))
-        models.check(spec, shape)
-        lengths[key] = spec.length(shape.train_images)
-    for spec in kinds.values():
-        _data(spec, store)
-    store.check_writable()
-    return sum(len(pack.specs) * lengths[pack.specs[0].stack_key()] for pack in todo.packs)
-
-
-def _processes(engine: EngineSpec) -> int:
-    from normbench.autotune.capacity import processes
-
-    return processes(engine)
-
-
-def _at_once(todo: Plan) -> int:
-    """Stacks that train at a time, however they are packed: stacks are split until every process has one."""
-    return min(_processes(todo.packs[0].specs[0].engine), len(todo.packs))
-
-
-def _data(spec: RunSpec, store: Store) -> Dataset:
-    """A run's data on the CPU, its images as the run's model wants them, in memory that workers can share."""
-    from normbench import models
-
-    return _load(spec.data, models.fitted_size(spec), store.root / "cache")
 
 
 @lru_cache(maxsize=4)

@@ -1,12 +1,12 @@
-"""Planning: which runs are missing, and which of them train together. Pure, and without torch."""
+"""Planning: which runs train together, and which are evaluated together. Pure, and without torch."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from normbench.spec import Resolved, RunSpec, trainings
+from normbench.phrases import counted
+from normbench.spec import RunSpec, trainings
 
 #: The most lanes that a stack of such runs may have.
 Capacity = Callable[[RunSpec], int]
@@ -14,13 +14,13 @@ Capacity = Callable[[RunSpec], int]
 
 @dataclass(frozen=True)
 class Pack:
-    """Runs that train as one stack, in lane order; those of one training stand side by side."""
+    """Runs that are one stack, in lane order; those of one training stand side by side."""
 
     specs: tuple[RunSpec, ...]
 
     @property
     def trainings(self) -> tuple[tuple[RunSpec, ...], ...]:
-        """The runs by training: one lane each, with a bank of statistics for every run."""
+        """The runs by training: one lane each, with a bank of statistics per run."""
         return trainings(self.specs)
 
     @property
@@ -28,9 +28,7 @@ class Pack:
         return tuple(spec.signature for spec in self.specs)
 
     def halves(self) -> tuple[Pack, Pack]:
-        """Two packs of about half the lanes each, for a stack that was too much; of a lone lane, half its
-        runs.
-        """
+        """Two packs with about half the lanes each; one lane with several runs is split by its runs."""
         units = self.trainings if len(self.trainings) > 1 else tuple((spec,) for spec in self.specs)
         middle = (len(units) + 1) // 2
         return _pack(units[:middle]), _pack(units[middle:])
@@ -44,82 +42,79 @@ def _pack(units: Sequence[tuple[RunSpec, ...]]) -> Pack:
 class Plan:
     """What a sweep comes to.
 
-    asked:    runs as asked for, duplicates included, in order.
-    finished: signatures that have a record already.
-    packs:    the missing runs, each exactly once.
-    unused:   how many of the asked runs set a knob that their choice does not have, by knob.
+    Attributes:
+        runs:        number of distinct runs that were asked for.
+        finished:    number of runs that have all that is asked for.
+        packs:       the runs to train, each exactly once.
+        evaluations: the ended runs to evaluate again, without training.
+        notes:       what a user should be told: runs that became one, settings that were dropped.
     """
 
-    asked: tuple[RunSpec, ...]
-    finished: frozenset[str]
+    runs: int
+    finished: int
     packs: tuple[Pack, ...]
-    unused: dict[str, int]
+    evaluations: tuple[Pack, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
-    def distinct(self) -> int:
-        return len({spec.signature for spec in self.asked})
-
-    @property
-    def missing(self) -> int:
-        """Runs to train."""
+    def to_train(self) -> int:
+        """Number of runs to train."""
         return sum(len(pack.specs) for pack in self.packs)
 
     @property
+    def to_evaluate(self) -> int:
+        """Number of runs to evaluate."""
+        return sum(len(pack.specs) for pack in self.evaluations)
+
+    @property
     def trainings(self) -> int:
-        """Trainings that they come to: runs that differ in banks alone share one."""
+        """Number of trainings: runs that differ in banks alone share one."""
         return sum(len(pack.trainings) for pack in self.packs)
 
-    def notes(self) -> list[str]:
-        """What a user should be told about runs that became one or were left out."""
-        lines = [
-            f"{knob} has no effect: dropped in {count} of the runs" for knob, count in self.unused.items()
-        ]
-        if doubled := len(self.asked) - self.distinct:
-            lines.append(f"{doubled} of {len(self.asked)} runs are the same as another one and train once")
-        return lines
-
     def headline(self) -> str:
-        """`24 runs: 6 finished before, 18 to train in 3 stacks`, or `… 18 → 3 trainings → 1 stack` where runs
-        share trainings.
+        """`24 runs: 6 finished before, 18 to train in 3 stacks`, or `… 18 to train → 3 trainings → 1 stack`
+        if runs share trainings.
         """
-        finished = f"{len(self.finished)} finished before, " if self.finished else ""
-        stacks = _count(len(self.packs), "stack")
-        how = f" in {stacks}" if self.packs else ""
-        if self.trainings < self.missing:
-            how = f" → {_count(self.trainings, 'training')} → {stacks}"
-        return f"{_count(self.distinct, 'run')}: {finished}{self.missing} to train{how}"
+        parts = []
+        if self.finished:
+            parts.append(f"{self.finished} finished before")
+        if self.to_evaluate:
+            parts.append(f"{self.to_evaluate} to evaluate without training")
+        if self.to_train or not self.to_evaluate:
+            stacks = counted(len(self.packs), "stack")
+            how = f" in {stacks}" if self.packs else ""
+            if self.trainings < self.to_train:
+                how = f" → {counted(self.trainings, 'training')} → {stacks}"
+            parts.append(f"{self.to_train} to train{how}")
+        return f"{counted(self.runs, 'run')}: {', '.join(parts)}"
 
 
-def make_plan(
-    resolved: Sequence[Resolved], finished: Collection[str], *, capacity: Capacity, processes: int = 1
-) -> Plan:
-    """Plan a sweep.
+def stacks(
+    specs: Sequence[RunSpec],
+    *,
+    capacity: Capacity,
+    processes: int = 1,
+    cost: Callable[[Pack], float] | None = None,
+) -> tuple[Pack, ...]:
+    """Runs in stacks, the longest first, so that all processes end at about the same time.
 
     Args:
-        resolved:  the runs asked for.
-        finished:  signatures that need no training.
-        capacity:  the most lanes a stack of such runs may have.
-        processes: worker processes to keep busy: stacks are split evenly until there is one for each.
+        specs:     the runs, each once.
+        capacity:  the most lanes that a stack of such runs may have.
+        processes: worker processes to keep busy: stacks are halved until there is one for each.
+        cost:      how long a stack takes, in any unit; None: by steps and images.
     """
-    missing = {r.spec.signature: r.spec for r in resolved if r.spec.signature not in finished}
     groups: dict[str, list[RunSpec]] = {}
-    for spec in missing.values():
+    for spec in specs:
         groups.setdefault(spec.stack_key(), []).append(spec)
-    packs = [pack for specs in groups.values() for pack in _split(specs, capacity(specs[0]))]
+    packs = [pack for runs in groups.values() for pack in _split(runs, capacity(runs[0]))]
     while packs and len(packs) < processes:
         largest = max(packs, key=lambda pack: len(pack.trainings))
         if len(largest.trainings) == 1:
             break
         at = packs.index(largest)
         packs[at : at + 1] = largest.halves()
-    # the long ones first, so that the processes come to their ends together
-    packs.sort(key=_work, reverse=True)
-    return Plan(
-        asked=tuple(r.spec for r in resolved),
-        finished=frozenset(r.spec.signature for r in resolved if r.spec.signature in finished),
-        packs=tuple(packs),
-        unused=dict(Counter(knob for r in resolved for knob in r.unused)),
-    )
+    return tuple(sorted(packs, key=cost or _relative_cost, reverse=True))
 
 
 def _split(specs: list[RunSpec], most: int) -> list[Pack]:
@@ -135,12 +130,8 @@ def _split(specs: list[RunSpec], most: int) -> list[Pack]:
     return packs
 
 
-def _work(pack: Pack) -> float:
-    """How long packs take, one beside another: steps at a fixed price and a price per image."""
+def _relative_cost(pack: Pack) -> float:
+    """Cost of training a pack relative to others: steps at a fixed price, and a price per image."""
     spec = pack.specs[0]
     steps = spec.steps or (spec.epochs or 0) * 50_000 / spec.total
     return len(pack.trainings) * steps * (16 + spec.total)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

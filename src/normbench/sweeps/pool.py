@@ -21,7 +21,6 @@ from typing import Any, TypeVar
 
 from normbench import events
 from normbench.errors import RunFailure, reason
-from normbench.store import Store
 from normbench.sweeps.plan import Pack
 
 T = TypeVar("T")
@@ -74,13 +73,19 @@ class WorkerPool:
             raise failure
         return answers
 
-    def work(self, packs: Sequence[Pack], job_of: Callable[[Pack], Job], emit: Emit, store: Store) -> None:
-        """Train packs, in the order given; returns when every run has its record.
+    def work(
+        self,
+        packs: Sequence[Pack],
+        job_of: Callable[[Pack], Job],
+        emit: Emit,
+        give_up: Callable[[Pack, str], events.Event],
+    ) -> None:
+        """Work on packs, in the order given; returns when all are done.
 
         Args:
-            job_of: the work on a pack, which says the events; its tensors lie in shared memory.
-            emit:   gets every event, in this process.
-            store:  where a lone run whose worker died is recorded.
+            job_of:  the work on a pack, which says the events; its tensors lie in shared memory.
+            emit:    gets every event, in this process.
+            give_up: what to do about a lone run whose worker died, and why it died; the event that says so.
 
         Raises:
             RunFailure: the store cannot be written.
@@ -96,7 +101,7 @@ class WorkerPool:
                 try:
                     event = worker.pipe.recv()
                 except (EOFError, ConnectionResetError):
-                    waiting.extendleft(reversed(self._replace(worker, emit, store)))
+                    waiting.extendleft(reversed(self._replace(worker, emit, give_up)))
                     continue
                 if isinstance(event, RunFailure):
                     raise event
@@ -105,17 +110,17 @@ class WorkerPool:
                 else:
                     emit(event)
 
-    def _replace(self, dead: Worker, emit: Emit, store: Store) -> Sequence[Pack]:
+    def _replace(
+        self, dead: Worker, emit: Emit, give_up: Callable[[Pack, str], events.Event]
+    ) -> Sequence[Pack]:
         """Spawn another worker for one that died; the packs that its own becomes."""
-        from normbench.sweeps.worker import fail
-
         pack, why = dead.pack, f"its worker process died (exit code {dead.exit_code()})"
         self.workers[self.workers.index(dead)] = _spawn()
         assert pack is not None
         if len(pack.specs) > 1:
             emit(events.StackSplit(pack.signatures, why))
             return pack.halves()
-        emit(events.RunEnded(fail(pack, store, why)))
+        emit(give_up(pack, why))
         return ()
 
     def close(self) -> None:

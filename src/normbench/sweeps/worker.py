@@ -1,5 +1,6 @@
-"""One pack's work: train the stack, write the records. What breaks is split and tried again,
-then recorded.
+"""What a worker does with one pack: train the stack and write the records.
+
+A stack that breaks is halved and tried again; a lone run that breaks is recorded as failed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from normbench.errors import RunFailure, reason
 from normbench.record import COMPLETE, DIVERGED, FAILED, Record
 from normbench.spec import RunSpec
 from normbench.store import Store
+from normbench.sweeps.keep_weights import keep_weights
 from normbench.sweeps.plan import Pack
 from normbench.sweeps.provenance import commit, environment
 
@@ -37,11 +39,11 @@ CHECKPOINT_EVERY_S = 20.0
 Emit = Callable[[events.Event], None]
 
 
-def work(pack: Pack, dataset: Dataset, store: Store, packing: Tuning, emit: Emit) -> None:
-    """Train a pack to its records, each stack in the form that the packing has for its lanes.
+def train_pack(pack: Pack, dataset: Dataset, store: Store, tuning: Tuning, emit: Emit) -> None:
+    """Train a pack to its records, each stack in the layout that the tuning has for its lanes.
 
-    Lanes with a checkpoint go on from it. A stack that runs out of memory or breaks otherwise is halved; a
-    lone run that breaks gets a record of status `failed` and its traceback in error.txt.
+    Runs with a checkpoint go on from it. A stack that runs out of memory or breaks otherwise is halved. A
+    lone run that breaks gets a record of status `failed`, and its traceback goes to error.txt.
 
     Raises:
         RunFailure: the store cannot be written.
@@ -49,8 +51,8 @@ def work(pack: Pack, dataset: Dataset, store: Store, packing: Tuning, emit: Emit
     waiting = [pack]
     while waiting:
         current, states = _at_one_step(waiting.pop(0), store, waiting)
-        form = packing.at(len(current.trainings))
-        failure = _attempt(current, dataset, states, form, store, emit)
+        layout = tuning.at(len(current.trainings))
+        failure = _attempt(current, dataset, states, layout, store, emit)
         if failure is None:
             continue
         gc.collect()
@@ -60,10 +62,15 @@ def work(pack: Pack, dataset: Dataset, store: Store, packing: Tuning, emit: Emit
             emit(events.StackSplit(current.signatures, failure.reason))
             waiting[:0] = current.halves()
         else:
-            emit(events.RunEnded(fail(current, store, failure.reason, failure.text)))
+            emit(events.RunEnded(_fail(current, store, failure.reason, failure.text)))
 
 
-def fail(pack: Pack, store: Store, reason: str, text: str | None = None) -> Record:
+def give_up_training(pack: Pack, why: str, store: Store) -> events.Event:
+    """Record a lone run as failed whose worker died."""
+    return events.RunEnded(_fail(pack, store, why))
+
+
+def _fail(pack: Pack, store: Store, reason: str, text: str | None = None) -> Record:
     """Record a lone run as failed, with what happened in one line and at length."""
     record = _record(pack, 0, FAILED, {}, (), {}, {"error": reason})
     store.put(record, error=text or reason)
@@ -78,11 +85,16 @@ class Failure(NamedTuple):
 
 
 def _attempt(
-    pack: Pack, dataset: Dataset, states: list[LaneState] | None, form: StackLayout, store: Store, emit: Emit
+    pack: Pack,
+    dataset: Dataset,
+    states: list[LaneState] | None,
+    layout: StackLayout,
+    store: Store,
+    emit: Emit,
 ) -> Failure | None:
-    """Train a stack; why it broke, where it did."""
+    """Train a stack; why it broke, if it did."""
     try:
-        _train(pack, dataset, states, form, store, emit)
+        _train_to_records(pack, dataset, states, layout, store, emit)
     except RunFailure:  # the store cannot be written: no smaller stack would help
         raise
     except Exception as error:
@@ -90,8 +102,13 @@ def _attempt(
     return None
 
 
-def _train(
-    pack: Pack, dataset: Dataset, states: list[LaneState] | None, form: StackLayout, store: Store, emit: Emit
+def _train_to_records(
+    pack: Pack,
+    dataset: Dataset,
+    states: list[LaneState] | None,
+    layout: StackLayout,
+    store: Store,
+    emit: Emit,
 ) -> None:
     spec = pack.specs[0]
     device = find_device(spec.engine.device)
@@ -104,15 +121,16 @@ def _train(
         point=lambda step, points: emit(events.StackLogged(pack.signatures, step, tuple(points))),
         checkpoint=_Checkpointer(pack, store, emit),
     )
-    results = train_stack(pack.specs, dataset.to(device), device, listener, states, form)
-    about = {"data": dataset.fitted, "device": device_name(device), "resumed_from": first}
+    results = train_stack(pack.specs, dataset.to(device), device, listener, states, layout)
+    about = {"data": dataset.fitted, "device": device_name(device), "resumed_from": first, "steps": steps}
+    keep_weights(pack.specs, results, steps, store, emit)
     for number, result in enumerate(results):
         status = COMPLETE if result.diverged_at is None else DIVERGED
         timing = _timing(result, pack, first)
         own = {**about, "diverged_at": result.diverged_at, **result.about}
         record = _record(pack, number, status, result.metrics, result.history, timing, own)
         store.put(record)
-        emit(events.RunEnded(record))
+        emit(events.RunEnded(store.get(record.signature) or record))
 
 
 def _timing(result: Result, pack: Pack, first: int) -> dict[str, float]:
@@ -149,7 +167,7 @@ def _at_one_step(pack: Pack, store: Store, waiting: list[Pack]) -> tuple[Pack, l
     """The lanes of a pack that can go on together, with their states; the others wait."""
     by_step: dict[int, list[tuple[RunSpec, LaneState | None]]] = defaultdict(list)
     for spec in pack.specs:
-        state = _checkpoint(store.checkpoint_file(spec.signature))
+        state = _checkpoint(spec, store.checkpoint_file(spec.signature))
         by_step[state["step"] if state else 0].append((spec, state))
     (step, lanes), *others = by_step.items()
     waiting[:0] = [Pack(tuple(spec for spec, _ in lanes)) for _, lanes in others]
@@ -157,8 +175,8 @@ def _at_one_step(pack: Pack, store: Store, waiting: list[Pack]) -> tuple[Pack, l
     return Pack(tuple(spec for spec, _ in lanes)), states if step else None
 
 
-def _checkpoint(file: Path) -> LaneState | None:
-    """A lane's state, or None where there is none that can be read."""
+def _checkpoint(spec: RunSpec, file: Path) -> LaneState | None:
+    """The state of a run under way; None if there is none, or its curve lacks evaluations that are wanted."""
     try:
         state: LaneState = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -166,7 +184,9 @@ def _checkpoint(file: Path) -> LaneState | None:
     except Exception:  # torn by a crash, or of an older version: the run starts anew
         file.unlink(missing_ok=True)
         return None
-    return state
+    evaluated = {point["step"] for point in state["history"] if point.get("test_error") is not None}
+    every = spec.eval.every or state["step"] + 1
+    return state if evaluated.issuperset(range(every, state["step"] + 1, every)) else None
 
 
 class _Checkpointer:

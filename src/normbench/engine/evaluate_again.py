@@ -1,0 +1,53 @@
+"""Further metrics of runs that have ended, from their final states and without training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from normbench import models
+from normbench.data.dataset import Dataset
+from normbench.engine.device import STORAGE, numerics
+from normbench.engine.evaluate import Metrics, evaluate
+from normbench.engine.final_state import load_final_states
+from normbench.engine.lane_assignment import LaneAssignment
+from normbench.engine.stack_layout import StackLayout, default_layout
+from normbench.spec import RunSpec
+
+
+def evaluate_again(
+    specs: Sequence[RunSpec],
+    states: Sequence[dict[str, Tensor]],
+    dataset: Dataset,
+    device: torch.device,
+    sources: Sequence[str],
+    layout: StackLayout | None = None,
+) -> list[Metrics]:
+    """Evaluate runs as one network, as at the end of their training.
+
+    In a stack of the same runs and the same layout, the metrics are those of the training to the last bit.
+
+    Args:
+        specs:   the runs, equal outside lane fields.
+        states:  their final states, in the order of specs.
+        dataset: on the device, its images fitted to the model.
+        sources: of statistics, see `engine.evaluate`.
+        layout:  memory layout and convolutions; None: the default ones.
+
+    Raises:
+        ValueError: a state is of another network.
+    """
+    spec, assignment = specs[0], LaneAssignment(specs)
+    steps = spec.length(len(dataset.train_labels))
+    with numerics(spec.engine):
+        network = models.build(assignment.lanes, dataset.shape, dry=True)
+        assignment.add_banks(network)
+        (layout or default_layout(spec.engine, device)).shape(
+            network.to(device, STORAGE[spec.engine.precision])
+        )
+        load_final_states(network, assignment, states)
+        network.begin_step(steps - 1, steps)
+        metrics = evaluate(network, dataset, spec, sources, assignment.banks)
+    return [metrics[bank][lane] for lane, bank in assignment.of]

@@ -1,0 +1,96 @@
+"""The final state of a run as a file: weights and the run's own statistics, without code.
+
+The format is safetensors. Tensors have the names and shapes that they have in the state of one lane, see
+`engine.state`. The metadata hold the signature and the number of finished steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from normbench import models
+from normbench.data.shape import Shape
+from normbench.engine.device import STORAGE
+from normbench.engine.lane_assignment import LaneAssignment
+from normbench.engine.state import lane_of, with_bank
+from normbench.models import Network
+from normbench.spec import RunSpec
+
+
+def final_states(network: Network, assignment: LaneAssignment) -> list[dict[str, Tensor]]:
+    """What evaluation needs of every run, in the order of the runs: tensors by name, on the CPU."""
+    whole = network.state_dict()
+    return [
+        {name: lane_of(t, network.lanes, lane).cpu().clone() for name, t in with_bank(whole, bank).items()}
+        for lane, bank in assignment.of
+    ]
+
+
+@torch.no_grad()
+def load_final_states(
+    network: Network, assignment: LaneAssignment, states: Sequence[dict[str, Tensor]]
+) -> None:
+    """Put the final states of runs into a network that was built for them.
+
+    Raises:
+        ValueError: a state is of another network.
+    """
+    whole = network.state_dict()
+    for (lane, bank), state in zip(assignment.of, states, strict=True):
+        own = with_bank(whole, bank)
+        if state.keys() != own.keys():
+            raise ValueError("the final state is of another network")
+        for name, t in own.items():
+            target = lane_of(t, network.lanes, lane)
+            if target.shape != state[name].shape:
+                raise ValueError(f"the final state is of another network: {name} has another shape")
+            target.copy_(state[name])
+
+
+def to_bytes(state: dict[str, Tensor], signature: str, steps: int) -> bytes:
+    """A final state as the content of its file."""
+    contiguous = {name: tensor.contiguous() for name, tensor in state.items()}
+    content: bytes = save(contiguous, {"signature": signature, "steps": str(steps)})
+    return content
+
+
+def read(file: Path, signature: str) -> dict[str, Tensor]:
+    """The final state of a run.
+
+    Raises:
+        ValueError: the file cannot be read, or it is of another run.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            found = (opened.metadata() or {}).get("signature")
+            if found != signature:
+                raise ValueError(f"it is the final state of run {found}")
+            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from None
+
+
+def state_bytes(spec: RunSpec, image: Shape) -> int:
+    """Bytes of the final state of one run.
+
+    Raises:
+        InputError: a run that cannot be built as asked.
+    """
+    key = spec.stack_key(), image
+    if key not in _sizes:
+        network = models.build([spec], image, dry=True)
+        width = STORAGE[spec.engine.precision]
+        _sizes[key] = sum(
+            t.numel() * (width.itemsize if t.is_floating_point() else t.itemsize)
+            for t in network.state_dict().values()
+        )
+    return _sizes[key]
+
+
+_sizes: dict[tuple[str, Shape], int] = {}  # PERF: a sweep asks for each several times

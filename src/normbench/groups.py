@@ -1,0 +1,146 @@
+"""The groups of a specification, one class each: which fields they have, of which types and in which ranges.
+
+A new knob is a field here, declared with `neutral_at`, and a value in `conf/`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
+
+from normbench.momentum import Momentum, parse_momentum
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+#: A norm momentum, parsed once; in records it is the canonical number or text.
+ParsedMomentum = Annotated[
+    Momentum,
+    PlainValidator(parse_momentum),
+    PlainSerializer(lambda momentum: parse_momentum(momentum).canonical),
+]
+
+
+def neutral_at(value: Any) -> Any:
+    """A field that came after the first signatures, with the value at which it changes nothing.
+
+    At that value the field leaves the signature, so that earlier records keep theirs.
+    """
+    return Field(default=value, json_schema_extra={"neutral": True})
+
+
+class Part(BaseModel):
+    """A group of the specification: immutable, no coercion, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ModelSpec(Part):
+    name: str
+    activation: Literal["relu", "sigmoid", "tanh"]
+    hidden: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] | None
+    width: Count | None
+    pool: Literal["max", "avg"] | None
+    stem: Literal["cifar", "imagenet"] | None
+    shortcut: Literal["pad", "conv"] | None
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    zero_last: bool | None
+    bias: Literal["auto"] | bool
+    branch: Literal["plain", "skipinit", "fixup"] = neutral_at("plain")
+    init: Literal["he", "lsuv"] = neutral_at("he")
+
+
+class NormSpec(Part):
+    name: str
+    momentum: ParsedMomentum | None
+    eps: Positive | None
+    affine: bool | Literal["weight", "bias"] | None
+    args: dict[str, Any]
+    #: Training never reads the running statistics: runs that differ in momentum alone share a training.
+    banks: bool = Field(default=False, exclude=True)
+
+
+class WeightSpec(Part):
+    name: str
+    eps: Positive | None
+
+
+class PlacementSpec(Part):
+    name: Literal[
+        "conv_norm_act", "conv_act_norm", "norm_act_conv", "after_add", "act_before_add", "act_only_preact"
+    ]
+    sites: str | Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+
+
+class DataSpec(Part):
+    name: str
+    root: str | None
+    path: str | None
+    fingerprint: str | None = None
+    classes: Annotated[int, Field(ge=2)] | None
+    size: Literal["auto"] | Count | None
+    channels: Literal["auto"] | Literal[1, 3] | None
+    train_size: Literal["all"] | Count
+    test_size: Literal["all"] | Count
+    flip: bool
+    crop: Annotated[int, Field(ge=0)]
+    download: bool | None
+
+
+class OptimSpec(Part):
+    name: str
+    lr: Positive
+    lr_scaling: Literal["linear", "sqrt", "none"]
+    lr_reference: Count
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None
+    nesterov: bool | None
+    betas: Annotated[tuple[Share, Share], Field(strict=False)] | None
+    eps: Positive | None
+    weight_decay: NonNegative
+    decay: Literal["all", "weights"]
+    clip: Literal["none"] | Positive
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+
+
+class ScheduleSpec(Part):
+    name: str
+    warmup: Annotated[float, Field(ge=0, lt=1)]
+    milestones: Annotated[tuple[Share, ...], Field(strict=False)] | None
+    gamma: Positive | None
+
+
+class EvalSpec(Part):
+    every: Count | None
+    statistics: Annotated[
+        tuple[Literal["running", "batch", "precise", "adapt"], ...], Field(min_length=1, strict=False)
+    ]
+    target: Share | Annotated[tuple[Share, ...], Field(strict=False)] | None
+
+    @property
+    def targets(self) -> tuple[float, ...]:
+        """The test errors whose first step is reported, as `steps_to_<target>`."""
+        if self.target is None:
+            return ()
+        return self.target if isinstance(self.target, tuple) else (self.target,)
+
+
+class EngineSpec(Part):
+    device: str
+    precision: Literal["fp64", "fp32", "tf32", "bf16", "fp16"]
+    lanes: Literal["auto"] | Count
+    processes: Literal["auto"] | Count
+    graphs: Literal["auto"] | bool = "auto"
+    compile: bool = False
+    deterministic: bool = False
+    layout: Literal["auto", "contiguous", "channels_last"] = "auto"
+    convolution: Literal["auto", "grouped", "matmul", "lone"] = "auto"
+
+
+class TrackingSpec(Part):
+    name: Literal["wandb", "none"]
+    project: str | None
+    entity: str | None
+    mode: Literal["auto", "online", "offline"] | None
+    tags: Annotated[tuple[str, ...], Field(strict=False)]

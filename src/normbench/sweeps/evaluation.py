@@ -1,0 +1,88 @@
+"""What a worker does with ended runs that lack metrics: evaluate their final states, without training."""
+
+from __future__ import annotations
+
+import gc
+from datetime import UTC, datetime
+
+import torch
+
+from normbench import events
+from normbench.autotune.tuning import Tuning
+from normbench.data.dataset import Dataset
+from normbench.engine.curve import steps_to
+from normbench.engine.device import device_name, find_device
+from normbench.engine.evaluate_again import evaluate_again
+from normbench.engine.final_state import read
+from normbench.engine.stack_layout import StackLayout
+from normbench.errors import RunFailure, reason
+from normbench.record import COMPLETE, Addition, Metrics, Record
+from normbench.store import Store
+from normbench.sweeps.findings import missing_sources, missing_targets
+from normbench.sweeps.plan import Pack
+from normbench.sweeps.provenance import commit, environment
+from normbench.sweeps.worker import Emit
+
+
+def evaluate_pack(pack: Pack, dataset: Dataset, store: Store, tuning: Tuning, emit: Emit) -> None:
+    """Evaluate ended runs as one stack and add what they lack to their records.
+
+    A stack that runs out of memory or breaks otherwise is halved.
+
+    Raises:
+        RunFailure: a lone run cannot be evaluated, or the store cannot be written.
+    """
+    waiting = [pack]
+    while waiting:
+        current = waiting.pop(0)
+        try:
+            _evaluate(current, dataset, store, tuning.at(len(current.trainings)), emit)
+        except RunFailure:
+            raise
+        except Exception as error:
+            why = reason(error)
+            if len(current.specs) == 1:
+                raise RunFailure(f"run {current.signatures[0]} cannot be evaluated: {why}") from None
+            waiting[:0] = current.halves()
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def give_up_evaluation(pack: Pack, why: str, store: Store) -> events.Event:
+    """Say that the worker died that evaluated a lone run; the run keeps its record."""
+    return events.Notice(f"run {pack.signatures[0]} cannot be evaluated: {why}")
+
+
+def _evaluate(pack: Pack, dataset: Dataset, store: Store, layout: StackLayout, emit: Emit) -> None:
+    spec = pack.specs[0]
+    device = find_device(spec.engine.device)
+    records = [_known(store, signature) for signature in pack.signatures]
+    complete = [i for i, record in enumerate(records) if record.status == COMPLETE]
+    measured: list[Metrics] = [{} for _ in records]
+    lacking = dict.fromkeys(source for i in complete for source in missing_sources(spec, records[i]))
+    if lacking:
+        found = evaluate_again(
+            [pack.specs[i] for i in complete],
+            [read(store.weights_file(pack.signatures[i]), pack.signatures[i]) for i in complete],
+            dataset.to(device), device, tuple(lacking), layout,
+        )  # fmt: skip
+        for i, metrics in zip(complete, found, strict=True):
+            measured[i] = metrics
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    provenance = {"stack_size": len(pack.trainings), "commit": commit(), "evaluated": now}
+    about = environment() | {"device": device_name(device)}
+    for each, record, metrics in zip(pack.specs, records, measured, strict=True):
+        wanted = [f"test_{kind}@{s}" for s in missing_sources(each, record) for kind in ("loss", "error")]
+        added = {name: metrics.get(name) for name in wanted}
+        if targets := missing_targets(each, record):
+            added |= steps_to(targets, store.history(record.signature))
+        store.add(Addition(record.signature, added, about, provenance))
+        emit(events.RunEvaluated(_known(store, record.signature), tuple(added)))
+
+
+def _known(store: Store, signature: str) -> Record:
+    record = store.get(signature)
+    if record is None:
+        raise RunFailure(f"the record of run {signature} was removed while it was evaluated")
+    return record
