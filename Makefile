@@ -5,7 +5,7 @@ READY := .venv/.ready
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-norms test-slow docs check lint type fmt clean
+.PHONY: help setup quickstart results test test-norms test-mutants test-slow docs check lint type fmt clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: setup ## Run the tests that take seconds each; those for a GPU are skipped
 
 test-norms: setup ## Train one small network per norm and weight map on real digits
 	$(TEST) tests/test_every_method_learns.py
+
+test-mutants: setup ## Plant bugs, one at a time, and see whether the tests catch them: half an hour
+	$(BIN)/python scripts/mutants.py run tests/mutants/planted.yaml tests/mutants/sampled.yaml
 
 test-slow: setup ## Run all tests, those that take minutes too
 	$(TEST)
