@@ -1,4 +1,4 @@
-"""Swapping the norms of a model built elsewhere."""
+"""convert: replacing the norms of a model from elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .conftest import fitting
 
 
 def model():
-    """Every kind of norm that torch has; axis 1 holds the channels until they become the last axis."""
+    """Every kind of norm that torch has; the channels are axis 1 first, then the last axis."""
     return nn.Sequential(
         nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(),
         nn.Sequential(nn.Conv2d(6, 12, 3), nn.GroupNorm(4, 12)), nn.ReLU(),
@@ -36,7 +36,7 @@ def found(converted):
     return [layer for layer in converted.modules() if isinstance(layer, norms.Norm)]
 
 
-def test_every_method_can_take_the_place_of_those_of_a_model_and_be_trained(key):
+def test_every_method_can_replace_the_norms_of_a_model_and_be_trained(key):
     report = []
     converted = norms.convert(model(), key, report=report, **fitting(key))
     assert [(layer.key, layer.channels) for layer in found(converted)] == [
@@ -71,7 +71,7 @@ def test_every_method_can_take_the_place_of_those_of_a_model_and_be_trained(key)
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,
 )
-def test_a_layer_of_the_same_method_computes_the_same_in_training_and_in_evaluation(layer, key, shape):
+def test_the_same_method_computes_the_same_in_training_and_in_evaluation(layer, key, shape):
     for tensor in layer.state_dict().values():
         if tensor.is_floating_point():
             nn.init.uniform_(tensor, 0.5, 1.5)
@@ -85,7 +85,7 @@ def test_a_layer_of_the_same_method_computes_the_same_in_training_and_in_evaluat
     torch.testing.assert_close(after(x), before(x), rtol=0, atol=1e-6)
 
 
-def test_batch_and_layer_norms_keep_their_very_bits():
+def test_batch_and_layer_norms_stay_bit_identical():
     before = nn.Sequential(nn.Conv2d(3, 24, 3), nn.BatchNorm2d(24), Permute([0, 2, 3, 1]), nn.LayerNorm(24))
     after = copy.deepcopy(before)
     norms.convert(norms.convert(after, "bn", sites="1"), "ln_c", sites="3")
@@ -94,7 +94,7 @@ def test_batch_and_layer_norms_keep_their_very_bits():
     assert torch.equal(after.eval()(images()), before.eval()(images()))
 
 
-def test_scale_and_shift_are_carried_over_where_both_layers_have_them():
+def test_scale_and_shift_are_carried_over_if_both_layers_have_them():
     zeroed = nn.Sequential(nn.BatchNorm2d(8))
     nn.init.zeros_(zeroed[0].weight)
     zeroed[0].bias.requires_grad_(False)
@@ -104,7 +104,7 @@ def test_scale_and_shift_are_carried_over_where_both_layers_have_them():
     assert norms.convert(nn.Sequential(nn.BatchNorm2d(8)), "gn", affine=False)[0].weight is None
 
 
-def test_statistics_are_carried_over_between_batch_norms_and_to_nothing_else():
+def test_statistics_are_carried_over_between_batch_norms_only():
     old = nn.Sequential(nn.BatchNorm2d(6))
     old(images().repeat(1, 2, 1, 1))
     for key in ("bn", "ghost", "sync", "bcn"):
@@ -120,7 +120,7 @@ def test_statistics_are_carried_over_between_batch_norms_and_to_nothing_else():
     assert norms.convert(instance, "bn")[0].running_mean.eq(0).all()
 
 
-def test_settings_are_taken_over_by_the_same_method_alone_and_given_ones_come_first():
+def test_only_the_same_method_keeps_settings_and_given_ones_win():
     def converted(key, **args):
         return norms.convert(nn.Sequential(nn.BatchNorm2d(6, momentum=0.3, eps=0.1)), key, **args)[0]
 
@@ -128,13 +128,13 @@ def test_settings_are_taken_over_by_the_same_method_alone_and_given_ones_come_fi
     assert (converted("bn", momentum=0.5).momenta[0].canonical, converted("bn", eps=0.2).eps) == (0.5, 0.2)
     assert converted("ghost", ghost_size=2).momenta[0].canonical == 0.3
     assert converted("gn").eps == 1e-5
-    assert converted("brn").momenta == norms.build("brn", 6).momenta  # training reads what its momentum makes
+    assert converted("brn").momenta == norms.build("brn", 6).momenta  # its training reads running statistics
     groups = nn.Sequential(nn.GroupNorm(2, 6))
     assert norms.convert(copy.deepcopy(groups), "gn")[0].num_groups == 2
     assert norms.convert(copy.deepcopy(groups), "gn", group_size=1)[0].num_groups == 6
 
 
-def test_the_report_says_what_became_of_every_layer():
+def test_the_report_has_a_line_for_every_layer():
     report = []
     mixed = nn.Sequential(
         nn.BatchNorm2d(6, momentum=None), nn.LayerNorm([6, 9, 9]), nn.LazyBatchNorm2d(), nn.GroupNorm(3, 6),
@@ -229,7 +229,7 @@ def test_a_model_without_a_norm_inside_is_refused(bare, given):
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-def test_transformer_layers_of_torch_use_the_norm_that_they_were_given():
+def test_transformer_layers_of_torch_use_the_new_norm():
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
     encoder = nn.TransformerEncoder(layer, 2, norm=nn.LayerNorm(8)).eval()
@@ -244,7 +244,7 @@ def test_transformer_layers_of_torch_use_the_norm_that_they_were_given():
 
 
 class Unusual(nn.Module):
-    """What torch.fx cannot trace, and layers that follow each other only in writing."""
+    """torch.fx cannot trace it, and its layers are called in another order than they are written."""
 
     def __init__(self):
         super().__init__()
@@ -265,13 +265,14 @@ class Straight(Unusual):
 
 
 @pytest.mark.parametrize(
-    ("kind", "late"), [(Unusual, "no layer of its own reads it"), (Straight, "no layer of its own reads it")]
+    ("kind", "late"),
+    [(Unusual, "no single layer reads it alone"), (Straight, "no single layer reads it alone")],
 )
-def test_a_method_with_an_activation_takes_the_place_of_the_relu_that_alone_reads_it(kind, late):
+def test_a_method_with_an_activation_replaces_the_relu_that_alone_reads_it(kind, late):
     report = []
     converted = norms.convert(kind(), "frn", report=report)
     assert [change.note for change in report] == [
-        "in place of block.3, too",
+        "replaces block.3, too",
         f"without its activation: {late}",
     ]
     assert type(converted.block[3]) is nn.Identity and type(converted.relu) is nn.ReLU
@@ -290,7 +291,7 @@ def test_activations_other_than_relu_stay(act):
     )
 
 
-def test_a_method_that_asks_for_it_is_shown_the_layer_before_it(monkeypatch):
+def test_a_method_that_looks_at_the_layer_before_it_is_shown_that_layer(monkeypatch):
     shown = []
     monkeypatch.setattr(
         norms.entry("bn").layer, "follow", lambda self, layer: shown.append((self.site, layer))
@@ -304,12 +305,12 @@ def test_a_method_that_asks_for_it_is_shown_the_layer_before_it(monkeypatch):
     norms.convert(net, "bn", report=report)
     assert [layer for _, layer in shown] == [conv, None, None, linear]
     assert [change.note for change in report] == [
-        "fed by 0", "fed by no layer that it could see", "fed by no layer that it could see", "fed by 8",
+        "fed by 0", "no layer feeds it alone", "no layer feeds it alone", "fed by 8",
     ]  # fmt: skip
 
 
 class BatchNormAct(nn.BatchNorm2d):
-    """Batch norm with its activation inside, as timm has it."""
+    """Batch norm with an activation inside, as in timm."""
 
     def __init__(self, channels, act):
         super().__init__(channels)
@@ -330,7 +331,7 @@ def test_an_activation_inside_a_layer_is_not_lost():
     assert type(kept.act) is nn.SiLU and kept.norm.tau is None
 
 
-def test_a_layer_with_parts_that_nobody_knows_is_left_alone():
+def test_a_layer_with_unknown_parts_is_left_alone():
     strange = BatchNormAct(6, nn.ReLU())
     strange.attention = nn.Linear(6, 6)
     report = []

@@ -1,4 +1,4 @@
-"""Swapping the norms of torchvision's and timm's networks, with random weights on small images."""
+"""convert on networks of torchvision and timm, with random weights on small images."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def network(name: str) -> nn.Module:
     }
     torch.manual_seed(0)
     net = getattr(models, name)(weights=None, num_classes=4, **settings.get(name, {}))
-    if name == "vit_b_16":  # it starts out with a classifier of zeros, through which no gradient passes
+    if name == "vit_b_16":  # its classifier starts with zeros, which pass no gradient
         nn.init.normal_(net.heads.head.weight)
     return net
 
@@ -65,7 +65,7 @@ def test_every_norm_of_a_network_is_found(name):
 
 
 @pytest.mark.parametrize("name", SOME)
-def test_the_method_that_a_network_has_computes_what_it_computed(name):
+def test_the_networks_own_method_computes_the_same(name):
     before = network(name).eval()
     after = norms.convert(copy.deepcopy(before), NETWORKS[name][1])
     with torch.no_grad():
@@ -73,7 +73,7 @@ def test_the_method_that_a_network_has_computes_what_it_computed(name):
 
 
 @pytest.mark.parametrize("name", [name for name in SOME if name.values[0] in ("resnet50", "vgg16_bn")])
-def test_training_goes_on_as_it_would_have(name):
+def test_training_continues_unchanged(name):
     nets = [network(name)]
     nets.append(norms.convert(copy.deepcopy(nets[0]), "bn"))
     for net in nets:
@@ -103,19 +103,19 @@ def test_a_network_with_other_norms_trains(name, key):
     ("name", "taken", "reasons"),
     [
         ("vgg16_bn", 13, {}),
-        ("densenet121", 120, {"no layer of its own reads it": 1}),
-        ("resnet50", 1, {"no layer of its own reads it": 52}),
+        ("densenet121", 120, {"no single layer reads it alone": 1}),
+        ("resnet50", 1, {"no single layer reads it alone": 52}),
         ("mobilenet_v2", 0, {"ReLU6 follows": 35}),
-        ("googlenet", 0, {"no layer of its own reads it": 59}),
+        ("googlenet", 0, {"no single layer reads it alone": 59}),
     ],
 )
-def test_a_relu_is_taken_out_where_it_reads_one_norm_and_nothing_else(name, taken, reasons):
+def test_a_relu_is_removed_if_it_alone_reads_a_norm(name, taken, reasons):
     with torch.device("meta"):
         net = network(name)
     relus = sum(type(module) is nn.ReLU for module in net.modules())
     report = []
     norms.convert(net, "frn", report=report)
-    assert sum(change.note.startswith("in place of ") for change in report) == taken
+    assert sum(change.note.startswith("replaces ") for change in report) == taken
     assert sum(type(module) is nn.ReLU for module in net.modules()) == relus - taken
     assert sum(layer.tau is not None for layer in net.modules() if isinstance(layer, norms.Norm)) == taken
     notes = Counter(change.note for change in report)
@@ -147,14 +147,14 @@ def test_activations_inside_timms_norms_are_not_lost(name, count):
     report = []
     norms.convert(before.train(), "frn", report=report)(x).square().mean().backward()
     inside = {
-        "resnetv2_50": "in place of its ReLU, too",
+        "resnetv2_50": "replaces its ReLU, too",
         "efficientnet_b0": "without its activation: SiLU follows",
     }
     if name in inside:
         assert Counter(change.note for change in report)[inside[name]] > count // 3
 
 
-def test_norms_of_timm_that_permute_by_themselves_are_told_from_those_that_do_not():
+def test_the_channel_axis_of_timms_norms_is_known():
     layers = pytest.importorskip("timm.layers")
     axes = {
         "LayerNorm": -1, "LayerNormAct": -1, "LayerNorm2d": 1, "LayerNormAct2d": 1, "GroupNormAct": 1,

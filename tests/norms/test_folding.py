@@ -1,4 +1,4 @@
-"""Folding norms into the layers beside them: exactly where it may be done, and nowhere else."""
+"""fold: norms become part of the layers next to them if, and only if, that is exact."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DOUBLE = torch.float64
 
 
 def trained(model: nn.Module) -> nn.Module:
-    """In evaluation, in fp64, with γ, β and statistics as training might have left them."""
+    """The model in evaluation and in fp64, with γ, β and statistics as after training."""
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         for name, tensor in module.named_buffers(recurse=False):
@@ -104,10 +104,10 @@ def test_a_layer_between_two_norms_takes_both():
 
 @pytest.mark.parametrize("padding", [1, (0, 1), "same"])
 def test_a_norm_before_zero_padding_is_left_alone(padding):
-    """Padding puts in zeros after the norm; before it that would be −shift/scale."""
+    """Zeros padded after the norm would have to be −shift/scale before it."""
     model = trained(nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 6, 3, padding=padding)))
     (line,) = folds(model, draw(3, 4, 7, 7))
-    assert line == "0: BatchNorm2d left alone: 1 reads it and pads with zeros, which are no zeros before it"
+    assert line == "0: BatchNorm2d left alone: 1 reads it and pads with zeros, which must not be shifted"
     forced = copy.deepcopy(model)
     linear(forced[1]).absorb_input(*per_channel(recognize(model[0]), 4))
     forced[0] = nn.Identity()
@@ -118,7 +118,7 @@ def test_a_norm_before_zero_padding_is_left_alone(padding):
 
 
 @pytest.mark.parametrize("key", sorted(norms.catalogue()))
-def test_every_method_is_folded_where_evaluation_is_a_fixed_scale_and_shift_and_nowhere_else(key):
+def test_a_method_is_folded_if_and_only_if_its_evaluation_is_a_fixed_scale_and_shift(key):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 6, 3), norms.build(key, 6, **fitting(key))).double()
     for _ in range(3):
@@ -135,7 +135,7 @@ def test_every_method_is_folded_where_evaluation_is_a_fixed_scale_and_shift_and_
     if additive and not spatial and norms.entry(key).family != "whitening":
         assert line.endswith("folded into 0")
     else:
-        assert line.endswith("left alone: in evaluation it is no fixed scale and shift per channel")
+        assert line.endswith("left alone: in evaluation it is not a fixed scale and shift per channel")
     assert ("bn", "ghost", "sync", "frozen", "brn", "affine", "none").count(key) <= ("folded" in line)
 
 
@@ -163,9 +163,9 @@ class Twice(nn.Module):
         return self.norm(self.second(self.norm(self.first(x))))
 
 
-def test_a_norm_stays_where_it_is_not_alone_with_a_layer():
+def test_a_norm_stays_if_its_neighbours_are_shared():
     x = draw(2, 3, 8, 8)
-    left = "BatchNorm2d left alone: no convolution or linear layer of its own feeds or reads it"
+    left = "BatchNorm2d left alone: no convolution or linear layer feeds it alone or reads it alone"
     for reader in (
         torch.add,
         lambda y, z: y * z.mean(),
@@ -212,7 +212,7 @@ class Doubled(nn.Module):
 
 
 class Standardized(nn.Conv2d):
-    """Weight standardization in the forward pass, as timm has it."""
+    """Weight standardization in the forward pass, as in timm."""
 
     def forward(self, x):
         weight = F.batch_norm(self.weight.flatten(1).unsqueeze(0), None, None, training=True).view_as(
@@ -221,16 +221,16 @@ class Standardized(nn.Conv2d):
         return F.conv2d(x, weight, self.bias)
 
 
-def test_layers_that_compute_in_a_way_of_their_own_are_left_alone():
+def test_layers_with_an_own_forward_are_left_alone():
     x = draw(2, 3, 8, 8)
     strange = trained(nn.Sequential(Standardized(3, 6, 3), nn.BatchNorm2d(6)))
     assert folds(strange, x) == [
-        "1: BatchNorm2d left alone: no convolution or linear layer of its own feeds or reads it"
+        "1: BatchNorm2d left alone: no convolution or linear layer feeds it alone or reads it alone"
     ]
     seen = []
     watched = trained(nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)))
     watched[0].register_forward_hook(lambda *args: seen.append(args) and None)
-    assert folds(watched, x) == ["1: BatchNorm2d left alone: hooks look at it or at 0"]
+    assert folds(watched, x) == ["1: BatchNorm2d left alone: it or 0 has hooks"]
     patched = trained(nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)))
     conv = patched[0]
     patched[0].forward = lambda x: nn.Conv2d.forward(conv, x).relu()
@@ -248,7 +248,7 @@ def test_a_linear_layer_on_more_axes_is_refused_rather_than_folded_wrongly():
     model = trained(nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)))
     assert len(folds(model, draw(3, 6))) == 1
     model(draw(3, 6, 6))
-    with pytest.raises(InputError, match=r"folded for inputs \(N, C\); got \(3, 6, 6\)"):
+    with pytest.raises(InputError, match=r"its input must be \(N, C\); got \(3, 6, 6\)"):
         norms.fold(model)(draw(3, 6, 6))
 
 
@@ -278,11 +278,11 @@ def test_a_model_that_cannot_be_traced_is_folded_by_its_containers_and_checked_o
     folded = norms.fold(model, x, report=report)
     assert [str(change) for change in report] == ["layers.1: BatchNorm2d → folded into layers.0"]
     torch.testing.assert_close(folded(x)["last"], model(x)["last"], rtol=1e-12, atol=1e-12)
-    with pytest.raises(InputError, match="must give what the model gives, but on the example they differ by"):
+    with pytest.raises(InputError, match="must give the model's outputs, but on the example they differ by"):
         norms.fold(trained(Untraceable(upto=1)), (x,))
 
 
-def test_a_layer_that_stands_in_two_containers_is_left_alone_where_only_they_are_known():
+def test_without_a_trace_a_layer_in_two_containers_is_left_alone():
     class Shared(nn.Module):
         def __init__(self):
             super().__init__()
@@ -298,7 +298,7 @@ def test_a_layer_that_stands_in_two_containers_is_left_alone_where_only_they_are
 
 
 class BatchNormAct(nn.BatchNorm2d):
-    """Batch norm with its activation inside, as timm has it."""
+    """Batch norm with an activation inside, as in timm."""
 
     def __init__(self, channels):
         super().__init__(channels)
@@ -317,7 +317,7 @@ def test_an_activation_inside_a_norm_stays_and_stands_between_it_and_what_reads_
     assert line.startswith("0: BatchNormAct left alone: no convolution")
 
 
-def test_an_example_is_compared_whatever_the_model():
+def test_an_example_is_always_compared():
     model = trained(nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)))
     assert len(folds(model, draw(2, 3, 8, 8), example=(draw(2, 3, 8, 8),))) == 1
 
@@ -356,7 +356,7 @@ def test_models_that_cannot_be_folded_are_refused():
         norms.fold(model.eval().to("meta"))
 
 
-def test_dtype_device_and_gradients_asked_for_stay():
+def test_dtype_device_and_requires_grad_stay():
     model = nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6)).eval().bfloat16()
     model.requires_grad_(False)
     conv = norms.fold(model)[0]
@@ -408,7 +408,7 @@ def test_stacked_networks_are_folded_lane_by_lane(make_spec, name, lanes, weight
     assert sum(change.new == "a plain weight" for change in report) == maps
 
 
-def test_a_linear_layer_keeps_its_weight_in_the_order_in_memory_that_it_had(make_spec):
+def test_a_linear_layer_keeps_the_strides_of_its_weight(make_spec):
     spec = make_spec("model=lenet5", "norm=bn", "data=synthetic", "data.size=32")
     network = ours.build([spec], Shape(channels=3, size=32, classes=10, train_images=8, test_images=8)).eval()
     folded = dict(norms.fold(network).named_parameters())

@@ -1,4 +1,4 @@
-"""Folding the norms of torchvision's and timm's networks, with random weights on small images."""
+"""fold on networks of torchvision and timm, with random weights on small images."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ NETWORKS = {
     "inception_v3": (80, 94, 2),
     "vgg16_bn": (32, 13, 0),
 }
-#: Why a norm is left alone: the next layer is a ReLU and the one before serves others, or nobody calls it.
-LEFT = "BatchNorm2d left alone: no convolution or linear layer of its own feeds or reads it"
+#: Why a norm is left alone: a ReLU follows and the layer before feeds others, too, or it is never called.
+LEFT = "BatchNorm2d left alone: no convolution or linear layer feeds it alone or reads it alone"
 
 
 def seasoned(net: nn.Module) -> nn.Module:
-    """In evaluation, with γ, β and statistics as training might have left them."""
+    """The network in evaluation, with γ, β and statistics as after training."""
     for module in net.modules():
         if hasattr(module, "running_var"):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -69,7 +69,7 @@ def test_only_the_norms_that_follow_a_convolution_are_folded_in_a_densenet():
     report = []
     norms.fold(network("densenet121"), report=report)
     folded = {change.name.rpartition(".")[2]: change.new for change in report if change.new is not None}
-    assert set(folded) == {"norm0", "norm2"}  # before them a convolution of their own, after them a ReLU
+    assert set(folded) == {"norm0", "norm2"}  # a convolution feeds them alone; a ReLU follows the others
 
 
 def test_a_network_after_conversion_is_folded_as_before_it():

@@ -1,1 +1,1 @@
-"""Norms in models that were built without this package: put in (`convert`), taken out (`fold`)."""
+"""Put norms into models that were built without this package (`convert`), or take them out (`fold`)."""

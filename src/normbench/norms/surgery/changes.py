@@ -1,4 +1,4 @@
-"""What `convert` and `fold` say of every norm layer that they meet."""
+"""What `convert` and `fold` report about each norm layer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one layer of a model.
+    """What was done with one layer of a model.
 
     >>> print(Change("bn1", "BatchNorm2d", "gn", kept=("γ", "β")))
     bn1: BatchNorm2d → gn, kept γ, β
@@ -16,10 +16,10 @@ class Change:
 
     Attributes:
         name: the layer's path in the model.
-        old:  class of the layer that stood there.
-        new:  what took its place, None where it was left alone.
-        kept: what the new layer has from the old one.
-        note: why it was left alone, or what else was done.
+        old:  class of the old layer.
+        new:  what replaced it; None if it was left alone.
+        kept: what the new layer took over from the old one.
+        note: the reason it was left alone, or what else was done.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Swapping the norm layers of a model that was built without this package."""
+"""Replace the norm layers of a model that was built without this package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from normbench import norms
 from normbench.errors import InputError, unknown
 from normbench.norms.surgery.changes import Change
 from normbench.norms.surgery.recognise import Found, survey
-from normbench.norms.surgery.replacement import Succession
+from normbench.norms.surgery.replacement import Replacements
 
 
 def convert(
@@ -25,22 +25,24 @@ def convert(
 ) -> nn.Module:
     """Replace the norm layers of a model in place.
 
-    Replaced are batch, instance, group, layer and RMS norms of torch, batch norms with frozen parameters,
-    what torchvision and timm derive from these, and this package's own layers.
+    It replaces batch, instance, group, layer and RMS norms of torch, frozen batch norms, the norms that
+    torchvision and timm derive from these, and this package's own layers.
 
-    - γ and β are carried over where both layers have them in the same shape; running statistics between
-      methods of the batch family that keep the same ones. A layer of the same method, or of one that is a
-      form of it, keeps ε, affine, track, the number of groups and momentum, too, unless `args` say otherwise:
-      bn for BatchNorm2d, gn for GroupNorm, ln_c for LayerNorm compute what they replace. Momentum is not
-      kept by a method whose training reads running statistics. Other methods start from their own defaults.
-    - Device, dtype, mode and site follow the layer replaced; half precision becomes fp32, as in every layer
+    - State: γ and β are copied if both layers have them in the same shape. Running statistics are copied
+      between methods of the batch family that keep the same ones.
+    - Settings: a layer of the same method, or of a variant of it, also keeps ε, affine, track, the number of
+      groups and momentum, unless `args` give them. So bn for BatchNorm2d, gn for GroupNorm and ln_c for
+      LayerNorm compute what the old layer computed. Momentum is not kept if training of only one of the two
+      methods reads running statistics. Other methods start with their own defaults.
+    - Device, dtype, mode and site are those of the old layer; half precision becomes fp32, as in every layer
       of this package. A layer that is used in several places stays one layer.
-    - Where channels are the last axis, as in transformers, the new layer is wrapped in a `LastAxis`. The
-      first axis must be the images then (batch_first).
-    - An activation inside a layer (timm's BatchNormAct2d) stays, behind the new one. A method that stands for
-      its activation takes the place of the ReLU that alone reads it; where none does, it is built without.
-    - A method that looks at the layer before it is shown the convolution or linear layer that feeds it, where
-      that can be told.
+    - If channels are the last axis, as in transformers, the new layer is wrapped in a `LastAxis`. The first
+      axis must then be the images (batch_first).
+    - An activation inside the old layer (timm's BatchNormAct2d) stays after the new one. A method with an
+      activation of its own replaces the ReLU that alone reads the layer. Without such a ReLU it is built
+      without its activation.
+    - A method that looks at the layer before it (`Norm.follow`) is shown the convolution or linear layer that
+      feeds it.
 
     >>> from torch import nn
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
@@ -51,21 +53,21 @@ def convert(
     1: BatchNorm2d → gn, kept γ, β
 
     Args:
-        model:  any module that holds norm layers.
+        model:  any module with norm layers inside.
         key:    a key of `norms.catalogue()`.
-        sites:  paths of the layers to replace, as `model.named_modules()` has them; patterns such as
-                `layer1.*`, or several.
-        report: a list that gets one `Change` for every norm layer of the model, those left alone included.
-        args:   the method's own arguments.
+        sites:  paths of the layers to replace, as in `model.named_modules()`, or patterns such as
+                `layer1.*`; one or several.
+        report: a list; one `Change` is appended for every norm layer, also for each layer left alone.
+        args:   arguments of the method.
 
     Returns:
         The model.
 
     Raises:
-        InputError: the model holds no norm layer that could be replaced, no layer answers to a pattern, or
-            `key` or `args` do not fit; the layer is named. Nothing is replaced then.
+        InputError: the model has no norm layer that can be replaced, a pattern matches no layer, or `key` or
+            `args` do not fit; the message names the layer. Nothing is replaced then.
     """
-    plan = Succession(model, norms.entry(key), args)
+    plan = Replacements(model, norms.entry(key), args)
     known = list(survey(model))
     chosen = _chosen(sites, [path for path, _, found in known if isinstance(found, Found)])
     for path, layer, found in known:
@@ -83,7 +85,7 @@ def convert(
         )
     swap(model, plan.swaps)
     for module in model.modules():
-        if isinstance(module, nn.TransformerEncoder):  # nested tensors are for torch's own layer norm alone
+        if isinstance(module, nn.TransformerEncoder):  # nested tensors work with torch's own layer norm only
             module.use_nested_tensor = False
     if report is not None:
         report.extend(plan.changes)
@@ -91,7 +93,7 @@ def convert(
 
 
 def swap(model: nn.Module, swaps: dict[nn.Module, nn.Module]) -> None:
-    """Put new layers where the old ones stand, wherever that is."""
+    """Replace layers in every place where they stand: old layer → new layer."""
     for parent in list(model.modules()):
         for name, child in parent._modules.items():
             if child in swaps:

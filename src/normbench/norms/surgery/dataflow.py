@@ -1,4 +1,4 @@
-"""Which layer of a model hands its output to which other one, and to nothing else."""
+"""Find pairs of layers in which one layer alone reads the output of the other."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from normbench.errors import InputError
 from normbench.norms.linear_view import is_stacked
 from normbench.norms.surgery.recognise import recognize
 
-#: Layer → the one layer that reads it. Every output of the first goes to the second and nowhere else, the
-#: second gets no other input, and nobody else reads their parameters. torch.nn.Identity is looked through.
+#: Layer → the only layer that reads it. Every output of the first goes to the second and nowhere else. The
+#: second has no other input. Nothing else reads the parameters of the two. torch.nn.Identity is skipped.
 Links = dict[nn.Module, nn.Module]
 
 
-def wiring(model: nn.Module) -> Links:
-    """The links as `traced` has them; where a model cannot be traced, as `adjacent` has them."""
+def links_of(model: nn.Module) -> Links:
+    """The links from `traced`; from `adjacent` if the model cannot be traced."""
     try:
         return traced(model)
     except InputError:
@@ -31,10 +31,10 @@ def wiring(model: nn.Module) -> Links:
 
 
 def traced(model: nn.Module) -> Links:
-    """The links of a model in its present mode, seen by torch.fx, optional arguments at their defaults.
+    """The links that torch.fx finds, in the present mode, with optional arguments at their defaults.
 
     Raises:
-        InputError: the forward pass cannot be traced, since it depends on its input.
+        InputError: torch.fx cannot trace the forward pass.
     """
     layers = dict(model.named_modules(remove_duplicate=False))
     graph = _graph(model)
@@ -55,14 +55,14 @@ def traced(model: nn.Module) -> Links:
         reading = {layers[target] for target in readers if target is not None}
         if None not in readers and len(reading) == 1:
             (other,) = reading
-            if len(calls[other]) == len(nodes):  # every call of it reads one of these
+            if len(calls[other]) == len(nodes):  # no call of it reads anything else
                 links[layer] = other
-    taken = _taken_out(model, graph)
-    return {layer: other for layer, other in links.items() if not {layer, other} & taken}
+    read = _read_elsewhere(model, graph)
+    return {layer: other for layer, other in links.items() if not {layer, other} & read}
 
 
-def _taken_out(model: nn.Module, graph: fx.Graph) -> set[nn.Module]:
-    """Layers whose parameters something else reads, too."""
+def _read_elsewhere(model: nn.Module, graph: fx.Graph) -> set[nn.Module]:
+    """Layers whose parameters are also read outside of the layer."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     targets = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     read = {id(parameters[target]) for target in targets & parameters.keys()}
@@ -70,7 +70,7 @@ def _taken_out(model: nn.Module, graph: fx.Graph) -> set[nn.Module]:
 
 
 def _reader(node: fx.Node) -> str | None:
-    """The layer that alone reads a value, and nothing but this value."""
+    """The only layer that reads a value, if the value is its only input."""
     user, *others = [*node.users, None]
     if user is None or others != [None] or user.op != "call_module":
         return None
@@ -78,20 +78,20 @@ def _reader(node: fx.Node) -> str | None:
 
 
 class _Tracer(fx.Tracer):
-    """Sees norm and linear layers as wholes, whoever wrote them."""
+    """Does not look inside norm and linear layers."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        # decided beforehand: in tracing a look at a parameter counts as the model's
-        self.wholes = {m for m in model.modules() if recognize(m) is not None or is_stacked(m)}
+        # found before tracing, in which reading a parameter would add a node to the graph
+        self.leaves = {m for m in model.modules() if recognize(m) is not None or is_stacked(m)}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        whole = m in self.wholes or isinstance(m, _ConvNd | nn.Linear)
-        return whole or super().is_leaf_module(m, module_qualified_name)
+        leaf = m in self.leaves or isinstance(m, _ConvNd | nn.Linear)
+        return leaf or super().is_leaf_module(m, module_qualified_name)
 
 
 def _graph(model: nn.Module) -> fx.Graph:
-    """The graph of a forward pass, made on a copy: symbols that the pass keeps do not stay in the model."""
+    """The graph of a forward pass. A copy is traced, so that no symbol stays in the model."""
     signature = inspect.signature(model.forward).parameters.values()
     optional = {p.name: p.default for p in signature if p.default is not p.empty}
     tensors = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}  # not copied
@@ -102,15 +102,15 @@ def _graph(model: nn.Module) -> fx.Graph:
             warnings.simplefilter("ignore")
             twin = copy.deepcopy(model, tensors)
             return _Tracer(twin).trace(twin, concrete_args=optional or None)
-    except Exception as error:  # whatever a foreign forward makes of symbols
+    except Exception as error:  # a forward from elsewhere may raise anything on symbols
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"torch.fx cannot trace a {type(model).__name__}: {reason}") from None
 
 
 def adjacent(model: nn.Module) -> Links:
-    """The links that follow from the order in nn.Sequential, of layers that stand in one place.
+    """The links between neighbours in nn.Sequential, for layers that stand in one place only.
 
-    They hold where such a container is called as a whole.
+    They are right if each such container is called as a whole.
     """
     places = Counter(child for module in model.modules() for child in module._modules.values() if child)
     links: Links = {}

@@ -1,4 +1,4 @@
-"""Folding norms and weight maps into the layers beside them, for inference."""
+"""Fold norms and weight maps into the layers next to them, for inference."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from normbench.norms.surgery.recognise import Found, survey
 
 
 def fold(model: nn.Module, example: Any = None, *, report: list[Change] | None = None) -> nn.Module:
-    """A copy of a model in which norms are part of the layers beside them.
+    """Copy a model and make its norms part of the layers next to them.
 
-    - A norm that is a fixed scale and shift per channel in evaluation, as any batch norm on running
-      statistics, becomes part of the convolution or linear layer that feeds it and nothing else, or else of
-      the one that alone reads it, provided that one does not pad with zeros. torch.nn.Identity takes its
-      place; an activation inside the layer stays there.
+    - A norm that is a fixed scale and shift per channel in evaluation, as a batch norm with running
+      statistics is, is folded into the convolution or linear layer before it. That layer must feed nothing
+      else. Otherwise it is folded into the layer that alone reads it, if that layer does not pad with zeros.
+      torch.nn.Identity replaces the norm; an activation inside the norm stays.
     - Weight maps and torch's parametrizations become plain weights.
 
-    Everything else is left alone, with the reason in the report. Outputs are the same but for rounding.
+    Everything else is left alone, with the reason in the report. Outputs stay equal up to rounding.
 
-    Who reads whom is seen by torch.fx, with optional arguments of the model at their defaults. For a model
-    that it cannot trace the order in nn.Sequential counts, and the result is compared on an example.
+    torch.fx finds which layer reads which, with optional arguments of the model at their defaults. If it
+    cannot trace the model, the order in nn.Sequential is used, and outputs are compared on `example`.
 
     >>> from torch import nn
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval()
@@ -44,13 +44,13 @@ def fold(model: nn.Module, example: Any = None, *, report: list[Change] | None =
     1: BatchNorm2d → folded into 0
 
     Args:
-        model:   any module in evaluation mode; it stays as it is.
-        example: an input, or a tuple of them. Outputs on it are compared, whatever the model.
-        report:  a list that gets one `Change` for every norm layer and weight map of the model.
+        model:   any module in evaluation mode; it is not changed.
+        example: an input, or a tuple of inputs. If given, outputs are always compared on it.
+        report:  a list; one `Change` is appended for every norm layer and weight map.
 
     Raises:
-        InputError: the model is in training mode or has no weights yet; it cannot be traced and there is no
-            example; or the outputs on the example differ.
+        InputError: the model is in training mode or on the meta device; it cannot be traced and no example is
+            given; or the outputs on the example differ.
     """
     if any(module.training for module in model.modules()):
         raise InputError("fold needs a model in evaluation mode; call model.eval() first")
@@ -76,7 +76,7 @@ def fold(model: nn.Module, example: Any = None, *, report: list[Change] | None =
 
 @torch.no_grad()
 def _norms(model: nn.Module, links: Links) -> list[Change]:
-    """Fold what can be folded; what became of every norm."""
+    """Fold the norms that can be folded; one `Change` for every norm."""
     paths = {module: path for path, module in model.named_modules()}
     before = {reader: layer for layer, reader in links.items()}
     changes: list[Change] = []
@@ -97,18 +97,18 @@ def _norms(model: nn.Module, links: Links) -> list[Change]:
 def _absorbed(
     found: Found, feeder: nn.Module | None, reader: nn.Module | None, paths: dict[nn.Module, str]
 ) -> nn.Module | str:
-    """Make a norm part of the layer before or after it: that layer, or why neither can take it."""
-    why = "no convolution or linear layer of its own feeds or reads it"
+    """Fold a norm into the layer before or after it: that layer, or the reason why neither can take it."""
+    why = "no convolution or linear layer feeds it alone or reads it alone"
     for partner in (feeder, None if found.tail else reader):
         seen = None if partner is None else linear(partner)
         if partner is None or seen is None or not _share_channels(found, seen, feeds=partner is feeder):
             continue
         if partner is reader and seen.pads:
-            why = f"{paths[partner]} reads it and pads with zeros, which are no zeros before it"
+            why = f"{paths[partner]} reads it and pads with zeros, which must not be shifted"
         elif _has_hooks(found.layer) or _has_hooks(partner):
-            why = f"hooks look at it or at {paths[partner]}"
+            why = f"it or {paths[partner]} has hooks"
         elif (moves := per_channel(found, seen.axes or 2)) is None:
-            why = "in evaluation it is no fixed scale and shift per channel"
+            why = "in evaluation it is not a fixed scale and shift per channel"
         else:
             (seen.absorb_output if partner is feeder else seen.absorb_input)(*moves)
             return partner
@@ -116,28 +116,28 @@ def _absorbed(
 
 
 def _share_channels(found: Found, seen: Linear, *, feeds: bool) -> bool:
-    """Whether what is channels to a norm is channels to the layer beside it, too; see also `OnVectors`."""
+    """Whether the norm and the layer next to it have the same channel axis and count; see `OnVectors`."""
     same_axis = found.axis == 1 or seen.axes in (None, 2)
     return same_axis and (seen.outputs if feeds else seen.inputs) == found.channels * found.lanes
 
 
 class OnVectors(nn.Module):
-    """Stands where a norm was folded into a torch.nn.Linear: hands on (N, C) and refuses any other shape.
+    """Replaces a norm that was folded into a torch.nn.Linear: passes (N, C) and refuses any other shape.
 
-    Elsewhere the norm's channels are axis 1, the linear layer's the last.
+    In other shapes the channels are axis 1 for the norm, but the last axis for the linear layer.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 2:
             raise InputError(
-                f"a norm beside a linear layer was folded for inputs (N, C); got {tuple(x.shape)}. Use the "
-                "model as it was before fold"
+                f"this norm was folded into a linear layer, so its input must be (N, C); got "
+                f"{tuple(x.shape)}. Use the model from before fold"
             )
         return x
 
 
 def _remains(found: Found, partner: nn.Module) -> nn.Module:
-    """What stands where a norm was folded away: nothing, its activation, a guard of the shape."""
+    """What replaces a folded norm: an identity or a check of the shape, then its activation."""
     guarded = isinstance(partner, nn.Linear) and found.axis == 1
     place = OnVectors() if guarded else nn.Identity()
     return (nn.Sequential(OrderedDict({"norm": place, **found.tail})) if found.tail else place).eval()
@@ -149,7 +149,7 @@ def _has_hooks(layer: nn.Module) -> bool:
 
 @torch.no_grad()
 def _compare(model: nn.Module, folded: nn.Module, example: tuple[Any, ...]) -> None:
-    """Refuse a folded model whose outputs on an example are others than the model's."""
+    """Raise if the folded model and the model give different outputs on an example."""
     wanted, got = (pytree.tree_leaves(m(*copy.deepcopy(example))) for m in (model, folded))
     for a, b in zip(got, wanted, strict=True):
         if not isinstance(b, Tensor) or not b.is_floating_point():
@@ -157,7 +157,7 @@ def _compare(model: nn.Module, folded: nn.Module, example: tuple[Any, ...]) -> N
         off = float((a.double() - b.double()).norm() / b.double().norm().clamp(min=1e-300))
         if not off <= math.sqrt(torch.finfo(b.dtype).eps):
             raise InputError(
-                f"the folded {type(model).__name__} must give what the model gives, but on the example they "
-                f"differ by {off:.1e} of the output's size: layers are used in another order than that of "
-                "their containers. Fold the parts of the model that torch.fx can trace"
+                f"the folded {type(model).__name__} must give the model's outputs, but on the example they "
+                f"differ by {off:.1e} of the output's size: the model calls layers in another order than "
+                "its containers hold them. Fold the parts of the model that torch.fx can trace"
             )

@@ -1,4 +1,4 @@
-"""A norm layer where channels are the last axis, as in transformers."""
+"""A norm layer for inputs whose channels are the last axis, as in transformers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from normbench.norms.core import Norm
 
 
 class LastAxis(nn.Module):
-    """Shows a norm layer its input with the last axis as axis 1.
+    """Calls a norm layer with the last axis of the input moved to axis 1, and moves it back.
 
-    What lies between them are positions to the norm: tokens, rows and columns. The first axis must be the
-    images.
+    The axes between are positions for the norm: tokens, rows or columns. The first axis must be the images.
 
     Shape:
         x: (N, *spatial, K·C) → y: same shape and dtype
@@ -23,8 +22,8 @@ class LastAxis(nn.Module):
         norm: any layer of this package.
     """
 
-    #: Equal to nothing: torch's encoder layer runs layer norm in a fused kernel of its own where the ε of its
-    #: norms agree, without asking what these norms are.
+    #: NaN, which equals nothing. torch's encoder layer runs a fused layer norm if the ε of its two norms
+    #: are equal; it does not check what these norms are.
     eps: ClassVar[float] = math.nan
 
     def __init__(self, norm: Norm) -> None:

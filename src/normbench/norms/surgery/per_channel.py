@@ -1,4 +1,4 @@
-"""Whether a norm is a fixed scale and shift of every channel, as batch norms are in evaluation."""
+"""Measure whether a norm is a fixed scale and shift per channel, as batch norms are in evaluation."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from normbench.norms.surgery.recognise import Found
 
-#: Where the slope of a norm is measured: far out, where a shift costs no digits, and a power of two.
+#: The slope is measured between −FAR and FAR: large, so that a shift costs no digits; a power of two.
 FAR = 2.0**10
 
 
 def per_channel(found: Found, axes: int) -> tuple[Tensor, Tensor] | None:
-    """Scale and shift, (K·C,) in fp64, of a norm that maps every channel linearly and by itself; else None.
+    """Scale and shift per channel, both (K·C,) in fp64; None if the norm computes anything else.
 
-    They are measured: the layer is called on constants, and then on random numbers to see that it is so.
+    The layer is called on constants to measure them, then on random numbers to check them.
     """
     probe = copy.deepcopy(found.layer).double()
     for name in found.tail:
@@ -38,9 +38,9 @@ def per_channel(found: Found, axes: int) -> tuple[Tensor, Tensor] | None:
         for size in (1e-3, 1.0, 1e3):
             wanted = size * x * _along(scale, x) + _along(shift, x)
             off = (measured(size * x) - wanted).abs().amax()
-            if not off <= 1e-12 * wanted.abs().amax():  # nor where it is not a number
+            if not off <= 1e-12 * wanted.abs().amax():  # NaN is refused, too
                 return None
-    except (RuntimeError, ValueError):  # it cannot stand on a few positions
+    except (RuntimeError, ValueError):  # the layer refuses a small map
         return None
     return scale, shift
 

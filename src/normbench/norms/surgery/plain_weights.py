@@ -1,4 +1,4 @@
-"""Weights without what makes them: maps and parametrizations applied once and for all."""
+"""Replace weight maps and parametrizations by the weights that they give."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from normbench.norms.surgery.changes import Change
 
 @torch.no_grad()
 def plain_weights(model: nn.Module) -> list[Change]:
-    """Replace weight maps and parametrizations by the weights that they give."""
+    """Replace every weight map and parametrization of a model by a plain weight; one `Change` for each."""
     changes = []
     for path, module in list(model.named_modules()):
         if parametrize.is_parametrized(module):
@@ -29,9 +29,9 @@ def plain_weights(model: nn.Module) -> list[Change]:
 
 
 def _unparametrize(module: nn.Module) -> list[tuple[str, str]]:
-    """Keep what torch's parametrizations give now; names of the tensors and of what made them.
+    """Replace torch's parametrizations by their present values; names of the tensors and of their maps.
 
-    Not by torch's remove_parametrizations, which strips the class that a module shares with its copies.
+    torch's remove_parametrizations would also change the class that a module shares with its copies.
     """
     held = module.parametrizations
     assert isinstance(held, nn.ModuleDict)

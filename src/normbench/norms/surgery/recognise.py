@@ -1,4 +1,4 @@
-"""Norm layers of torch, torchvision, timm and of this package, all seen as methods of this package."""
+"""Recognise norm layers of torch, torchvision, timm and this package as methods of this package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from normbench.norms.running import RunningNorm
 from normbench.norms.surgery.last_axis import LastAxis
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-#: Foreign class → the method that computes the same.
+#: Class from elsewhere → the method that computes the same.
 METHODS: tuple[tuple[type[nn.Module], str], ...] = (
     (_BatchNorm, "bn"),
     (_InstanceNorm, "in"),
@@ -27,7 +27,7 @@ METHODS: tuple[tuple[type[nn.Module], str], ...] = (
     (nn.LayerNorm, "ln_c"),
     (nn.RMSNorm, "rms"),
 )
-#: What timm's norms with an activation do after normalizing, in this order.
+#: Children that timm's norms call after normalizing, in this order.
 TAIL = ("drop", "act")
 
 
@@ -40,10 +40,10 @@ class Found:
         key:      the method.
         channels: C, channels of one run.
         lanes:    K, stacked runs; 1 for a layer from elsewhere.
-        axis:     of the channels in its input: 1, or -1 for the last.
+        axis:     channel axis of its input: 1, or -1 for the last.
         settings: arguments with which the method computes the same.
-        state:    γ, β and running statistics, by the names that they have here.
-        tail:     what the layer does to its output besides, by name.
+        state:    γ, β and running statistics, by their names in this package.
+        tail:     modules that the layer applies to its normalized output, by name.
     """
 
     layer: nn.Module
@@ -57,7 +57,7 @@ class Found:
 
 
 def survey(model: nn.Module) -> Iterator[tuple[str, nn.Module, Found | str]]:
-    """Every norm layer of a model, once: path, layer, and what it is or why that cannot be told."""
+    """Every norm layer of a model, once: path, layer, and what it is or why it is not recognised."""
     seen: set[nn.Module] = set()
 
     def visit(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module, Found | str]]:
@@ -75,7 +75,7 @@ def survey(model: nn.Module) -> Iterator[tuple[str, nn.Module, Found | str]]:
 
 
 def recognize(layer: nn.Module) -> Found | str | None:
-    """What a layer is: a norm, a norm that nothing here can stand for (why), or None for any other layer."""
+    """A norm as `Found`, the reason why a norm is not recognised, or None for any other layer."""
     if isinstance(layer, LastAxis):
         inner = recognize(layer.norm)
         return replace(inner, layer=layer, axis=-1) if isinstance(inner, Found) else inner
@@ -119,14 +119,14 @@ def _foreign(layer: nn.Module, key: str) -> Found | str:
 
 
 def _frozen(layer: nn.Module) -> Found | None:
-    """Batch norm whose parameters are buffers, as torchvision, detectron2 and timm have it."""
+    """Batch norm whose parameters are buffers, as in torchvision, detectron2 and timm."""
     buffers = dict(layer.named_buffers(recurse=False))
     if not {"weight", "bias", "running_mean", "running_var"} <= buffers.keys() or layer._parameters:
         return None
     tail = {n: c for n, c in layer.named_children() if n in TAIL and type(c) is not nn.Identity}
     settings = {"after": 0.0} | ({"eps": layer.eps} if hasattr(layer, "eps") else {})
     state = _state(layer)
-    # how many batches made its statistics is not known, but there were some
+    # the number of batches behind its statistics is unknown, but not 0
     state.setdefault("num_batches_tracked", torch.ones((), dtype=torch.long))
     return Found(layer, "bn", buffers["weight"].numel(), 1, 1, settings, state, tail)
 
@@ -164,7 +164,7 @@ def _affine(layer: nn.Module) -> Affine:
 
 
 def _axis(layer: nn.Module, channels: int) -> int | None:
-    """The axis of a layer norm's channels: the last for torch's own, what a subclass accepts otherwise."""
+    """Channel axis of a layer norm: the last for torch's own; for a subclass the one that it accepts."""
     if type(layer).forward in (nn.LayerNorm.forward, nn.RMSNorm.forward):
         return -1
     probe = copy.deepcopy(layer).to("meta")
@@ -178,6 +178,6 @@ def _accepts(layer: nn.Module, shape: tuple[int, ...]) -> bool:
     dtype = next((p.dtype for p in layer.parameters()), torch.float32)
     try:
         y = layer(torch.empty(shape, device="meta", dtype=dtype))
-    except Exception:  # whatever a foreign layer makes of a wrong shape
+    except Exception:  # a layer from elsewhere may raise anything on a wrong shape
         return False
     return isinstance(y, Tensor) and tuple(y.shape) == shape

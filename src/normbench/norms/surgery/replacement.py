@@ -1,4 +1,4 @@
-"""What takes the place of a model's norm layers when they are converted."""
+"""Build the layers that replace a model's norm layers."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from normbench.errors import InputError
 from normbench.norms.core import Entry, Norm
 from normbench.norms.linear_view import linear
 from normbench.norms.surgery.changes import Change
-from normbench.norms.surgery.dataflow import Links, wiring
+from normbench.norms.surgery.dataflow import Links, links_of
 from normbench.norms.surgery.last_axis import LastAxis
 from normbench.norms.surgery.recognise import Found
 
-#: What reports call parameters.
+#: Names of parameters in reports.
 SYMBOLS = {"weight": "γ", "bias": "β"}
 
 
-class Succession:
-    """What is to take the place of a model's layers. The model stays as it is.
+class Replacements:
+    """Collects new layers for a model. The model itself is not changed.
 
     Args:
         model: any module.
-        entry: the method that succeeds.
-        args:  its own arguments.
+        entry: the new method.
+        args:  arguments of the new method.
 
     Attributes:
         swaps:   old layer → new one.
-        changes: what to report.
+        changes: the report.
     """
 
     def __init__(self, model: nn.Module, entry: Entry, args: dict[str, Any]) -> None:
@@ -41,14 +41,14 @@ class Succession:
         self.changes: list[Change] = []
         self._paths = {module: path for path, module in model.named_modules()}
         self._follows = entry.layer.follow is not Norm.follow
-        self._after: Links = wiring(model) if entry.activates or self._follows else {}
+        self._after: Links = links_of(model) if entry.activates or self._follows else {}
         self._before: Links = {reader: layer for layer, reader in self._after.items()}
 
     def replace(self, path: str, found: Found) -> None:
-        """Build what takes a layer's place.
+        """Build the layer that replaces another.
 
         Raises:
-            InputError: the method does not fit; the layer is named.
+            InputError: the method does not fit this layer; the message names it.
         """
         args, notes, tail = dict(self.args), [], dict(found.tail)
         same = {name: value for name, value in self._settings(found).items() if name not in args}
@@ -60,21 +60,19 @@ class Succession:
             new = norms.build(self.entry.key, found.channels, found.lanes, **same, **args)
             if self._follows:
                 new.follow(feeder)
-                notes.append(
-                    f"fed by {self._paths[feeder]}" if feeder else "fed by no layer that it could see"
-                )
+                notes.append(f"fed by {self._paths[feeder]}" if feeder else "no layer feeds it alone")
         except InputError as error:
             raise type(error)(f"layer {path}: {error}") from None
         new.site = found.layer.site if isinstance(found.layer, Norm) and found.layer.site else path
         self._move(new, found)
         kept = _carry_over(found, new, self.entry)
         kept += [f"{name}={same[name]}" for name in ("momentum", "eps", "num_groups") if name in same]
-        self.swaps[found.layer] = _in_place_of(found, new.train(found.layer.training), tail)
+        self.swaps[found.layer] = _with_tail(found, new.train(found.layer.training), tail)
         old = type(found.layer).__name__
         self.changes.append(Change(path, old, self.entry.key, tuple(kept), "; ".join(notes)))
 
     def _settings(self, found: Found) -> dict[str, Any]:
-        """The old layer's settings that mean the same to the new one."""
+        """The old layer's settings that have the same meaning for the new one."""
         old = norms.entry(found.key)
         if not (issubclass(self.entry.layer, old.layer) or issubclass(old.layer, self.entry.layer)):
             return {}
@@ -85,28 +83,28 @@ class Succession:
         return {name: value for name, value in found.settings.items() if name in takes}
 
     def _activation(self, found: Found, tail: dict[str, nn.Module]) -> tuple[bool, str]:
-        """Whether the new layer stands for the activation after it, which is taken out then; and a note."""
+        """Whether the new layer includes the activation after it, which is then removed; and a note."""
         inside = [type(part) for part in tail.values()]
         if inside == [nn.ReLU]:
             tail.clear()
-            return True, "in place of its ReLU, too"
+            return True, "replaces its ReLU, too"
         reader = self._after.get(found.layer)
         if not inside and reader is not None and type(reader) is nn.ReLU:
             self.swaps[reader] = nn.Identity()
-            return True, f"in place of {self._paths[reader]}, too"
+            return True, f"replaces {self._paths[reader]}, too"
         follows = [kind.__name__ for kind in inside] or ([] if reader is None else [type(reader).__name__])
-        why = f"{follows[0]} follows" if follows else "no layer of its own reads it"
+        why = f"{follows[0]} follows" if follows else "no single layer reads it alone"
         return False, f"without its activation: {why}"
 
     def _feeder(self, found: Found) -> nn.Module | None:
-        """The convolution or linear layer whose outputs are the channels of a norm."""
+        """The convolution or linear layer whose output channels are the norm's channels."""
         feeder = self._before.get(found.layer)
         seen = None if feeder is None else linear(feeder)
         fits = seen is not None and seen.outputs == found.channels * found.lanes and not seen.transposed
         return feeder if fits else None
 
     def _move(self, new: Norm, found: Found) -> None:
-        """To the old layer's device and dtype; a layer without tensors is taken to be where the model is."""
+        """Move to the old layer's device and dtype; to the model's if the old layer has no tensors."""
         tensors = chain(found.state.values(), self.model.parameters(), self.model.buffers())
         like = next((tensor for tensor in tensors if tensor.is_floating_point()), None)
         if like is None:
@@ -117,7 +115,7 @@ class Succession:
             new.to(dtype)
 
 
-def _in_place_of(found: Found, new: Norm, tail: dict[str, nn.Module]) -> nn.Module:
+def _with_tail(found: Found, new: Norm, tail: dict[str, nn.Module]) -> nn.Module:
     layer = LastAxis(new) if found.axis == -1 else new
     whole = nn.Sequential(OrderedDict({"norm": layer, **tail})) if tail else layer
     layer.training = whole.training = new.training
@@ -125,7 +123,7 @@ def _in_place_of(found: Found, new: Norm, tail: dict[str, nn.Module]) -> nn.Modu
 
 
 def _carry_over(found: Found, new: Norm, entry: Entry) -> list[str]:
-    """Copy what both layers have and mean the same by; returns what that was."""
+    """Copy the state that has the same meaning in both layers; names of what was copied."""
     mine = new.state_dict()
     common = {n: t for n, t in found.state.items() if n in mine and mine[n].shape == t.shape}
     statistics = mine.keys() - dict(new.named_parameters()).keys()
