@@ -16,6 +16,7 @@ from normbench.errors import InputError
 from normbench.norms.surgery.last_axis import LastAxis
 
 from .conftest import fitting
+from .lookalikes import BatchNormAct2d
 
 
 def model():
@@ -309,31 +310,20 @@ def test_a_method_that_looks_at_the_layer_before_it_is_shown_that_layer(monkeypa
     ]  # fmt: skip
 
 
-class BatchNormAct(nn.BatchNorm2d):
-    """Batch norm with an activation inside, as in timm."""
-
-    def __init__(self, channels, act):
-        super().__init__(channels)
-        self.drop, self.act = nn.Identity(), act
-
-    def forward(self, x):
-        return self.act(self.drop(super().forward(x)))
-
-
 def test_an_activation_inside_a_layer_is_not_lost():
-    before = nn.Sequential(nn.Conv2d(3, 6, 3), BatchNormAct(6, nn.SiLU()))
+    before = nn.Sequential(nn.Conv2d(3, 6, 3), BatchNormAct2d(6, nn.SiLU()))
     after = norms.convert(copy.deepcopy(before), "bn")
     assert torch.equal(after(images()), before(images()))
     assert torch.equal(after.eval()(images()), before.eval()(images()))
-    taken = norms.convert(nn.Sequential(BatchNormAct(6, nn.ReLU())), "frn")
+    taken = norms.convert(nn.Sequential(BatchNormAct2d(6, nn.ReLU())), "frn")
     assert isinstance(taken[0], norms.Norm) and taken[0].tau is not None
     kept = norms.convert(copy.deepcopy(before), "frn")[1]
     assert type(kept.act) is nn.SiLU and kept.norm.tau is None
 
 
 def test_a_layer_with_unknown_parts_is_left_alone():
-    strange = BatchNormAct(6, nn.ReLU())
+    strange = BatchNormAct2d(6, nn.ReLU())
     strange.attention = nn.Linear(6, 6)
     report = []
     norms.convert(nn.Sequential(strange, nn.BatchNorm2d(6)), "gn", report=report)
-    assert str(report[0]) == "0: BatchNormAct left alone: it has parts of its own: attention"
+    assert str(report[0]) == "0: BatchNormAct2d left alone: it has parts of its own: attention"

@@ -20,6 +20,7 @@ from normbench.norms.surgery.per_channel import per_channel
 from normbench.norms.surgery.recognise import recognize
 
 from .conftest import fitting
+from .lookalikes import BatchNormAct2d
 
 DOUBLE = torch.float64
 
@@ -297,24 +298,13 @@ def test_without_a_trace_a_layer_in_two_containers_is_left_alone():
     assert line.startswith("late.1: BatchNorm2d left alone: no convolution")
 
 
-class BatchNormAct(nn.BatchNorm2d):
-    """Batch norm with an activation inside, as in timm."""
-
-    def __init__(self, channels):
-        super().__init__(channels)
-        self.drop, self.act = nn.Identity(), nn.SiLU()
-
-    def forward(self, x):
-        return self.act(self.drop(super().forward(x)))
-
-
 def test_an_activation_inside_a_norm_stays_and_stands_between_it_and_what_reads_it():
     x = draw(2, 3, 8, 8)
-    model = trained(nn.Sequential(nn.Conv2d(3, 6, 3), BatchNormAct(6), nn.Conv2d(6, 6, 1)))
-    assert folds(model, x) == ["1: BatchNormAct → folded into 0"]
+    model = trained(nn.Sequential(nn.Conv2d(3, 6, 3), BatchNormAct2d(6, nn.SiLU()), nn.Conv2d(6, 6, 1)))
+    assert folds(model, x) == ["1: BatchNormAct2d → folded into 0"]
     assert type(norms.fold(model)[1].act) is nn.SiLU
-    (line,) = folds(trained(nn.Sequential(BatchNormAct(3), nn.Conv2d(3, 6, 1))), x)
-    assert line.startswith("0: BatchNormAct left alone: no convolution")
+    (line,) = folds(trained(nn.Sequential(BatchNormAct2d(3, nn.SiLU()), nn.Conv2d(3, 6, 1))), x)
+    assert line.startswith("0: BatchNormAct2d left alone: no convolution")
 
 
 def test_an_example_is_always_compared():

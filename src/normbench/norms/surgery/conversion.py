@@ -28,8 +28,16 @@ def convert(
     It replaces batch, instance, group, layer and RMS norms of torch, frozen batch norms, the norms that
     torchvision and timm derive from these, and this package's own layers.
 
+    A layer is left alone, with the reason in the report, if it may compute something else than a known class:
+    its type or the instance overrides something, its weight is parametrized or pruned, or it has parts of its
+    own. A layer that shares a parameter with another layer is also left alone.
+
+    Hooks on calls and on gradients move to the new layer. A layer with hooks on its state or on a parameter
+    is left alone.
+
     - State: γ and β are copied if both layers have them in the same shape. Running statistics are copied
-      between methods of the batch family that keep the same ones.
+      between methods of the batch family that keep the same ones. What counts is what
+      evaluation reads now, whatever track_running_stats says.
     - Settings: a layer of the same method, or of a variant of it, also keeps ε, affine, track, the number of
       groups and momentum, unless `args` give them. So bn for BatchNorm2d, gn for GroupNorm and ln_c for
       LayerNorm compute what the old layer computed. Momentum is not kept if training of only one of the two
@@ -71,11 +79,13 @@ def convert(
     known = list(survey(model))
     chosen = _chosen(sites, [path for path, _, found in known if isinstance(found, Found)])
     for path, layer, found in known:
-        if isinstance(found, Found) and path in chosen:
+        why = found if isinstance(found, str) else plan.obstacle(found)
+        if isinstance(found, Found) and path not in chosen:
+            why = "it is not among the sites"
+        if isinstance(found, Found) and why is None:
             plan.replace(path, found)
         else:
-            why = found if isinstance(found, str) else "it is not among the sites"
-            plan.changes.append(Change(path, type(layer).__name__, None, note=why))
+            plan.changes.append(Change(path, type(layer).__name__, None, note=str(why)))
     if not plan.swaps or model in plan.swaps:
         given = f"a {type(model).__name__}" + ("" if plan.swaps else " with none")
         if plan.changes and not plan.swaps:

@@ -16,6 +16,7 @@ from normbench.norms.linear_view import Linear, linear
 from normbench.norms.surgery.changes import Change
 from normbench.norms.surgery.conversion import swap
 from normbench.norms.surgery.dataflow import Links, adjacent, traced
+from normbench.norms.surgery.hooks import has_call_hooks
 from normbench.norms.surgery.per_channel import per_channel
 from normbench.norms.surgery.plain_weights import plain_weights
 from normbench.norms.surgery.recognise import Found, survey
@@ -105,7 +106,7 @@ def _absorbed(
             continue
         if partner is reader and seen.pads:
             why = f"{paths[partner]} reads it and pads with zeros, which must not be shifted"
-        elif _has_hooks(found.layer) or _has_hooks(partner):
+        elif has_call_hooks(found.layer) or has_call_hooks(partner):
             why = f"it or {paths[partner]} has hooks"
         elif (moves := per_channel(found, seen.axes or 2)) is None:
             why = "in evaluation it is not a fixed scale and shift per channel"
@@ -141,10 +142,6 @@ def _remains(found: Found, partner: nn.Module) -> nn.Module:
     guarded = isinstance(partner, nn.Linear) and found.axis == 1
     place = OnVectors() if guarded else nn.Identity()
     return (nn.Sequential(OrderedDict({"norm": place, **found.tail})) if found.tail else place).eval()
-
-
-def _has_hooks(layer: nn.Module) -> bool:
-    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,25 +9,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
-from torch.nn.parameter import is_lazy
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.utils.parametrize import ParametrizationList
 
 from normbench.norms.core import REGISTRY, Affine, Norm
+from normbench.norms.linear_view import is_stacked
 from normbench.norms.methods.gn import GroupNorm
 from normbench.norms.running import RunningNorm
+from normbench.norms.surgery.known_layers import (
+    NORM_NAME,
+    Known,
+    departure,
+    known_class,
+    replaced_on_instance,
+)
 from normbench.norms.surgery.last_axis import LastAxis
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-#: Class from elsewhere → the method that computes the same.
-METHODS: tuple[tuple[type[nn.Module], str], ...] = (
-    (_BatchNorm, "bn"),
-    (_InstanceNorm, "in"),
-    (nn.GroupNorm, "gn"),
-    (nn.LayerNorm, "ln_c"),
-    (nn.RMSNorm, "rms"),
-)
+#: Norms of torch. A subclass of one is a norm, whatever it computes.
+BASES = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 #: Children that timm's norms call after normalizing, in this order.
 TAIL = ("drop", "act")
+#: Modules with weights that are no norms: what holds one is no norm either.
+_OTHERS = (_ConvNd, nn.Linear, nn.Embedding, nn.MultiheadAttention)
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class Found:
         settings: arguments with which the method computes the same.
         state:    γ, β and running statistics, by their names in this package.
         tail:     modules that the layer applies to its normalized output, by name.
+        note:     what no method can take over, for the report.
     """
 
     layer: nn.Module
@@ -54,6 +60,7 @@ class Found:
     settings: dict[str, Any] = field(default_factory=dict)
     state: dict[str, Tensor] = field(default_factory=dict)
     tail: dict[str, nn.Module] = field(default_factory=dict)
+    note: str = ""
 
 
 def survey(model: nn.Module) -> Iterator[tuple[str, nn.Module, Found | str]]:
@@ -61,80 +68,139 @@ def survey(model: nn.Module) -> Iterator[tuple[str, nn.Module, Found | str]]:
     seen: set[nn.Module] = set()
 
     def visit(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module, Found | str]]:
-        if module in seen:
+        if module in seen or isinstance(module, ParametrizationList):
             return
         seen.add(module)
         known = recognize(module)
         if known is not None:
             yield path, module, known
             return
+        within = _why_out_of_reach(module)
         for name, child in module.named_children():
-            yield from visit(f"{path}.{name}" if path else name, child)
+            if is_stacked(module) and name == "weight_norm":
+                continue
+            for place, layer, found in visit(f"{path}.{name}" if path else name, child):
+                yield place, layer, within or found
 
     return visit("", model)
 
 
 def recognize(layer: nn.Module) -> Found | str | None:
     """A norm as `Found`, the reason why a norm is not recognised, or None for any other layer."""
-    if isinstance(layer, LastAxis):
+    if type(layer) is LastAxis:
         inner = recognize(layer.norm)
-        return replace(inner, layer=layer, axis=-1) if isinstance(inner, Found) else inner
+        reason = replaced_on_instance(layer)
+        return reason or (replace(inner, layer=layer, axis=-1) if isinstance(inner, Found) else inner)
     if isinstance(layer, Norm):
         return _ours(layer)
-    key = next((key for kind, key in METHODS if isinstance(layer, kind)), None)
-    if key is None:
-        return _frozen(layer)
-    if any(is_lazy(p) for p in layer.parameters()):
+    if isinstance(layer, BASES) and isinstance(layer, LazyModuleMixin):
         return "it waits for its first input to know its channels"
-    return _foreign(layer, key)
+    if (match := known_class(type(layer))) is not None:
+        return departure(layer, match[0]) or _foreign(layer, match[1])
+    if isinstance(layer, BASES) or _looks_like_norm(layer):
+        return f"{type(layer).__name__} is not a known class, so what it computes is not known"
+    return None
 
 
-def _foreign(layer: nn.Module, key: str) -> Found | str:
-    tail = {name: child for name, child in layer.named_children() if name in TAIL}
-    parts = [name for name, _ in layer.named_children() if name not in TAIL]
-    parts += [name for name, _ in layer.named_parameters(recurse=False) if name not in ("weight", "bias")]
-    if parts:
-        return f"it has parts of its own: {', '.join(parts)}"
-    if key in ("ln_c", "rms"):
+def _looks_like_norm(layer: nn.Module) -> bool:
+    """Whether a layer of an unknown class is a norm, judged by its name and its parts."""
+    if isinstance(layer, torch.jit.ScriptModule):
+        name = str(getattr(layer, "original_name", ""))
+    else:
+        name = type(layer).__name__
+    buffers = layer._buffers.keys()
+    named = NORM_NAME.search(name) or {"running_mean", "running_var"} <= buffers
+    if not named or isinstance(layer, (nn.Sequential, nn.ModuleList, nn.ModuleDict, ParametrizationList)):
+        return False
+    parts = [part for part in layer.modules() if part is not layer]
+    return not any(isinstance(part, (*_OTHERS, *BASES, Norm)) or _looks_like_norm(part) for part in parts)
+
+
+def _why_out_of_reach(parent: nn.Module) -> str | None:
+    """Why a norm inside this module cannot be replaced; None if it can."""
+    kind = type(parent)
+    if "_orig_mod" in parent._modules and recognize(parent._modules["_orig_mod"]) is not None:  # type: ignore[arg-type]
+        return "torch.compile holds it: replace it before compiling"
+    if kind.__module__.startswith(("torch.ao.nn.intrinsic.qat", "torch.ao.nn.quantized")):
+        return f"it belongs to a {kind.__name__}, which reads its statistics"
+    return None
+
+
+def _foreign(layer: nn.Module, known: Known) -> Found | str:
+    tail = {name: layer._modules[name] for name in TAIL if known.tail and layer._modules.get(name)}
+    if (reason := _odd_parts(layer, known, tail)) is not None:
+        return reason
+    settings: dict[str, Any] = {"after": 0.0} if known.frozen else {"affine": _affine(layer)}
+    note = ""
+    if known.key in ("ln_c", "rms"):
         (*several, channels) = layer.normalized_shape  # type: ignore[misc]
         if several:
             return "it normalizes over several axes, and its γ and β are one per element"
-        axis = _axis(layer, channels)
-        if axis is None:
-            return "which axis its channels are cannot be told"
-    else:
-        channels, axis = layer.num_channels if key == "gn" else layer.num_features, 1
-    settings: dict[str, Any] = {"eps": layer.eps, "affine": _affine(layer)}
-    if key == "bn":
-        settings["track"] = layer.track_running_stats
-        settings["momentum"] = "cumulative" if layer.momentum is None else layer.momentum
-    if key == "gn":
+    elif known.key == "gn":
+        channels = layer.num_channels
         settings["num_groups"] = layer.num_groups
+    elif known.frozen:
+        channels = layer.running_var.numel()  # type: ignore[union-attr,operator]
+    else:
+        channels = layer.num_features
+    if known.key == "bn" and not known.frozen:
+        settings |= _tracking(layer)
+    elif known.key == "in" and layer.track_running_stats:
+        note = "its running statistics, which evaluation used, are gone"
     if layer.eps is None:  # torch's RMS norm: the machine epsilon of its input
         settings["eps"] = torch.finfo(next((p.dtype for p in layer.parameters()), torch.float32)).eps
-    return Found(
-        layer, key, channels, 1, axis, settings, _state(layer, statistics=key == "bn"),
-        {name: tail[name] for name in TAIL if name in tail and type(tail[name]) is not nn.Identity},
-    )  # fmt: skip
+    else:
+        settings["eps"] = layer.eps
+    state = _state(layer, statistics=known.key == "bn")
+    if known.frozen:  # the number of batches behind its statistics is unknown, but not 0
+        state.setdefault("num_batches_tracked", torch.ones((), dtype=torch.long))
+    kept = {name: child for name, child in tail.items() if type(child) is not nn.Identity}
+    return Found(layer, known.key, channels, 1, known.axis, settings, state, kept, note)  # type: ignore[arg-type]
 
 
-def _frozen(layer: nn.Module) -> Found | None:
-    """Batch norm whose parameters are buffers, as in torchvision, detectron2 and timm."""
-    buffers = dict(layer.named_buffers(recurse=False))
-    if not {"weight", "bias", "running_mean", "running_var"} <= buffers.keys() or layer._parameters:
-        return None
-    tail = {n: c for n, c in layer.named_children() if n in TAIL and type(c) is not nn.Identity}
-    settings = {"after": 0.0} | ({"eps": layer.eps} if hasattr(layer, "eps") else {})
-    state = _state(layer)
-    # the number of batches behind its statistics is unknown, but not 0
-    state.setdefault("num_batches_tracked", torch.ones((), dtype=torch.long))
-    return Found(layer, "bn", buffers["weight"].numel(), 1, 1, settings, state, tail)
+def _odd_parts(layer: nn.Module, known: Known, tail: dict[str, Any]) -> str | None:
+    """Why parts of a layer are not those of its class; None if they are."""
+    affine = ("weight", "bias")
+    parameters, buffers = ((), (*affine, *STATISTICS)) if known.frozen else (affine, STATISTICS)
+    expected = {"_parameters": parameters, "_buffers": buffers, "_modules": tuple(tail)}
+    held = {group: {n for n, v in getattr(layer, group).items() if v is not None} for group in expected}
+    if parts := [name for group, names in expected.items() for name in sorted(held[group] - {*names})]:
+        return f"it has parts of its own: {', '.join(parts)}"
+    for group, what in (("_parameters", "parameter"), ("_buffers", "buffer")):
+        for name in expected[group]:
+            if name not in held[group] and getattr(layer, name, None) is not None:
+                return f"its {name} is not a {what}"
+    needed = affine if known.key in ("bn", "in", "gn", "ln_c") else ("weight",)
+    needed += ("running_mean", "running_var") * (known.key == "bn")
+    if missing := [name for name in needed if not hasattr(layer, name)]:
+        return f"its {missing[0]} was deleted"
+    if known.key == "bn" and (layer.running_mean is None) != (layer.running_var is None):
+        return "it has only one of running_mean and running_var"
+    return None
+
+
+def _tracking(layer: nn.Module) -> dict[str, Any]:
+    """Settings of running statistics under which a method computes what a batch norm of torch does now.
+
+    Evaluation reads the buffers if there are any, whatever track_running_stats says. Training moves them only
+    if track_running_stats is true; a cumulative average also needs num_batches_tracked.
+    """
+    counted = getattr(layer, "num_batches_tracked", None) is not None
+    if layer.running_mean is None:
+        return {"track": False}
+    if not layer.track_running_stats or (layer.momentum is None and not counted):
+        return {"track": True, "momentum": 0.0}
+    return {"track": True, "momentum": "cumulative" if layer.momentum is None else layer.momentum}
 
 
 def _ours(layer: Norm) -> Found | str:
     entry = REGISTRY.get(layer.key)
     if entry is None or entry.layer is not type(layer):
         return "it is no method of the catalogue"
+    if (reason := replaced_on_instance(layer)) is not None:
+        return reason
+    if loose := [name for name, value in vars(layer).items() if isinstance(value, Tensor)]:
+        return f"its {loose[0]} is not a parameter"
     settings: dict[str, Any] = {}
     if "affine" in entry.arguments:
         settings["affine"] = layer.affine
@@ -161,23 +227,3 @@ def _state(layer: nn.Module, *, statistics: bool = True) -> dict[str, Tensor]:
 def _affine(layer: nn.Module) -> Affine:
     weight, bias = (getattr(layer, name, None) is not None for name in ("weight", "bias"))
     return weight if weight == bias else ("weight" if weight else "bias")
-
-
-def _axis(layer: nn.Module, channels: int) -> int | None:
-    """Channel axis of a layer norm: the last for torch's own; for a subclass the one that it accepts."""
-    if type(layer).forward in (nn.LayerNorm.forward, nn.RMSNorm.forward):
-        return -1
-    probe = copy.deepcopy(layer).to("meta")
-    other = channels + 1
-    shapes = {1: ((1, channels, other), (1, channels, 1, other)), -1: ((1, other, channels),)}
-    fitting = [axis for axis, tried in shapes.items() if any(_accepts(probe, shape) for shape in tried)]
-    return fitting[0] if len(fitting) == 1 else None
-
-
-def _accepts(layer: nn.Module, shape: tuple[int, ...]) -> bool:
-    dtype = next((p.dtype for p in layer.parameters()), torch.float32)
-    try:
-        y = layer(torch.empty(shape, device="meta", dtype=dtype))
-    except Exception:  # a layer from elsewhere may raise anything on a wrong shape
-        return False
-    return isinstance(y, Tensor) and tuple(y.shape) == shape

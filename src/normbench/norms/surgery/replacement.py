@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from itertools import chain
 from typing import Any
 
@@ -15,6 +15,8 @@ from normbench.norms.core import Entry, Norm
 from normbench.norms.linear_view import linear
 from normbench.norms.surgery.changes import Change
 from normbench.norms.surgery.dataflow import Links, links_of
+from normbench.norms.surgery.hooks import bound_hooks, has_hooks, move_hooks
+from normbench.norms.surgery.known_layers import replaced_on_instance
 from normbench.norms.surgery.last_axis import LastAxis
 from normbench.norms.surgery.recognise import Found
 
@@ -39,10 +41,28 @@ class Replacements:
         self.model, self.entry, self.args = model, entry, args
         self.swaps: dict[nn.Module, nn.Module] = {}
         self.changes: list[Change] = []
+        self._owners: dict[int, set[nn.Module]] = defaultdict(set)
+        for module in model.modules():
+            for parameter in module.parameters(recurse=False):
+                self._owners[id(parameter)].add(module)
         self._paths = {module: path for path, module in model.named_modules()}
         self._follows = entry.layer.follow is not Norm.follow
         self._after: Links = links_of(model) if entry.activates or self._follows else {}
         self._before: Links = {reader: layer for layer, reader in self._after.items()}
+
+    def obstacle(self, found: Found) -> str | None:
+        """Why a layer cannot be replaced without losing something that is not its own; None if it can."""
+        for module in found.layer.modules():
+            if (reason := bound_hooks(module)) is not None:
+                return reason
+            if module is not found.layer and module not in found.tail.values() and has_hooks(module):
+                return "a layer inside of it has hooks"
+        inside = set(found.layer.modules())
+        for name, parameter in found.layer.named_parameters():
+            if others := self._owners[id(parameter)] - inside:
+                where = sorted(self._paths[other] for other in others)[0]
+                return f"{where or 'the model'} uses its {name.rpartition('.')[2]}, too"
+        return None
 
     def replace(self, path: str, found: Found) -> None:
         """Build the layer that replaces another.
@@ -50,7 +70,7 @@ class Replacements:
         Raises:
             InputError: the method does not fit this layer; the message names it.
         """
-        args, notes, tail = dict(self.args), [], dict(found.tail)
+        args, notes, tail = dict(self.args), [found.note] * bool(found.note), dict(found.tail)
         same = {name: value for name, value in self._settings(found).items() if name not in args}
         if self.entry.activates and "activated" not in args:
             args["activated"], note = self._activation(found, tail)
@@ -67,7 +87,8 @@ class Replacements:
         self._move(new, found)
         kept = _carry_over(found, new, self.entry)
         kept += [f"{name}={same[name]}" for name in ("momentum", "eps", "num_groups") if name in same]
-        self.swaps[found.layer] = _with_tail(found, new.train(found.layer.training), tail)
+        whole = self.swaps[found.layer] = _with_tail(found, new.train(found.layer.training), tail)
+        kept += ["hooks"] * move_hooks(found.layer, whole)
         old = type(found.layer).__name__
         self.changes.append(Change(path, old, self.entry.key, tuple(kept), "; ".join(notes)))
 
@@ -84,17 +105,23 @@ class Replacements:
 
     def _activation(self, found: Found, tail: dict[str, nn.Module]) -> tuple[bool, str]:
         """Whether the new layer includes the activation after it, which is then removed; and a note."""
-        inside = [type(part) for part in tail.values()]
-        if inside == [nn.ReLU]:
-            tail.clear()
-            return True, "replaces its ReLU, too"
+        inside = list(tail.values())
         reader = self._after.get(found.layer)
-        if not inside and reader is not None and type(reader) is nn.ReLU:
-            self.swaps[reader] = nn.Identity()
-            return True, f"replaces {self._paths[reader]}, too"
-        follows = [kind.__name__ for kind in inside] or ([] if reader is None else [type(reader).__name__])
-        why = f"{follows[0]} follows" if follows else "no single layer reads it alone"
-        return False, f"without its activation: {why}"
+        (act, *more) = inside or [reader]
+        if act is None:
+            return False, "without its activation: no single layer reads it alone"
+        if more or type(act) is not nn.ReLU:
+            return False, f"without its activation: {type(act).__name__} follows"
+        name = "its ReLU" if inside else self._paths[act]
+        if has_hooks(act) or (not inside and has_hooks(found.layer)):
+            return False, f"without its activation: it or {name} has hooks"
+        if replaced_on_instance(act) is not None:
+            return False, f"without its activation: {name} has a forward of its own"
+        if inside:
+            tail.clear()
+        else:
+            self.swaps[act] = nn.Identity()
+        return True, f"replaces {name}, too"
 
     def _feeder(self, found: Found) -> nn.Module | None:
         """The convolution or linear layer whose output channels are the norm's channels."""
