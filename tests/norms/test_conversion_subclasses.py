@@ -385,9 +385,7 @@ def test_norms_of_timm_without_a_method_here_stand_in_the_report():
 @pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
 def test_weight_normed_norms_are_left_alone():
     layer = nn.BatchNorm2d(6)
-    WeightNorm.apply(
-        layer, "weight", 0
-    )
+    nn.utils.weight_norm(layer)
     report = []
     norms.convert(nn.Sequential(layer, nn.BatchNorm2d(6)), "bn", report=report)
     assert report[0].note == "it has parts of its own: weight_g, weight_v"

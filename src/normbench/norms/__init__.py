@@ -23,6 +23,7 @@ from normbench.norms.conditional import AdaIN, ConditionalBatchNorm
 from normbench.norms.core import REGISTRY, Entry, Norm
 from normbench.norms.surgery.changes import Change
 from normbench.norms.surgery.conversion import convert
+from normbench.norms.surgery.factory import layer
 from normbench.norms.surgery.folding import fold
 
 for _module in iter_modules(methods.__path__):
@@ -41,6 +42,7 @@ __all__ = [
     "convert",
     "entry",
     "fold",
+    "layer",
 ]
 
 

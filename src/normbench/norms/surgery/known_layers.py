@@ -89,7 +89,7 @@ def known_class(kind: type[nn.Module]) -> tuple[type[nn.Module], Known] | None:
 def departure(layer: nn.Module, known: type[nn.Module]) -> str | None:
     """Why a layer may compute something else than its known class does; None if it computes the same."""
     if parametrize.is_parametrized(layer):
-        (*names,) = layer.parametrizations  # type: ignore[union-attr]
+        names = list(layer.get_submodule("parametrizations")._modules)
         return f"its {' and '.join(names)} {'is' if len(names) == 1 else 'are'} parametrized"
     for base in type(layer).__mro__:
         for name in () if base in known.__mro__ else vars(base):

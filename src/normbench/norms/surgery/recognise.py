@@ -140,7 +140,7 @@ def _foreign(layer: nn.Module, known: Known) -> Found | str:
         channels = layer.num_channels
         settings["num_groups"] = layer.num_groups
     elif known.frozen:
-        channels = layer.running_var.numel()  # type: ignore[union-attr,operator]
+        channels = layer.running_var.numel()  # type: ignore[operator]
     else:
         channels = layer.num_features
     if known.key == "bn" and not known.frozen:
@@ -152,7 +152,7 @@ def _foreign(layer: nn.Module, known: Known) -> Found | str:
     else:
         settings["eps"] = layer.eps
     state = _state(layer, statistics=known.key == "bn")
-    if known.frozen:  # the number of batches behind its statistics is unknown, but not 0
+    if "running_var" in state:  # without a count: how many batches made the statistics is unknown, but not 0
         state.setdefault("num_batches_tracked", torch.ones((), dtype=torch.long))
     kept = {name: child for name, child in tail.items() if type(child) is not nn.Identity}
     return Found(layer, known.key, channels, 1, known.axis, settings, state, kept, note)  # type: ignore[arg-type]
@@ -170,7 +170,7 @@ def _odd_parts(layer: nn.Module, known: Known, tail: dict[str, Any]) -> str | No
         for name in expected[group]:
             if name not in held[group] and getattr(layer, name, None) is not None:
                 return f"its {name} is not a {what}"
-    needed = affine if known.key in ("bn", "in", "gn", "ln_c") else ("weight",)
+    needed: tuple[str, ...] = affine if known.key in ("bn", "in", "gn", "ln_c") else ("weight",)
     needed += ("running_mean", "running_var") * (known.key == "bn")
     if missing := [name for name in needed if not hasattr(layer, name)]:
         return f"its {missing[0]} was deleted"

@@ -105,9 +105,8 @@ class Replacements:
 
     def _activation(self, found: Found, tail: dict[str, nn.Module]) -> tuple[bool, str]:
         """Whether the new layer includes the activation after it, which is then removed; and a note."""
-        inside = list(tail.values())
-        reader = self._after.get(found.layer)
-        (act, *more) = inside or [reader]
+        inside: list[nn.Module | None] = [*tail.values()]
+        (act, *more) = inside or [self._after.get(found.layer)]
         if act is None:
             return False, "without its activation: no single layer reads it alone"
         if more or type(act) is not nn.ReLU:
