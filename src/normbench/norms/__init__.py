@@ -25,6 +25,7 @@ from normbench.norms.surgery.changes import Change
 from normbench.norms.surgery.conversion import convert
 from normbench.norms.surgery.factory import layer
 from normbench.norms.surgery.folding import fold
+from normbench.norms.surgery.insertion import insert
 
 for _module in iter_modules(methods.__path__):
     import_module(f"{methods.__name__}.{_module.name}")
@@ -42,6 +43,7 @@ __all__ = [
     "convert",
     "entry",
     "fold",
+    "insert",
     "layer",
 ]
 

@@ -1,1 +1,1 @@
-"""Put norms into models that were built without this package (`convert`), or take them out (`fold`)."""
+"""Replace (`convert`), add (`insert`), remove (`fold`) or supply (`layer`) norms of models from elsewhere."""

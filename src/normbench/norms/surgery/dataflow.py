@@ -61,6 +61,14 @@ def traced(model: nn.Module) -> Links:
     return {layer: other for layer, other in links.items() if not {layer, other} & read}
 
 
+def parameters_read_elsewhere(model: nn.Module) -> set[nn.Module]:
+    """Layers whose parameters are also read outside of the layer; none if the model cannot be traced."""
+    try:
+        return _read_elsewhere(model, _graph(model))
+    except InputError:
+        return set()
+
+
 def _read_elsewhere(model: nn.Module, graph: fx.Graph) -> set[nn.Module]:
     """Layers whose parameters are also read outside of the layer."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -94,7 +102,7 @@ def _graph(model: nn.Module) -> fx.Graph:
     """The graph of a forward pass. A copy is traced, so that no symbol stays in the model."""
     signature = inspect.signature(model.forward).parameters.values()
     optional = {p.name: p.default for p in signature if p.default is not p.empty}
-    tensors = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}  # not copied
+    tensors = {id(tensor): tensor for tensor in _tensors(model)}  # not copied
     try:
         if "forward" in vars(model):
             raise TypeError("its forward was replaced")
@@ -105,6 +113,13 @@ def _graph(model: nn.Module) -> fx.Graph:
     except Exception as error:  # a forward from elsewhere may raise anything on symbols
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"torch.fx cannot trace a {type(model).__name__}: {reason}") from None
+
+
+def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
+    """Parameters, buffers and plain tensors such as pruned weights, which cannot be copied."""
+    yield from chain(model.parameters(), model.buffers())
+    for module in model.modules():
+        yield from (value for value in vars(module).values() if isinstance(value, torch.Tensor))
 
 
 def adjacent(model: nn.Module) -> Links:

@@ -70,12 +70,30 @@ class Replacements:
         Raises:
             InputError: the method does not fit this layer; the message names it.
         """
+        whole, kept, notes = self.build(path, found, self._feeder(found))
+        self.swaps[found.layer] = whole
+        kept += ["hooks"] * move_hooks(found.layer, whole)
+        old = type(found.layer).__name__
+        self.changes.append(Change(path, old, self.entry.key, tuple(kept), "; ".join(notes)))
+
+    def build(
+        self, path: str, found: Found, feeder: nn.Module | None
+    ) -> tuple[nn.Module, list[str], list[str]]:
+        """The norm for one place, what it took over from the layer found there, and notes for the report.
+
+        Args:
+            path:   of the place, for error messages and `Norm.site`.
+            found:  the old norm, or the layer after which a norm is inserted.
+            feeder: the convolution or linear layer that feeds the norm, if there is one.
+
+        Raises:
+            InputError: the method does not fit; the message names the place.
+        """
         args, notes, tail = dict(self.args), [found.note] * bool(found.note), dict(found.tail)
         same = {name: value for name, value in self._settings(found).items() if name not in args}
         if self.entry.activates and "activated" not in args:
             args["activated"], note = self._activation(found, tail)
             notes.append(note)
-        feeder = self._feeder(found)
         try:
             new = norms.build(self.entry.key, found.channels, found.lanes, **same, **args)
             if self._follows:
@@ -87,10 +105,7 @@ class Replacements:
         self._move(new, found)
         kept = _carry_over(found, new, self.entry)
         kept += [f"{name}={same[name]}" for name in ("momentum", "eps", "num_groups") if name in same]
-        whole = self.swaps[found.layer] = _with_tail(found, new.train(found.layer.training), tail)
-        kept += ["hooks"] * move_hooks(found.layer, whole)
-        old = type(found.layer).__name__
-        self.changes.append(Change(path, old, self.entry.key, tuple(kept), "; ".join(notes)))
+        return _with_tail(found, new.train(found.layer.training), tail), kept, notes
 
     def _settings(self, found: Found) -> dict[str, Any]:
         """The old layer's settings that have the same meaning for the new one."""
