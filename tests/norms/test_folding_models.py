@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import torch
@@ -21,8 +22,12 @@ NETWORKS = {
     "inception_v3": (80, 94, 2),
     "vgg16_bn": (32, 13, 0),
 }
-#: Why a norm is left alone: a ReLU follows and the layer before feeds others, too, or it is never called.
-LEFT = "BatchNorm2d left alone: no convolution or linear layer feeds it alone or reads it alone"
+#: Why norms are left alone: the layers between make it inexact, or the auxiliary classifiers are not called.
+LEFT = {
+    "densenet121": r"(cat|features\S+ \(\w+\)) feeds it( and others)?, and (features\S+ \(ReLU\)|relu) reads it",
+    "googlenet": "the forward pass does not call it",
+    "inception_v3": "the forward pass does not call it",
+}
 
 
 def seasoned(net: nn.Module) -> nn.Module:
@@ -60,7 +65,7 @@ def test_a_folded_network_gives_what_the_network_gives(name):
     assert difference(norms.fold(net, report=report), net, x) <= 1e-5
     folded = [change for change in report if change.new is not None]
     assert (len(folded), len(report) - len(folded)) == (foldable, others)
-    assert all(str(change) == f"{change.name}: {LEFT}" for change in report if change.new is None)
+    assert all(re.fullmatch(LEFT[name], change.note) for change in report if change.new is None)
     net.double()
     assert difference(norms.fold(net), net, x.double()) <= 1e-12
 
@@ -94,7 +99,7 @@ def test_frozen_batch_norms_of_a_detector_are_folded():
 
 @pytest.mark.parametrize(
     ("name", "foldable", "others"),
-    [("regnetx_002", 44, 0), ("efficientnet_b0", 49, 0), ("resnetv2_50", 32, 17)],
+    [("regnetx_002", 44, 0), ("efficientnet_b0", 49, 0), ("resnetv2_50", 33, 16)],
 )
 def test_activations_inside_timms_norms_stay(name, foldable, others):
     timm = pytest.importorskip("timm")

@@ -15,6 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from normbench.errors import InputError
 from normbench.norms.linear_view import is_stacked
+from normbench.norms.surgery.hooks import has_call_hooks
 from normbench.norms.surgery.recognise import recognize
 
 #: Layer → the only layer that reads it. Every output of the first goes to the second and nowhere else. The
@@ -37,7 +38,7 @@ def traced(model: nn.Module) -> Links:
         InputError: torch.fx cannot trace the forward pass.
     """
     layers = dict(model.named_modules(remove_duplicate=False))
-    graph = _graph(model)
+    graph = graph_of(model)
     calls: dict[nn.Module, list[fx.Node]] = defaultdict(list)
     for node in list(graph.nodes):
         if node.op != "call_module":
@@ -57,19 +58,19 @@ def traced(model: nn.Module) -> Links:
             (other,) = reading
             if len(calls[other]) == len(nodes):  # no call of it reads anything else
                 links[layer] = other
-    read = _read_elsewhere(model, graph)
+    read = read_elsewhere(model, graph)
     return {layer: other for layer, other in links.items() if not {layer, other} & read}
 
 
 def parameters_read_elsewhere(model: nn.Module) -> set[nn.Module]:
     """Layers whose parameters are also read outside of the layer; none if the model cannot be traced."""
     try:
-        return _read_elsewhere(model, _graph(model))
+        return read_elsewhere(model, graph_of(model))
     except InputError:
         return set()
 
 
-def _read_elsewhere(model: nn.Module, graph: fx.Graph) -> set[nn.Module]:
+def read_elsewhere(model: nn.Module, graph: fx.Graph) -> set[nn.Module]:
     """Layers whose parameters are also read outside of the layer."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     targets = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
@@ -91,14 +92,17 @@ class _Tracer(fx.Tracer):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         # found before tracing, in which reading a parameter would add a node to the graph
-        self.leaves = {m for m in model.modules() if recognize(m) is not None or is_stacked(m)}
+        # what hooks on a container see must not change, so nothing inside of it is linked
+        self.leaves = {
+            m for m in model.modules() if recognize(m) is not None or is_stacked(m) or has_call_hooks(m)
+        }
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         leaf = m in self.leaves or isinstance(m, _ConvNd | nn.Linear)
         return leaf or super().is_leaf_module(m, module_qualified_name)
 
 
-def _graph(model: nn.Module) -> fx.Graph:
+def graph_of(model: nn.Module) -> fx.Graph:
     """The graph of a forward pass. A copy is traced, so that no symbol stays in the model."""
     signature = inspect.signature(model.forward).parameters.values()
     optional = {p.name: p.default for p in signature if p.default is not p.empty}
@@ -139,11 +143,12 @@ def adjacent(model: nn.Module) -> Links:
 def _flat(container: nn.Module, places: Counter[nn.Module]) -> Iterator[nn.Module]:
     for child in container._modules.values():
         assert child is not None  # nn.Sequential would fail, too
-        if _runs_in_order(child) and places[child] == 1:
+        if _runs_in_order(child) and places[child] == 1 and not has_call_hooks(child):
             yield from _flat(child, places)
         elif type(child) is not nn.Identity:
             yield child
 
 
 def _runs_in_order(module: nn.Module) -> bool:
-    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+    plain = type(module).forward is nn.Sequential.forward and "forward" not in vars(module)
+    return isinstance(module, nn.Sequential) and plain

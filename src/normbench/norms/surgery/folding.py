@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,23 +13,34 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from normbench.errors import InputError
-from normbench.norms.linear_view import Linear, linear
 from normbench.norms.surgery.changes import Change
 from normbench.norms.surgery.conversion import swap
-from normbench.norms.surgery.dataflow import Links, adjacent, traced
 from normbench.norms.surgery.hooks import has_call_hooks
+from normbench.norms.surgery.neighbours import (
+    Neighbour,
+    Neighbours,
+    adjacent_neighbours,
+    traced_neighbours,
+)
+from normbench.norms.surgery.pass_through import FLATTEN, MAXIMUM, SAME
 from normbench.norms.surgery.per_channel import per_channel
-from normbench.norms.surgery.plain_weights import plain_weights
+from normbench.norms.surgery.plain_weights import plain_weights, refuse_derived_weights
 from normbench.norms.surgery.recognise import Found, survey
+
+NOT_FIXED = "in evaluation it is not a fixed scale and shift per channel"
 
 
 def fold(model: nn.Module, example: Any = None, *, report: list[Change] | None = None) -> nn.Module:
     """Copy a model and make its norms part of the layers next to them.
 
-    - A norm that is a fixed scale and shift per channel in evaluation, as a batch norm with running
-      statistics is, is folded into the convolution or linear layer before it. That layer must feed nothing
-      else. Otherwise it is folded into the layer that alone reads it, if that layer does not pad with zeros.
-      torch.nn.Identity replaces the norm; an activation inside the norm stays.
+    A norm can be folded if in evaluation it is a fixed scale and shift per channel, as a batch norm with
+    running statistics is. torch.nn.Identity replaces it; an activation inside the norm stays.
+
+    - Backward: it is folded into the convolution or linear layer before it, if that layer feeds nothing else.
+    - Forward: otherwise it is folded into the layers that read it, if all of them are convolutions or linear
+      layers and read nothing else. A layer that pads with zeros takes a norm only if the shift is 0.
+    - Layers between may be dropout, average pooling, upsampling, or maximum pooling if no scale is negative.
+      Forward, they may also flatten the channels. An activation between makes folding inexact.
     - Weight maps and torch's parametrizations become plain weights.
 
     Everything else is left alone, with the reason in the report. Outputs stay equal up to rounding.
@@ -50,24 +62,27 @@ def fold(model: nn.Module, example: Any = None, *, report: list[Change] | None =
         report:  a list; one `Change` is appended for every norm layer and weight map.
 
     Raises:
-        InputError: the model is in training mode or on the meta device; it cannot be traced and no example is
-            given; or the outputs on the example differ.
+        InputError: the model is in training mode or on the meta device; a layer is pruned or has an old-style
+            weight or spectral norm; the model cannot be traced and no example is given; or the outputs on the
+            example differ.
     """
     if any(module.training for module in model.modules()):
         raise InputError("fold needs a model in evaluation mode; call model.eval() first")
     if any(parameter.is_meta for parameter in model.parameters()):
         raise InputError("fold needs a model with weights; this one is on the meta device")
+    refuse_derived_weights(model)
     folded = copy.deepcopy(model)
+    changes = plain_weights(folded)
     try:
-        links = traced(folded)
+        neighbours = traced_neighbours(folded)
     except InputError as error:
         if example is None:
             raise InputError(
                 f"{error}. Give fold an example of its input to compare outputs on, or fold the parts of the "
                 "model that can be traced"
             ) from None
-        links = adjacent(folded)
-    changes = [*plain_weights(folded), *_norms(folded, links)]
+        neighbours = adjacent_neighbours(folded)
+    changes += _norms(folded, neighbours)
     if example is not None:
         _compare(model, folded, example if isinstance(example, tuple) else (example,))
     if report is not None:
@@ -76,50 +91,103 @@ def fold(model: nn.Module, example: Any = None, *, report: list[Change] | None =
 
 
 @torch.no_grad()
-def _norms(model: nn.Module, links: Links) -> list[Change]:
+def _norms(model: nn.Module, neighbours: Callable[[nn.Module], Neighbours]) -> list[Change]:
     """Fold the norms that can be folded; one `Change` for every norm."""
     paths = {module: path for path, module in model.named_modules()}
-    before = {reader: layer for layer, reader in links.items()}
     changes: list[Change] = []
     swaps: dict[nn.Module, nn.Module] = {}
     for path, layer, found in survey(model):
-        partner = (
-            found if isinstance(found, str) else _absorbed(found, before.get(layer), links.get(layer), paths)
-        )
-        if isinstance(partner, str) or isinstance(found, str):
-            changes.append(Change(path, type(layer).__name__, None, note=str(partner)))
+        taken = found if isinstance(found, str) else _absorbed(found, neighbours(layer), paths)
+        if isinstance(taken, str) or isinstance(found, str):
+            why = _watched_container(path, model) or str(taken)
+            changes.append(Change(path, type(layer).__name__, None, note=why))
         else:
-            swaps[layer] = _remains(found, partner)
-            changes.append(Change(path, type(layer).__name__, f"folded into {paths[partner]}"))
+            swaps[layer] = _remains(found, taken)
+            names = " and ".join(paths[partner.layer.layer] for partner in taken)
+            changes.append(Change(path, type(layer).__name__, f"folded into {names}"))
     swap(model, swaps)
     return changes
 
 
 def _absorbed(
-    found: Found, feeder: nn.Module | None, reader: nn.Module | None, paths: dict[nn.Module, str]
-) -> nn.Module | str:
-    """Fold a norm into the layer before or after it: that layer, or the reason why neither can take it."""
-    why = "no convolution or linear layer feeds it alone or reads it alone"
-    for partner in (feeder, None if found.tail else reader):
-        seen = None if partner is None else linear(partner)
-        if partner is None or seen is None or not _share_channels(found, seen, feeds=partner is feeder):
-            continue
-        if partner is reader and seen.pads:
-            why = f"{paths[partner]} reads it and pads with zeros, which must not be shifted"
-        elif has_call_hooks(found.layer) or has_call_hooks(partner):
-            why = f"it or {paths[partner]} has hooks"
-        elif (moves := per_channel(found, seen.axes or 2)) is None:
-            why = "in evaluation it is not a fixed scale and shift per channel"
-        else:
-            (seen.absorb_output if partner is feeder else seen.absorb_input)(*moves)
-            return partner
-    return why
+    found: Found, neighbours: Neighbours, paths: dict[nn.Module, str]
+) -> tuple[Neighbour, ...] | str:
+    """Fold a norm into the layer before it or the layers after it: these, or the reason why it stays."""
+    reasons = []
+    sides: list[tuple[tuple[Neighbour, ...], str]]
+    sides = [((neighbours.before,) if neighbours.before else (), neighbours.why_before)]
+    if found.tail:
+        sides.append(((), f"its own {type(next(iter(found.tail.values()))).__name__} follows it"))
+    else:
+        sides.append((neighbours.after, neighbours.why_after))
+    for partners, why in sides:
+        feeds = partners == (neighbours.before,)
+        why = why if not partners else _absorb(found, partners, paths, feeds=feeds)
+        if partners and not why:
+            return partners
+        if why == NOT_FIXED:
+            return why
+        reasons.append(why)
+    return ", and ".join(reason for reason in reasons if reason) or "no layer reads it"
 
 
-def _share_channels(found: Found, seen: Linear, *, feeds: bool) -> bool:
-    """Whether the norm and the layer next to it have the same channel axis and count; see `OnVectors`."""
-    same_axis = found.axis == 1 or seen.axes in (None, 2)
-    return same_axis and (seen.outputs if feeds else seen.inputs) == found.channels * found.lanes
+def _absorb(
+    found: Found, partners: tuple[Neighbour, ...], paths: dict[nn.Module, str], *, feeds: bool
+) -> str:
+    """Fold a norm into all layers on one side: empty if done, else the reason why it is not exact."""
+    verb = "feeds" if feeds else "reads"
+    todo = []
+    for partner in partners:
+        seen, name = partner.layer, paths[partner.layer.layer]
+        times = _repeats(found, partner, feeds=feeds)
+        if times is None:
+            return f"{name} {verb} it over other channels"
+        if has_call_hooks(found.layer) or has_call_hooks(seen.layer):
+            return f"it or {name} has hooks"
+        moves = next((m for axes in _axes(partner) if (m := per_channel(found, axes)) is not None), None)
+        if moves is None:
+            return NOT_FIXED
+        scale, shift = (vector.repeat_interleave(times) for vector in moves)
+        if not feeds and seen.pads and shift.any():
+            return f"{name} reads it and pads with zeros, which must not be shifted"
+        if MAXIMUM in partner.path and (scale < 0).any():
+            return f"a maximum stands between it and {name}, and some of its scales are negative"
+        todo.append((seen.absorb_output if feeds else seen.absorb_input, scale, shift))
+    for absorb, scale, shift in todo:
+        absorb(scale, shift)
+    return ""
+
+
+def _repeats(found: Found, partner: Neighbour, *, feeds: bool) -> int | None:
+    """How often a layer sees each channel of the norm: once, or more if flattened; None if the axes differ.
+
+    See also `OnVectors`.
+    """
+    seen, path = partner.layer, partner.path
+    channels, size = found.channels * found.lanes, seen.outputs if feeds else seen.inputs
+    last = path.index(FLATTEN) if FLATTEN in path else None
+    on_vectors = seen.axes in (None, 2)
+    if last is not None:
+        rest = {*path[last + 1 :]} - {SAME}
+        fits = not feeds and on_vectors and found.axis == 1 and not rest and size % channels == 0
+        return size // channels if fits else None
+    fits = not {*path} - {SAME} if on_vectors else found.axis == 1
+    return 1 if fits and size == channels else None
+
+
+def _axes(partner: Neighbour) -> tuple[int, ...]:
+    """How many axes the norm's input may have."""
+    return (4, 3, 5, 2) if FLATTEN in partner.path else (partner.layer.axes or 2,)
+
+
+def _watched_container(path: str, model: nn.Module) -> str | None:
+    """The reason if a layer stands inside a container with hooks, which must go on seeing what they see."""
+    parts = path.split(".")
+    for count in range(1, len(parts)):
+        name = ".".join(parts[:count])
+        if has_call_hooks(model.get_submodule(name)):
+            return f"{name}, which holds it, has hooks"
+    return None
 
 
 class OnVectors(nn.Module):
@@ -137,9 +205,10 @@ class OnVectors(nn.Module):
         return x
 
 
-def _remains(found: Found, partner: nn.Module) -> nn.Module:
+def _remains(found: Found, partners: tuple[Neighbour, ...]) -> nn.Module:
     """What replaces a folded norm: an identity or a check of the shape, then its activation."""
-    guarded = isinstance(partner, nn.Linear) and found.axis == 1
+    direct = [p for p in partners if isinstance(p.layer.layer, nn.Linear) and FLATTEN not in p.path]
+    guarded = bool(direct) and found.axis == 1
     place = OnVectors() if guarded else nn.Identity()
     return (nn.Sequential(OrderedDict({"norm": place, **found.tail})) if found.tail else place).eval()
 

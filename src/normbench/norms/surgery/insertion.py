@@ -17,6 +17,7 @@ from normbench.norms.surgery.changes import Change
 from normbench.norms.surgery.conversion import swap
 from normbench.norms.surgery.dataflow import Links, links_of, parameters_read_elsewhere
 from normbench.norms.surgery.hooks import has_hooks
+from normbench.norms.surgery.neighbours import plain_linear
 from normbench.norms.surgery.recognise import Found, recognize
 from normbench.norms.surgery.replacement import Replacements
 
@@ -88,7 +89,7 @@ def insert(
             else f"insert needs a layer inside of a model; got a {type(model).__name__} itself"
         )
     for layer in plan.without_bias:
-        layer.bias = None
+        layer.register_parameter("bias", None)
     swap(model, plan.swaps)
     if report is not None:
         report.extend(plan.changes)
@@ -123,7 +124,7 @@ class Insertions(Replacements):
             self.changes.append(Change(path, kind, None, note=str(why)))
             return
         channels, lanes, axis = size
-        seen = linear(layer)
+        seen = plain_linear(layer)
         norm, _, notes = self.build(
             path, Found(layer, self.entry.key, channels, lanes, axis), layer if seen is not None else None
         )

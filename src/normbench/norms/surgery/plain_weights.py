@@ -2,12 +2,50 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from normbench.errors import InputError
 from normbench.norms.linear_view import is_stacked
 from normbench.norms.surgery.changes import Change
+
+#: Tensors that a layer keeps → what derives a weight from them, and the call that makes the weight plain.
+DERIVED = (
+    ("_mask", "is pruned", "torch.nn.utils.prune.remove(layer, {name!r})"),
+    ("_g", "has an old-style weight norm", "torch.nn.utils.remove_weight_norm(layer, {name!r})"),
+    ("_u", "has an old-style spectral norm", "torch.nn.utils.remove_spectral_norm(layer, {name!r})"),
+)
+
+
+def refuse_derived_weights(model: nn.Module) -> None:
+    """Raise if a hook computes a weight from other tensors: such a layer can be neither copied nor folded.
+
+    Raises:
+        InputError: a layer is pruned or has an old-style weight or spectral norm. The message names it and
+            the call that makes its weight plain.
+    """
+    found = []
+    for path, module in model.named_modules():
+        held = {
+            n for n, _ in chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False))
+        }
+        for name, value in vars(module).items():
+            if not isinstance(value, Tensor):
+                continue
+            kept = next((entry for entry in DERIVED if f"{name}{entry[0]}" in held), None)
+            if kept is not None:
+                found.append((path, kept[1], kept[2].format(name=name)))
+            elif value.grad_fn is not None:
+                found.append(
+                    (path, f"computes its {name} in each call", f"layer.{name} = layer.{name}.detach()")
+                )
+    if found:
+        path, what, remedy = found[0]
+        more = f" ({len(found) - 1} more like it)" if len(found) > 1 else ""
+        raise InputError(f"fold needs plain weights, but layer {path!r} {what}{more}; call {remedy} first")
 
 
 @torch.no_grad()

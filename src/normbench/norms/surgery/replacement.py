@@ -12,12 +12,12 @@ from torch import nn
 from normbench import norms
 from normbench.errors import InputError
 from normbench.norms.core import Entry, Norm
-from normbench.norms.linear_view import linear
 from normbench.norms.surgery.changes import Change
 from normbench.norms.surgery.dataflow import Links, links_of
 from normbench.norms.surgery.hooks import bound_hooks, has_hooks, move_hooks
 from normbench.norms.surgery.known_layers import replaced_on_instance
 from normbench.norms.surgery.last_axis import LastAxis
+from normbench.norms.surgery.neighbours import plain_linear
 from normbench.norms.surgery.recognise import Found
 
 #: Names of parameters in reports.
@@ -140,7 +140,7 @@ class Replacements:
     def _feeder(self, found: Found) -> nn.Module | None:
         """The convolution or linear layer whose output channels are the norm's channels."""
         feeder = self._before.get(found.layer)
-        seen = None if feeder is None else linear(feeder)
+        seen = None if feeder is None else plain_linear(feeder)
         fits = seen is not None and seen.outputs == found.channels * found.lanes and not seen.transposed
         return feeder if fits else None
 
