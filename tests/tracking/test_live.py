@@ -75,7 +75,7 @@ def test_notices_and_splits_are_printed_above_word_for_word(
     terminal.view.notify(StackSplit(("a", "b"), "out of memory"))
     terminal.view.close()
     assert "[bold]brackets[/bold] are text" in terminal.text
-    assert "2 runs: out of memory; its runs go on in smaller stacks" in terminal.text
+    assert "2 runs: out of memory; its runs continue in smaller stacks" in terminal.text
 
 
 def test_notices_keep_to_stderr_where_that_is_a_file(clock: SimpleNamespace, make: SimpleNamespace) -> None:

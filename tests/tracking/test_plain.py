@@ -46,7 +46,7 @@ def test_a_sweep_is_told_in_these_lines(
     screen.view.close()
     assert screen.lines == [
         "18 runs: 15 finished before, 3 to train in 2 stacks",
-        "40% · 1,200 of 3,000 run-steps · 100/s · 18 s left · 2 stacks under way",
+        "40% · 1,200 of 3,000 run-steps · 100/s · 18 s left · 2 stacks training",
         "2/3 lenet5 bn batch 2 · 2 runs · test error 2.50 % · 16 s",
         "3/3 lenet5 gn+ws batch 2 × 8 workers · 1 run · 1 diverged · 1 min 16 s",
         "3 of 3 runs ended in 1 min 16 s: 2 complete, 1 diverged",
@@ -77,7 +77,7 @@ def test_notices_and_splits_go_to_stderr(screen: Screen, make: SimpleNamespace) 
     assert screen.lines == []
     assert screen.err.getvalue().splitlines() == [
         "wandb works offline",
-        "lenet5 bn batch 2 · 2 runs: out of memory; its runs go on in smaller stacks",
+        "lenet5 bn batch 2 · 2 runs: out of memory; its runs continue in smaller stacks",
     ]
 
 

@@ -16,7 +16,7 @@ from normbench.tracking.wandb_session import WandbSession
 GONE = ConnectionResetError("Connection lost")
 
 
-class Desk:
+class Harness:
     """A session, what it said, and the fake it talks to."""
 
     def __init__(self, tracking: TrackingSpec, root: Path, fake: SimpleNamespace) -> None:
@@ -27,7 +27,7 @@ class Desk:
     def tell(self, *events: Event) -> None:
         for event in events:
             self.session.handle(event)
-        self.session.settle()
+        self.session.finish_ended()
 
     @property
     def states(self) -> list[tuple[str, str]]:
@@ -35,19 +35,21 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tracking: TrackingSpec, tmp_path: Path, fake: SimpleNamespace) -> Desk:
-    return Desk(tracking, tmp_path / "results", fake)
+def harness(tracking: TrackingSpec, tmp_path: Path, fake: SimpleNamespace) -> Harness:
+    return Harness(tracking, tmp_path / "results", fake)
 
 
 @pytest.fixture
-def online(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def online(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> Harness:
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    return desk
+    return harness
 
 
-def test_a_run_is_opened_for_every_lane_at_once(desk: Desk, make: SimpleNamespace, tmp_path: Path) -> None:
-    desk.tell(make.started(("a", "b"), norm={"name": "gn"}, workers=4))
-    first, second = desk.fake.runs
+def test_a_run_is_opened_for_every_lane_at_once(
+    harness: Harness, make: SimpleNamespace, tmp_path: Path
+) -> None:
+    harness.tell(make.started(("a", "b"), norm={"name": "gn"}, workers=4))
+    first, second = harness.fake.runs
     expected = {
         "project": "p",
         "entity": None,
@@ -69,10 +71,10 @@ def test_a_run_is_opened_for_every_lane_at_once(desk: Desk, make: SimpleNamespac
 
 
 def test_the_config_is_nested_without_absent_knobs_and_with_the_total(
-    desk: Desk, make: SimpleNamespace
+    harness: Harness, make: SimpleNamespace
 ) -> None:
-    desk.tell(make.started(("a",), workers=4))
-    assert desk.fake.runs[0].arguments["config"] == {
+    harness.tell(make.started(("a",), workers=4))
+    assert harness.fake.runs[0].arguments["config"] == {
         "model": {"name": "lenet5", "dropout": 0.0},
         "norm": {"name": "bn", "momentum": 0.1},
         "weight": {"name": "none"},
@@ -84,85 +86,87 @@ def test_the_config_is_nested_without_absent_knobs_and_with_the_total(
 
 
 def test_points_reach_their_lane_without_missing_numbers_and_with_plain_names(
-    desk: Desk, make: SimpleNamespace
+    harness: Harness, make: SimpleNamespace
 ) -> None:
-    desk.tell(make.started(), make.logged(step=10, **{"test_error@batch": 0.25, "test_loss": None}))
+    harness.tell(make.started(), make.logged(step=10, **{"test_error@batch": 0.25, "test_loss": None}))
     point = {"step": 10, "images_seen": 20, "epoch": 0.1, "train_loss": 0.5, "test_error_batch": 0.25}
-    assert [run.points for run in desk.fake.runs] == [[point], [point]]
+    assert [run.points for run in harness.fake.runs] == [[point], [point]]
 
 
 @pytest.mark.parametrize(("status", "exit_code"), [("complete", 0), ("diverged", 0), ("failed", 1)])
 def test_an_ended_run_gets_its_results_and_is_finished(
-    status: str, exit_code: int, desk: Desk, make: SimpleNamespace
+    status: str, exit_code: int, harness: Harness, make: SimpleNamespace
 ) -> None:
-    desk.tell(make.started(), make.ended("a", status, test_error=0.1, test_loss=None))
-    first, second = desk.fake.runs
+    harness.tell(make.started(), make.ended("a", status, test_error=0.1, test_loss=None))
+    first, second = harness.fake.runs
     assert first.summary == {"status": status, "test_error": 0.1, "train_s": 1.5}
     assert (first.exit_code, second.exit_code) == (exit_code, None)
-    desk.tell(make.logged(step=20))  # its stack trains on
+    harness.tell(make.logged(step=20))  # its stack trains on
     assert (len(first.points), len(second.points)) == (0, 1)
 
 
-def test_a_run_that_was_not_started_is_not_tracked(desk: Desk, make: SimpleNamespace) -> None:
-    desk.tell(make.started(("a",)), make.ended("z"))
-    assert desk.fake.by_id("z") == []
+def test_a_run_that_was_not_started_is_not_tracked(harness: Harness, make: SimpleNamespace) -> None:
+    harness.tell(make.started(("a",)), make.ended("z"))
+    assert harness.fake.by_id("z") == []
 
 
-def test_a_resumed_run_goes_on_under_its_id(desk: Desk, make: SimpleNamespace) -> None:
-    desk.tell(make.started(("a",), first_step=50), make.logged(("a",), step=50), make.logged(("a",), step=60))
-    (run,) = desk.fake.runs
+def test_a_resumed_run_goes_on_under_its_id(harness: Harness, make: SimpleNamespace) -> None:
+    harness.tell(
+        make.started(("a",), first_step=50), make.logged(("a",), step=50), make.logged(("a",), step=60)
+    )
+    (run,) = harness.fake.runs
     assert run.arguments["resume"] == "allow"
     assert [point["step"] for point in run.points] == [60]
 
 
-def test_the_point_at_step_zero_is_logged(desk: Desk, make: SimpleNamespace) -> None:
-    desk.tell(make.started(("a",)), make.logged(("a",), step=0))
-    assert [point["step"] for point in desk.fake.runs[0].points] == [0]
+def test_the_point_at_step_zero_is_logged(harness: Harness, make: SimpleNamespace) -> None:
+    harness.tell(make.started(("a",)), make.logged(("a",), step=0))
+    assert [point["step"] for point in harness.fake.runs[0].points] == [0]
 
 
 def test_after_a_split_the_runs_stay_open_and_repeated_points_are_skipped(
-    desk: Desk, make: SimpleNamespace
+    harness: Harness, make: SimpleNamespace
 ) -> None:
-    desk.tell(make.started(), make.logged(step=10), make.logged(step=20))
-    desk.tell(StackSplit(("a", "b"), "out of memory"))
+    harness.tell(make.started(), make.logged(step=10), make.logged(step=20))
+    harness.tell(StackSplit(("a", "b"), "out of memory"))
     for lane in ("a", "b"):
-        desk.tell(make.started((lane,)), *(make.logged((lane,), step=s) for s in (10, 20, 30)))
-        desk.tell(make.ended(lane))
-    assert [len(desk.fake.by_id(lane)) for lane in ("a", "b")] == [1, 1]
-    for run in desk.fake.runs:
+        harness.tell(make.started((lane,)), *(make.logged((lane,), step=s) for s in (10, 20, 30)))
+        harness.tell(make.ended(lane))
+    assert [len(harness.fake.by_id(lane)) for lane in ("a", "b")] == [1, 1]
+    for run in harness.fake.runs:
         assert [point["step"] for point in run.points] == [10, 20, 30]
         assert run.exit_code == 0
 
 
-def test_a_run_that_is_trained_once_more_starts_anew(desk: Desk, make: SimpleNamespace) -> None:
+def test_a_run_that_is_trained_once_more_starts_anew(harness: Harness, make: SimpleNamespace) -> None:
     for event in (make.started(("a",)), make.ended("a", "failed"), make.started(("a",))):
-        desk.session.handle(event)
-    first, second = desk.fake.by_id("a")
+        harness.session.handle(event)
+    first, second = harness.fake.by_id("a")
     assert (first.exit_code, second.exit_code) == (1, None)
 
 
-def test_runs_that_have_not_ended_are_marked_failed_at_close(desk: Desk, make: SimpleNamespace) -> None:
-    desk.tell(make.started(), make.ended("a"))
-    desk.session.close()
-    assert [run.exit_code for run in desk.fake.runs] == [0, 1]
+def test_runs_that_have_not_ended_are_marked_failed_at_close(harness: Harness, make: SimpleNamespace) -> None:
+    harness.tell(make.started(), make.ended("a"))
+    harness.session.close()
+    assert [run.exit_code for run in harness.fake.runs] == [0, 1]
 
 
-def test_without_a_key_auto_works_offline_and_says_so_once(desk: Desk, make: SimpleNamespace) -> None:
-    desk.tell(make.started(), make.logged(), make.started(("c",)), make.logged(("c",)))
-    assert desk.states == [("a", "offline"), ("b", "offline"), ("c", "offline")]
-    (said,) = desk.said
+def test_without_a_key_auto_works_offline_and_says_so_once(harness: Harness, make: SimpleNamespace) -> None:
+    harness.tell(make.started(), make.logged(), make.started(("c",)), make.logged(("c",)))
+    assert harness.states == [("a", "offline"), ("b", "offline"), ("c", "offline")]
+    (said,) = harness.said
     assert "no API key" in said
     assert "wandb sync" in said
 
 
-def test_with_a_key_auto_works_online_and_says_nothing(online: Desk, make: SimpleNamespace) -> None:
+def test_with_a_key_auto_works_online_and_says_nothing(online: Harness, make: SimpleNamespace) -> None:
     online.tell(make.started(), make.logged(), make.ended("a"))
     assert online.states == [("a", "online"), ("b", "online")]
     assert online.said == []
 
 
 def test_offline_that_was_asked_for_says_nothing(
-    online: Desk, make: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    online: Harness, make: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     online.tell(make.started())
@@ -170,20 +174,18 @@ def test_offline_that_was_asked_for_says_nothing(
     assert online.said == []
 
 
-def test_a_failed_start_online_takes_the_whole_sweep_offline(online: Desk, make: SimpleNamespace) -> None:
+def test_a_failed_start_online_takes_the_whole_sweep_offline(online: Harness, make: SimpleNamespace) -> None:
     online.fake.fail["init online"] = RuntimeError("Timed out\nConsider increasing init_timeout")
     online.tell(make.started(), make.logged(), make.started(("c",)))
     assert online.states == [("a", "offline"), ("b", "offline"), ("c", "offline")]
     assert [len(run.points) for run in online.fake.runs] == [1, 1, 0]
     assert online.fake.teardowns == 1  # or the id would count as in use
     (said,) = online.said
-    assert said.startswith(
-        "wandb works offline from here on (RuntimeError: Timed out). To upload: wandb sync"
-    )
+    assert said.startswith("wandb works offline from now on (RuntimeError: Timed out). To upload: wandb sync")
 
 
 def test_when_wandb_dies_online_the_runs_go_on_offline_under_their_ids(
-    online: Desk, make: SimpleNamespace
+    online: Harness, make: SimpleNamespace
 ) -> None:
     online.tell(make.started(), make.logged(step=10))
 
@@ -200,7 +202,7 @@ def test_when_wandb_dies_online_the_runs_go_on_offline_under_their_ids(
     assert again.summary["test_error"] == 0.1
 
 
-def test_results_survive_a_death_between_training_and_finish(online: Desk, make: SimpleNamespace) -> None:
+def test_results_survive_a_death_between_training_and_finish(online: Harness, make: SimpleNamespace) -> None:
     online.tell(make.started())
 
     def die_once() -> None:
@@ -216,17 +218,17 @@ def test_results_survive_a_death_between_training_and_finish(online: Desk, make:
 
 @pytest.mark.parametrize("call", ["init", "log", "finish"])
 def test_when_offline_fails_too_tracking_ends_and_says_so_once(
-    call: str, desk: Desk, make: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    call: str, harness: Harness, make: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
-    desk.fake.fail[call] = OSError(28, "No space left on device")
-    desk.fake.fail["teardown"] = sys.exit
-    desk.tell(make.started(), make.logged(step=10), make.ended("a"))
-    desk.tell(make.logged(step=20), make.started(("c",)))
-    desk.session.close()
-    assert not desk.session.alive
-    assert desk.fake.teardowns == 1
-    (said,) = desk.said
+    harness.fake.fail[call] = OSError(28, "No space left on device")
+    harness.fake.fail["teardown"] = sys.exit
+    harness.tell(make.started(), make.logged(step=10), make.ended("a"))
+    harness.tell(make.logged(step=20), make.started(("c",)))
+    harness.session.close()
+    assert not harness.session.alive
+    assert harness.fake.teardowns == 1
+    (said,) = harness.said
     assert "nothing more is tracked (OSError: [Errno 28] No space left on device)" in said
     assert "the local records are complete" in said
 
@@ -245,9 +247,9 @@ def test_an_absent_wandb_is_said_once_and_harms_nothing(
     assert "ModuleNotFoundError" in text
 
 
-def test_runs_of_a_stack_finish_at_the_same_time(desk: Desk, make: SimpleNamespace) -> None:
-    desk.tell(make.started(("a", "b", "c")))
-    desk.fake.fail["finish"] = Barrier(3, timeout=10).wait  # one after the other would never get past it
-    desk.tell(*(make.ended(lane) for lane in "abc"))
-    assert [run.exit_code for run in desk.fake.runs] == [0, 0, 0]
-    assert desk.session.alive
+def test_runs_of_a_stack_finish_at_the_same_time(harness: Harness, make: SimpleNamespace) -> None:
+    harness.tell(make.started(("a", "b", "c")))
+    harness.fake.fail["finish"] = Barrier(3, timeout=10).wait  # one after the other would never get past it
+    harness.tell(*(make.ended(lane) for lane in "abc"))
+    assert [run.exit_code for run in harness.fake.runs] == [0, 0, 0]
+    assert harness.session.alive

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from normbench.tracking.wandb_setup import has_key, lean_settings, mode_of_environment
+from normbench.tracking.wandb_setup import has_api_key, minimal_settings, mode_of_environment
 
 SERVER = "https://api.wandb.ai"
 
@@ -32,9 +32,9 @@ def test_the_environment_may_choose_the_mode(
 
 
 def test_a_key_is_found_in_the_environment(no_credentials: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not has_key(SERVER)
+    assert not has_api_key(SERVER)
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    assert has_key(SERVER)
+    assert has_api_key(SERVER)
 
 
 def test_a_key_is_found_in_netrc_for_its_server_alone(
@@ -43,8 +43,8 @@ def test_a_key_is_found_in_netrc_for_its_server_alone(
     file = tmp_path / "netrc"
     file.write_text("machine api.wandb.ai\n  login user\n  password key\n")
     monkeypatch.setenv("NETRC", str(file))
-    assert has_key(SERVER)
-    assert not has_key("https://wandb.example.org")
+    assert has_api_key(SERVER)
+    assert not has_api_key("https://wandb.example.org")
 
 
 @pytest.mark.parametrize("text", ["machine", "\x00\xff"])
@@ -54,8 +54,8 @@ def test_a_broken_netrc_holds_no_key(
     file = tmp_path / "netrc"
     file.write_bytes(text.encode("latin-1"))
     monkeypatch.setenv("NETRC", str(file))
-    assert not has_key(SERVER)
+    assert not has_api_key(SERVER)
 
 
 def test_settings_that_the_installed_wandb_does_not_know_are_left_out(fake: SimpleNamespace) -> None:
-    assert vars(lean_settings(fake)).keys() == {"silent", "init_timeout", "base_url", "api_key"}
+    assert vars(minimal_settings(fake)).keys() == {"silent", "init_timeout", "base_url", "api_key"}

@@ -1,7 +1,7 @@
-"""Who listens to a sweep: the console, and Weights & Biases where it is asked for.
+"""Observers of a sweep: the console, and Weights & Biases if the configuration asks for it.
 
-Store first, track second: the records are on disk before an observer hears of them, so a listener that is
-absent, slow or dead costs nothing but its own view. rich and wandb are imported when they are first used.
+Records are on disk before an observer hears of them. An observer that is absent, slow or dead loses its own
+view and nothing else. rich and wandb are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ __all__ = ["observers"]
 
 
 def observers(spec: TrackingSpec, root: Path, *, console: bool = True) -> list[Observer]:
-    """The listeners that a configuration asks for, in the order in which they are to be told and closed.
+    """The observers that a configuration asks for, in the order in which events reach them.
 
     Args:
-        spec:    which tracker, and how it is set up.
-        root:    the results folder; a tracker's own files go below it.
+        spec:    which tracker, and its settings.
+        root:    the results folder. A tracker writes its own files below it.
         console: show the sweep on stdout and stderr.
     """
     from normbench.tracking.console import console_view
 
     view = console_view() if console else None
-    listeners: list[Observer] = []
+    found: list[Observer] = []
     if spec.name == "wandb" and mode_of_environment() != DISABLED:
         from normbench.tracking.wandb_runs import WandbRuns
 
-        listeners.append(WandbRuns(spec, root, _saying_through(view)))
+        found.append(WandbRuns(spec, root, _notice_through(view)))
     if view is not None:
-        listeners.append(view)  # last: what trackers say while they close is still shown
-    return listeners
+        found.append(view)  # last: it still shows what trackers say while they close
+    return found
 
 
-def _saying_through(view: Observer | None) -> Callable[[str], None]:
+def _notice_through(view: Observer | None) -> Callable[[str], None]:
     if view is None:
         return logging.getLogger(__name__).warning
     return lambda text: view.notify(Notice(text))

@@ -9,7 +9,7 @@ from normbench.events import Observer
 
 
 def console_view() -> Observer:
-    """The view that stdout can carry."""
+    """The view that fits stdout."""
     if is_live():
         from normbench.tracking.live import LiveView
 
@@ -20,7 +20,7 @@ def console_view() -> Observer:
 
 
 def is_live() -> bool:
-    """Whether stdout is a terminal that may be redrawn: not under NO_COLOR, CI or TERM=dumb."""
+    """Whether stdout is a terminal and neither NO_COLOR, CI nor TERM=dumb is set."""
     if os.environ.get("NO_COLOR") or os.environ.get("CI") or os.environ.get("TERM") == "dumb":
         return False
     return sys.stdout.isatty()

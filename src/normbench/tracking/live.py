@@ -1,4 +1,4 @@
-"""A sweep on a terminal: a view that is redrawn in place, and above it what stays in the scrollback."""
+"""A sweep on a terminal: a view that is redrawn in place, and lasting lines above it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ INTERVAL_S = 0.25
 
 
 class LiveView:
-    """Header, bar and one row per stack under way; ended stacks, splits and notices are printed above.
+    """A header, a bar, and rows for the stacks that train. Results, splits and notices are printed above.
 
-    Drawn from `notify` alone, at most every quarter second: no thread reads the state while it changes.
+    `notify` alone draws, at most every INTERVAL_S seconds: no thread reads the state while it changes.
 
     Args:
         console: the terminal.
-        err:     where notices go instead, where they are not wanted on the terminal.
+        err:     a stream for notices; None prints them on the terminal.
         clock:   seconds, from any origin.
     """
 
@@ -38,11 +38,11 @@ class LiveView:
         self._console, self._err, self._clock = console, err, clock
         self._progress = Progress()
         self._live: Live | None = None
-        self._drawn = 0.0  # when the view was last drawn
+        self._last_draw = 0.0  # s, on the clock
 
     @classmethod
     def on_stdout(cls) -> LiveView:
-        """The view of this process; notices keep to stderr where that is a file."""
+        """The view of this process. Notices go to stderr if stderr is not a terminal."""
         return cls(Console(file=sys.stdout), None if sys.stderr.isatty() else sys.stderr)
 
     def notify(self, event: Event) -> None:
@@ -57,12 +57,10 @@ class LiveView:
         if isinstance(event, SweepStarted):
             self._start()
         elif ended is not None:
-            self._say(
-                messages.stack_ended(ended, self._progress, now), "red" if ended.statuses[FAILED] else ""
-            )
-        if self._live is not None and (ended is not None or now - self._drawn >= INTERVAL_S):
+            self._say(messages.ended(ended, self._progress, now), "red" if ended.statuses[FAILED] else "")
+        if self._live is not None and (ended is not None or now - self._last_draw >= INTERVAL_S):
             self._live.update(self._view(now), refresh=True)
-            self._drawn = now
+            self._last_draw = now
 
     def close(self) -> None:
         if self._live is not None:
@@ -98,17 +96,17 @@ class LiveView:
             Text(messages.state(progress, now), overflow="ellipsis", no_wrap=True),
         )
         header = f"{messages.opening(progress)} · {progress.ended} ended"
-        return Group(Text(header, style="bold"), bar, self._rows())
+        return Group(Text(header, style="bold"), bar, self._stack_rows())
 
-    def _rows(self) -> RenderableType:
-        room = max(3, self._console.height - 6)
+    def _stack_rows(self) -> RenderableType:
+        max_rows = max(3, self._console.height - 6)
         table = Table.grid(padding=(0, 2))
         table.add_column()
         table.add_column(justify="right")
         table.add_column(justify="right")
-        for stack in self._progress.stacks[:room]:
+        for stack in self._progress.stacks[:max_rows]:
             table.add_row(*_cells(stack))
-        more = len(self._progress.stacks) - room
+        more = len(self._progress.stacks) - max_rows
         return Group(table, Text(f"… and {more} more", style="dim")) if more > 0 else table
 
 

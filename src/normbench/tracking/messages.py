@@ -1,4 +1,4 @@
-"""The sentences that a sweep is told in, the same on a terminal and in a log file."""
+"""The lines that report a sweep, the same on a terminal and in a log file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from normbench.tracking.progress import Progress, Stack
 
 
 def opening(progress: Progress) -> str:
-    """What was asked for, before anything trains."""
+    """The first line: how many runs were asked for and how many will train."""
     sweep = progress.sweep
     if not progress.to_train:
         return f"{_count(sweep.runs, 'run')}: all finished before, nothing to train"
@@ -20,21 +20,21 @@ def opening(progress: Progress) -> str:
 
 
 def state(progress: Progress, now: float) -> str:
-    """How far it is and how long it takes, in one line."""
+    """Progress, rate and time left in one line."""
     total = progress.sweep.steps
     share = progress.done / total if total else 1.0
     parts = [f"{share:.0%}", f"{progress.done:,} of {total:,} run-steps", pace(progress, now)]
-    return " · ".join([*parts, f"{_count(len(progress.stacks), 'stack')} under way"])
+    return " · ".join([*parts, f"{_count(len(progress.stacks), 'stack')} training"])
 
 
 def pace(progress: Progress, now: float) -> str:
-    """Rate and time left, as far as they are known."""
+    """Run-steps per second, and the time left if it is known."""
     left = progress.left_s(now)
     return f"{progress.rate(now):,.0f}/s" + ("" if left is None else f" · {duration(left)} left")
 
 
-def stack_ended(stack: Stack, progress: Progress, now: float) -> str:
-    """One line for all runs of a stack."""
+def ended(stack: Stack, progress: Progress, now: float) -> str:
+    """The line for a stack that has ended."""
     parts = [f"{progress.ended}/{progress.to_train} {title(stack.spec, stack.runs)}"]
     if stack.test_error is not None:
         parts.append(f"test error {stack.test_error:.2%}".replace("%", " %"))
@@ -43,23 +43,23 @@ def stack_ended(stack: Stack, progress: Progress, now: float) -> str:
 
 
 def closing(progress: Progress, now: float) -> str:
-    """What became of the runs."""
-    ways = [f"{progress.statuses[s]} {s}" for s in (COMPLETE, DIVERGED, FAILED) if progress.statuses[s]]
+    """The last line: how many runs ended, in which time, with which status."""
+    counts = [f"{progress.statuses[s]} {s}" for s in (COMPLETE, DIVERGED, FAILED) if progress.statuses[s]]
     took = duration(now - progress.started)
     return (
         f"{progress.ended} of {_count(progress.to_train, 'run')} ended in {took}"
-        + (": " if ways else "")
-        + ", ".join(ways)
+        + (": " if counts else "")
+        + ", ".join(counts)
     )
 
 
 def split(spec: dict[str, Any], runs: int, reason: str) -> str:
-    """Why a stack was given up."""
-    return f"{title(spec, runs)}: {reason}; its runs go on in smaller stacks"
+    """Why a stack was split."""
+    return f"{title(spec, runs)}: {reason}; its runs continue in smaller stacks"
 
 
 def title(spec: dict[str, Any], runs: int) -> str:
-    """A stack in a few words.
+    """A stack in a few words: model, norm, batch, number of runs.
 
     >>> title({"model": {"name": "lenet5"}, "norm": {"name": "bn"}, "batch": 2}, 8)
     'lenet5 bn batch 2 · 8 runs'
@@ -72,7 +72,7 @@ def title(spec: dict[str, Any], runs: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time span at the precision that one reads.
+    """A time span in at most two units.
 
     >>> duration(4.21), duration(83), duration(7440)
     ('4.2 s', '1 min 23 s', '2 h 04 min')

@@ -1,4 +1,4 @@
-"""Several waits at the same time."""
+"""Run several blocking calls in parallel."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from threading import Thread
 
 
 def wait_for_all(tasks: Sequence[Callable[[], None]]) -> None:
-    """Run tasks at the same time and wait for all; the first error is raised.
+    """Run tasks in parallel and wait for all of them.
 
-    On daemon threads: those of an executor would keep the interpreter from ending while one hangs.
+    The threads are daemons: a task that hangs must not keep the interpreter from ending. The threads of an
+    executor would.
+
+    Raises:
+        Exception: the first error that a task raised.
     """
     errors: list[Exception] = []
 

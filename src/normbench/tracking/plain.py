@@ -1,4 +1,4 @@
-"""A sweep as lines of text without control codes: for log files, pipes and continuous integration."""
+"""A sweep as plain lines without control codes, for log files, pipes and continuous integration."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ INTERVAL_S = 10.0
 
 
 class PlainView:
-    """Says what was asked for, a line per ended stack, how far it is now and then, and how it ended.
+    """Prints a first line, a line per result, progress every INTERVAL_S seconds, and a last line.
 
     Args:
-        out:   where the sweep is told.
-        err:   where notices go.
+        out:   the stream for the sweep.
+        err:   the stream for notices.
         clock: seconds, from any origin.
     """
 
     def __init__(self, out: TextIO, err: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._out, self._err, self._clock = out, err, clock
         self._progress = Progress()
-        self._last = clock()  # when progress was last told
+        self._last_line = clock()  # s: when progress was last printed
 
     def notify(self, event: Event) -> None:
         now = self._clock()
         if isinstance(event, SweepStarted):
             self.close()
         elif isinstance(event, Notice):
-            self._say(event.text, self._err)
+            self._print(event.text, self._err)
         elif isinstance(event, StackSplit) and (stack := self._progress.stack_of(event.signatures)):
-            self._say(messages.split(stack.spec, stack.runs, event.reason), self._err)
+            self._print(messages.split(stack.spec, stack.runs, event.reason), self._err)
         ended = self._progress.apply(event, now)
         if isinstance(event, SweepStarted):
-            self._say(messages.opening(self._progress), self._out)
-            self._last = now
+            self._print(messages.opening(self._progress), self._out)
+            self._last_line = now
         elif ended is not None:
-            self._say(messages.stack_ended(ended, self._progress, now), self._out)
-        elif now - self._last >= INTERVAL_S and self._progress.stacks:
-            self._say(messages.state(self._progress, now), self._out)
-            self._last = now
+            self._print(messages.ended(ended, self._progress, now), self._out)
+        elif now - self._last_line >= INTERVAL_S and self._progress.stacks:
+            self._print(messages.state(self._progress, now), self._out)
+            self._last_line = now
 
     def close(self) -> None:
         if self._progress.to_train:
-            self._say(messages.closing(self._progress, self._clock()), self._out)
+            self._print(messages.closing(self._progress, self._clock()), self._out)
         self._progress = Progress()
 
     @staticmethod
-    def _say(text: str, stream: TextIO) -> None:
+    def _print(text: str, stream: TextIO) -> None:
         print(text, file=stream, flush=True)

@@ -1,7 +1,7 @@
-"""How far a sweep has come, counted from its events. No clock of its own, no output.
+"""The progress of a sweep, counted from its events. It has no clock and prints nothing.
 
-Work is counted in run-steps: one optimiser step of one run. A run that ended early has no work left, so it
-counts whole.
+Progress is counted in run-steps: one run-step is one optimiser step of one run. A run that ended early has no
+steps left to train, so all its steps count as done.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 from normbench.events import Event, RunEnded, StackLogged, StackSplit, StackStarted, SweepStarted
 from normbench.record import COMPLETE, Record
 
-WINDOW_S = 60.0  # the rate is that of the last minute: it follows a sweep from fast stacks to slow ones
+WINDOW_S = 60.0  # the rate is measured over the last minute, because stacks differ in speed
 SAMPLE_S = 1.0
 
 
 @dataclass
 class Stack:
-    """A stack under way, or one that has just ended."""
+    """A stack that trains, or that has just ended."""
 
-    spec: dict[str, Any]  # of the first run: what the runs have in common is all that is shown
+    spec: dict[str, Any]  # of the first run
     runs: int
     steps: int
     step: int
@@ -33,12 +33,12 @@ class Stack:
 
     @property
     def train_loss(self) -> float | None:
-        """Mean over the runs at the last point of the curve; None where no run has a finite loss."""
+        """Mean over the runs at the last point of the curve; None if no run has a finite loss."""
         return _mean([p["train_loss"] for p in self.points if p.get("train_loss") is not None])
 
     @property
     def test_error(self) -> float | None:
-        """Mean over the runs that ended with one, a fraction."""
+        """Mean over the ended runs that have a test error, as a fraction; None if no run has one."""
         return _mean(self.test_errors)
 
 
@@ -48,11 +48,11 @@ class Progress:
     def __init__(self) -> None:
         self.sweep = SweepStarted(runs=0, finished=0, stacks=0, steps=0)
         self.stacks: list[Stack] = []
-        self.statuses: Counter[str] = Counter()  # of the runs that ended since the start
+        self.statuses: Counter[str] = Counter()  # of the runs that have ended
         self.started = 0.0
-        self._home: dict[str, Stack] = {}  # open run → its stack
+        self._stack_of_run: dict[str, Stack] = {}  # open runs only
         self._ended_steps = 0
-        self._trained = 0  # run-steps of this sitting: resumed steps are done, but were not trained now
+        self._trained = 0  # run-steps trained by this command; resumed steps are done but not trained now
         self._samples: deque[tuple[float, int]] = deque()
 
     @property
@@ -62,12 +62,12 @@ class Progress:
 
     @property
     def ended(self) -> int:
-        """Runs that ended since the start, in whatever way."""
+        """Runs that have ended, with any status."""
         return self.statuses.total()
 
     @property
     def done(self) -> int:
-        """Run-steps that need no more work."""
+        """Run-steps that need no more training."""
         return self._ended_steps + sum(len(stack.open) * stack.step for stack in self.stacks)
 
     def rate(self, now: float) -> float:
@@ -78,12 +78,12 @@ class Progress:
         return (self._trained - trained) / (now - then) if now > then else 0.0
 
     def left_s(self, now: float) -> float | None:
-        """Seconds to the end at the present rate; None while there is no rate."""
+        """Seconds to the end at the present rate; None if there is no rate yet."""
         rate = self.rate(now)
         return (self.sweep.steps - self.done) / rate if rate else None
 
     def apply(self, event: Event, now: float) -> Stack | None:
-        """Count an event in; returns the stack that it ended, if it ended one."""
+        """Count an event. Returns the stack that the event ended, or None."""
         match event:
             case SweepStarted():
                 self.sweep, self.started = event, now
@@ -98,8 +98,8 @@ class Progress:
         return None
 
     def stack_of(self, signatures: tuple[str, ...]) -> Stack | None:
-        """The stack under way that trains any of these runs."""
-        return next((self._home[s] for s in signatures if s in self._home), None)
+        """The stack that trains any of these runs; None if no stack does."""
+        return next((self._stack_of_run[s] for s in signatures if s in self._stack_of_run), None)
 
     def _start(self, event: StackStarted, now: float) -> None:
         stack = Stack(
@@ -111,7 +111,7 @@ class Progress:
             open=set(event.signatures),
         )
         self.stacks.append(stack)
-        self._home.update(dict.fromkeys(event.signatures, stack))
+        self._stack_of_run.update(dict.fromkeys(event.signatures, stack))
         self._sample(now)
 
     def _log(self, event: StackLogged, now: float) -> None:
@@ -135,7 +135,7 @@ class Progress:
 
     def _end(self, record: Record, now: float) -> Stack | None:
         self.statuses[record.status] += 1
-        stack = self._home.pop(record.signature, None)
+        stack = self._stack_of_run.pop(record.signature, None)
         if stack is None:
             return None
         stack.open.discard(record.signature)
@@ -155,7 +155,7 @@ class Progress:
     def _close(self, stack: Stack) -> None:
         self.stacks.remove(stack)
         for signature in stack.open:
-            del self._home[signature]
+            del self._stack_of_run[signature]
 
 
 def _mean(values: list[Any]) -> float | None:

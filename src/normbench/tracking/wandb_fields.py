@@ -1,4 +1,4 @@
-"""A run as wandb's dashboards show it best: its name, its configuration, its metrics."""
+"""A run in the form that wandb's dashboards expect: its name, configuration and metrics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def name(spec: dict[str, Any]) -> str:
-    """What a run is called on a dashboard: norm, batch, model, seed.
+    """The name of a run on a dashboard: norm, batch, model, seed.
 
     >>> name({"norm": {"name": "bn"}, "batch": 2, "workers": 8, "model": {"name": "lenet5"}, "seed": 0})
     'bn b2x8 lenet5 s0'
@@ -18,17 +18,17 @@ def name(spec: dict[str, Any]) -> str:
 
 
 def config(spec: dict[str, Any]) -> dict[str, Any]:
-    """The spec as wandb shows it best: nested, because wandb flattens it to `norm.name` by itself.
+    """The specification as nested mappings. wandb itself flattens them to `norm.name`.
 
-    Keys that hold a dot of their own cannot be filtered by (wandb/wandb#3087). Knobs that the run does not
-    have are left out; the images per step are added.
+    The dashboard cannot filter by keys that contain a dot (wandb/wandb#3087). Knobs that the run does not
+    have are left out. `total`, the images per optimiser step, is added.
     """
     tree = {**spec, "tracking": None, "total": spec["batch"] * spec["workers"]}
     return {key: _without_nulls(value) for key, value in tree.items() if value is not None}
 
 
 def metrics(values: dict[str, Any]) -> dict[str, Any]:
-    """Numbers under names that wandb can sort and filter by: letters, digits and underscores."""
+    """The numbers under names that wandb can sort and filter by: letters, digits and underscores."""
     return {key.replace("@", "_"): value for key, value in values.items() if value is not None}
 
 

@@ -1,9 +1,8 @@
-"""What is done with wandb, call by call. May block; `wandb_runs` keeps that away from the sweep.
+"""The calls to wandb. They may block, so `wandb_runs` makes them on a background thread.
 
-Three states, left in this order only: online, offline, dead. Whatever wandb raises moves the whole sweep one
-state on: its process is torn down, and the runs under way are opened again where there is a next state. The
-teardown is needed: after its process has died every call raises, and after a failed start online the id
-counts as in use.
+The session is online, then offline, then dead; it never goes back. Any error of wandb moves it one state on:
+wandb's process is torn down, and offline the unfinished runs are opened again. The teardown is needed for two
+reasons: every call raises after that process has died, and a run id counts as in use after a failed start.
 """
 
 from __future__ import annotations
@@ -21,51 +20,51 @@ from normbench.record import FAILED, Record
 from normbench.spec import TrackingSpec
 from normbench.tracking.parallel_wait import wait_for_all
 from normbench.tracking.wandb_fields import config, metrics, name
-from normbench.tracking.wandb_setup import OFFLINE, ONLINE, has_key, lean_settings, mode_of_environment
+from normbench.tracking.wandb_setup import OFFLINE, ONLINE, has_api_key, minimal_settings, mode_of_environment
 
 DEAD = "dead"
-AT_ONCE = 32  # runs that finish together
+PARALLEL_FINISHES = 32  # each waits for an upload
 
 
 @dataclass
 class Lane:
-    """A run that trains, or that ended and is not finished with wandb yet."""
+    """A run that trains, or that has ended and whose wandb run is not finished yet."""
 
     spec: dict[str, Any]
     group: str
-    sent: int  # the last step whose point wandb has; -1: none
-    run: Any = None  # wandb's handle, while open
-    record: Record | None = None  # once ended
+    sent: int  # the last step that wandb has; -1: none
+    run: Any = None  # wandb's run, if it is open
+    record: Record | None = None  # None until the run ends
 
 
 class WandbSession:
-    """The wandb runs of one sweep. No method raises what wandb raises.
+    """The wandb runs of one sweep. Errors of wandb never leave it.
 
-    A lane's curve does not depend on the stack that it is trained in. So a run whose stack was split stays
-    open, and the points that its next stack trains again are skipped.
+    The curve of a run does not depend on its stack. If a stack was split, its wandb runs stay open.
+    Points that are trained again are skipped.
     """
 
-    def __init__(self, spec: TrackingSpec, root: Path, say: Callable[[str], None]) -> None:
-        self._spec, self._root, self._say = spec, root, say
-        self._state: str | None = None  # None: not started
+    def __init__(self, spec: TrackingSpec, root: Path, notice: Callable[[str], None]) -> None:
+        self._spec, self._root, self._notice = spec, root, notice
+        self._state: str | None = None  # None until wandb is first needed
         self._wandb: Any = None
         self._lanes: dict[str, Lane] = {}
 
     @property
     def alive(self) -> bool:
-        """False once nothing more will be tracked."""
+        """False if nothing more will be tracked."""
         return self._state != DEAD
 
     @property
-    def remedy(self) -> str:
-        """The command that uploads what is missing of runs that began online."""
+    def upload_command(self) -> str:
+        """The command that uploads what the server lacks."""
         return f"wandb sync --include-online {self._root / 'wandb'}"
 
     def handle(self, event: Event) -> None:
-        """Pass an event on to wandb. Ended runs are finished by `settle`."""
+        """Pass an event to wandb. `finish_ended` finishes the runs that have ended."""
         match event:
             case StackStarted():
-                self.settle()  # a run that is trained once more starts anew
+                self.finish_ended()  # a run that is trained again starts anew
                 for signature, spec, group in zip(event.signatures, event.specs, event.groups, strict=True):
                     self._lanes.setdefault(signature, Lane(spec, group, sent=event.first_step or -1))
                 self._attempt(lambda: [self._open(signature) for signature in event.signatures])
@@ -74,12 +73,12 @@ class WandbSession:
             case RunEnded(record=record) if record.signature in self._lanes:
                 self._lanes[record.signature].record = record
 
-    def settle(self) -> None:
-        """Finish the runs that ended: together, because each waits for an upload of its own."""
+    def finish_ended(self) -> None:
+        """Finish the runs that have ended, in parallel."""
         self._attempt(lambda: self._finish([s for s, lane in self._lanes.items() if lane.record is not None]))
 
     def close(self) -> None:
-        """Finish every run; one that has not ended counts as failed with wandb until it is resumed."""
+        """Finish every run. A run that has not ended is marked as failed until it is resumed."""
         self._attempt(lambda: self._finish(list(self._lanes)))
 
     def _attempt(self, action: Callable[[], object]) -> None:
@@ -90,35 +89,33 @@ class WandbSession:
                 action()
                 return
             except Exception as error:
-                self._step_down(error)
+                self._degrade(error)
 
     def _start(self) -> str:
-        """Import wandb and decide between online and offline."""
+        """Import wandb and choose between online and offline."""
         self._wandb = import_module("wandb")
-        self._root.mkdir(parents=True, exist_ok=True)  # or wandb would silently take the temporary folder
+        self._root.mkdir(parents=True, exist_ok=True)  # else wandb writes to a temporary folder
         settings = self._wandb.setup(settings=self._wandb.Settings(silent=True)).settings
         if (mode_of_environment() or self._spec.mode) == OFFLINE:
             return OFFLINE
-        if settings.api_key or has_key(settings.base_url):
+        if settings.api_key or has_api_key(settings.base_url):
             return ONLINE
         upload = f"wandb login, then wandb sync {self._root / 'wandb'}"
-        self._say(f"wandb has no API key and works offline. To upload: {upload}")
+        self._notice(f"wandb has no API key, so it works offline. To upload: {upload}")
         return OFFLINE
 
-    def _step_down(self, error: Exception) -> None:
+    def _degrade(self, error: Exception) -> None:
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         for lane in self._lanes.values():
             lane.run = None
-        with suppress(Exception, SystemExit):  # it exits where its process failed
+        with suppress(Exception, SystemExit):  # it exits if its process has failed
             self._wandb.teardown()
         if self._state == ONLINE:
             self._state = OFFLINE
-            self._say(f"wandb works offline from here on ({reason}). To upload: {self.remedy}")
+            self._notice(f"wandb works offline from now on ({reason}). To upload: {self.upload_command}")
         else:
             self._state = DEAD
-            self._say(
-                f"wandb does not work, nothing more is tracked ({reason}); the local records are complete"
-            )
+            self._notice(f"wandb failed, nothing more is tracked ({reason}); the local records are complete")
 
     def _open(self, signature: str) -> Any:
         lane = self._lanes[signature]
@@ -134,9 +131,9 @@ class WandbSession:
                 config=config(lane.spec),
                 dir=str(self._root),
                 mode=self._state,
-                reinit="create_new",  # the default hands out the run that is open already
-                resume="allow" if lane.sent >= 0 else None,  # None replaces what an earlier try left
-                settings=lean_settings(self._wandb),
+                reinit="create_new",  # the default returns the run that is already open
+                resume="allow" if lane.sent >= 0 else None,  # None replaces an earlier attempt
+                settings=minimal_settings(self._wandb),
             )
             lane.run.define_metric("epoch")
             lane.run.define_metric("images_seen")
@@ -151,8 +148,8 @@ class WandbSession:
                 lane.sent = event.step
 
     def _finish(self, signatures: list[str]) -> None:
-        for start in range(0, len(signatures), AT_ONCE):
-            some = signatures[start : start + AT_ONCE]
+        for start in range(0, len(signatures), PARALLEL_FINISHES):
+            some = signatures[start : start + PARALLEL_FINISHES]
             wait_for_all([partial(_finish, self._open(s), self._lanes[s].record) for s in some])
             for signature in some:
                 del self._lanes[signature]

@@ -1,4 +1,4 @@
-"""How wandb is set up: online, offline or not at all, decided without asking anybody, and lean."""
+"""The setup of wandb: its mode, its credentials, and settings for many short runs. It never prompts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 ONLINE, OFFLINE, DISABLED = "online", "offline", "disabled"
 _LEGACY = {"dryrun": OFFLINE, "run": ONLINE}
 
-#: Runs start four times faster than with wandb's defaults; our records have environment and version.
-_LEAN = {
+#: Runs start four times faster than with wandb's defaults. Our records hold environment and version.
+_MINIMAL = {
     "console": "off",
     "disable_code": True,
     "disable_git": True,
@@ -28,14 +28,14 @@ _LEAN = {
 
 
 def mode_of_environment() -> str | None:
-    """The mode that WANDB_MODE asks for, which wins over the configuration; None where it asks for none."""
+    """The mode in WANDB_MODE, which wins over the configuration; None if WANDB_MODE names no mode."""
     asked = os.environ.get("WANDB_MODE", "").lower()
     mode = _LEGACY.get(asked, asked)
     return mode if mode in (ONLINE, OFFLINE, DISABLED) else None
 
 
-def has_key(base_url: str) -> bool:
-    """Whether wandb would find credentials for a server without asking: in the environment or in netrc."""
+def has_api_key(base_url: str) -> bool:
+    """Whether the environment or a netrc file holds credentials for a server."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     for file in [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]:
@@ -47,7 +47,7 @@ def has_key(base_url: str) -> bool:
     return False
 
 
-def lean_settings(wandb: Any) -> Any:
-    """`wandb.Settings` for many short runs, as far as the installed version knows them."""
+def minimal_settings(wandb: Any) -> Any:
+    """`wandb.Settings` for many short runs. Settings that the installed version lacks are left out."""
     known = wandb.Settings.model_fields
-    return wandb.Settings(**{key: value for key, value in _LEAN.items() if key in known})
+    return wandb.Settings(**{key: value for key, value in _MINIMAL.items() if key in known})
