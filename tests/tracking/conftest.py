@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -31,8 +32,17 @@ def spec(seed: int, **changes: Any) -> dict[str, Any]:
 def started(
     signatures: tuple[str, ...] = ("a", "b"), steps: int = 100, first_step: int = 0, **changes: Any
 ) -> events.StackStarted:
+    """A stack of one configuration, over seeds."""
     specs = tuple(spec(seed, **changes) for seed in range(len(signatures)))
     return events.StackStarted(signatures, specs, ("group",) * len(signatures), steps, first_step)
+
+
+def mixed(*choices: dict[str, Any], seeds: int = 1, steps: int = 100) -> events.StackStarted:
+    """A stack of several configurations with some seeds each; its runs are named "0-0", "0-1", "1-0", …"""
+    specs = tuple(spec(seed, **changes) for changes in choices for seed in range(seeds))
+    names = tuple(f"{n}-{seed}" for n in range(len(choices)) for seed in range(seeds))
+    groups = tuple(json.dumps(changes) for changes in choices for _ in range(seeds))
+    return events.StackStarted(names, specs, groups, steps, 0)
 
 
 def logged(
@@ -51,7 +61,7 @@ def ended(signature: str, status: str = "complete", **metrics: float | None) -> 
 @pytest.fixture
 def make() -> SimpleNamespace:
     """Builders of events for runs named "a", "b", …"""
-    return SimpleNamespace(spec=spec, started=started, logged=logged, ended=ended)
+    return SimpleNamespace(spec=spec, started=started, mixed=mixed, logged=logged, ended=ended)
 
 
 @pytest.fixture

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from normbench.events import Notice, StackSplit, SweepStarted
+from normbench.events import Notice, RunEvaluated, StackLogged, StackSplit, SweepStarted
 from normbench.tracking import console as console_module
 from normbench.tracking.live import LiveView
 from normbench.tracking.plain import PlainView
@@ -47,7 +48,7 @@ def test_the_view_shows_the_sweep_and_every_stack_under_way(
         "100 of 1,200 run-steps",
         "20/s",
         "55 s left",
-        "lenet5 bn batch 2 · 2 runs",
+        "lenet5 bn batch 2 · 2 seeds (0–1)",
         "step 50/100",
         "train_loss 0.2500",
     ):
@@ -62,7 +63,7 @@ def test_what_ends_is_kept_above_and_the_cursor_comes_back(
     terminal.view.notify(make.ended("a", test_error=0.02))
     terminal.view.notify(make.ended("b", "failed"))
     terminal.view.close()
-    assert "2/12 lenet5 bn batch 2 · 2 runs · test error 2.00 % · 1 failed · 5.0 s" in terminal.text
+    assert "2/12 lenet5 bn batch 2 · 2 seeds (0–1) · test error 2.00 % · 1 failed · 5.0 s" in terminal.text
     assert "2 of 12 runs ended in 5.0 s: 1 complete, 1 failed" in terminal.text
     assert terminal.text.rindex("\x1b[?25h") > terminal.text.rindex("\x1b[?25l")
 
@@ -109,6 +110,32 @@ def test_more_stacks_than_fit_are_counted(
     terminal.view.notify(make.logged(("0",)))
     terminal.view.close()
     assert "… and 36 more" in terminal.text
+
+
+def test_every_configuration_of_a_stack_has_a_row_and_a_line(
+    terminal: Terminal, clock: SimpleNamespace, make: SimpleNamespace
+) -> None:
+    terminal.view.notify(SweepStarted(runs=4, finished=0, stacks=1, steps=400))
+    stack = make.mixed({"optim": {"lr": 0.1}}, {"optim": {"lr": 0.2}}, seeds=2)
+    terminal.view.notify(stack)
+    clock.now += 1
+    points = tuple({"train_loss": loss} for loss in (1.0, 2.0, 3.0, 5.0))
+    terminal.view.notify(StackLogged(stack.signatures, 10, points))
+    for signature, error in zip(stack.signatures, (0.1, 0.2, 0.3, 0.4), strict=True):
+        terminal.view.notify(make.ended(signature, test_error=error))
+    terminal.view.close()
+    for lr, loss, error in (("0.1", "1.5000", "15.00"), ("0.2", "4.0000", "35.00")):
+        title = f"lenet5 bn batch 2 optim.lr={lr} · 2 seeds (0–1)"
+        assert f"4/4 {title} · test error {error} % · 1.0 s" in terminal.text
+        row = next(line for line in terminal.text.splitlines() if title in line and "step" in line)
+        assert f"train_loss {loss}" in row
+
+
+def test_an_evaluated_run_is_printed_above(terminal: Terminal, make: SimpleNamespace) -> None:
+    terminal.view.notify(SweepStarted(1, 1, 0, 0))
+    record = replace(make.ended("a", **{"test_error@batch": 0.25}).record, spec=make.spec(0))
+    terminal.view.notify(RunEvaluated(record, ("test_error@batch",)))
+    assert "evaluated lenet5 bn batch 2 seed=0 · test_error@batch 25.00 %\n" in terminal.text
 
 
 def test_nothing_to_train_is_one_line(terminal: Terminal) -> None:

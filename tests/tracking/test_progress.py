@@ -79,7 +79,7 @@ def test_the_last_run_of_a_stack_ends_it(make: SimpleNamespace) -> None:
     assert progress.apply(make.ended("a", test_error=0.1), now=4.0) is None
     stack = progress.apply(make.ended("b", test_error=0.3), now=4.0)
     assert stack is not None
-    assert stack.test_error == pytest.approx(0.2)
+    assert [group.test_error for group in stack.groups.values()] == [pytest.approx(0.2)]
     assert progress.stacks == []
 
 
@@ -101,10 +101,10 @@ def test_a_run_that_no_stack_trained_is_counted_by_its_status_alone(make: Simple
     assert (progress.ended, progress.done) == (1, 0)
 
 
-def test_the_loss_of_a_stack_is_the_mean_over_its_finite_lanes(make: SimpleNamespace) -> None:
+def test_the_loss_of_a_group_is_the_mean_over_its_finite_lanes(make: SimpleNamespace) -> None:
     progress = begun(steps=200)
     progress.apply(make.started(), now=0.0)
-    (stack,) = progress.stacks
-    assert stack.train_loss is None
+    (group,) = progress.stacks[0].groups.values()
+    assert group.train_loss is None
     progress.apply(StackLogged(("a", "b"), 10, ({"train_loss": 1.0}, {"train_loss": None})), now=1.0)
-    assert stack.train_loss == pytest.approx(1.0)
+    assert group.train_loss == pytest.approx(1.0)

@@ -13,10 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from normbench.events import Event, Notice, StackSplit, SweepStarted
+from normbench.events import Event, Notice, RunEvaluated, StackSplit, SweepStarted
 from normbench.record import FAILED
 from normbench.tracking import messages
-from normbench.tracking.progress import Progress, Stack
+from normbench.tracking.progress import Progress
 
 INTERVAL_S = 0.25
 
@@ -52,12 +52,16 @@ class LiveView:
         elif isinstance(event, Notice):
             self._warn(event.text)
         elif isinstance(event, StackSplit) and (stack := self._progress.stack_of(event.signatures)):
-            self._warn(messages.split(stack.spec, stack.runs, event.reason))
+            self._warn(messages.split(stack, self._progress, event.reason))
         ended = self._progress.apply(event, now)
         if isinstance(event, SweepStarted):
             self._start()
         elif ended is not None:
-            self._say(messages.ended(ended, self._progress, now), "red" if ended.statuses[FAILED] else "")
+            for group in ended.groups.values():
+                style = "red" if group.statuses[FAILED] else ""
+                self._say(messages.result(group, ended, self._progress, now), style)
+        elif isinstance(event, RunEvaluated):
+            self._say(messages.evaluated(event.record, event.added, self._progress), "")
         if self._live is not None and (ended is not None or now - self._last_draw >= INTERVAL_S):
             self._live.update(self._view(now), refresh=True)
             self._last_draw = now
@@ -104,16 +108,13 @@ class LiveView:
         table.add_column()
         table.add_column(justify="right")
         table.add_column(justify="right")
-        for stack in self._progress.stacks[:max_rows]:
-            table.add_row(*_cells(stack))
-        more = len(self._progress.stacks) - max_rows
+        rows = [(group, stack) for stack in self._progress.stacks for group in stack.groups.values()]
+        for group, stack in rows[:max_rows]:
+            loss = group.train_loss
+            table.add_row(
+                Text(messages.group_title(group, self._progress)),
+                Text(f"step {stack.step:,}/{stack.steps:,}"),
+                Text("" if loss is None else f"train_loss {loss:.4f}"),
+            )
+        more = len(rows) - max_rows
         return Group(table, Text(f"… and {more} more", style="dim")) if more > 0 else table
-
-
-def _cells(stack: Stack) -> tuple[Text, Text, Text]:
-    loss = stack.train_loss
-    return (
-        Text(messages.title(stack.spec, stack.runs)),
-        Text(f"step {stack.step:,}/{stack.steps:,}"),
-        Text("" if loss is None else f"train_loss {loss:.4f}"),
-    )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from normbench.record import COMPLETE, DIVERGED, FAILED
-from normbench.tracking.progress import Progress, Stack
+from normbench.labels import field, label, settings
+from normbench.record import COMPLETE, DIVERGED, FAILED, Record
+from normbench.tracking.progress import Group, Progress, Stack
+
+#: Fields that a title always shows.
+_ALWAYS_SHOWN = ("model", "norm", "weight", "batch", "workers", "total")
 
 
 def opening(progress: Progress) -> str:
@@ -33,13 +38,19 @@ def pace(progress: Progress, now: float) -> str:
     return f"{progress.rate(now):,.0f}/s" + ("" if left is None else f" · {duration(left)} left")
 
 
-def ended(stack: Stack, progress: Progress, now: float) -> str:
-    """The line for a stack that has ended."""
-    parts = [f"{progress.ended}/{progress.to_train} {title(stack.spec, stack.runs)}"]
-    if stack.test_error is not None:
-        parts.append(f"test error {stack.test_error:.2%}".replace("%", " %"))
-    parts += [f"{stack.statuses[s]} {s}" for s in (DIVERGED, FAILED) if stack.statuses[s]]
+def result(group: Group, stack: Stack, progress: Progress, now: float) -> str:
+    """The line for one group of a stack that has ended. A mean is taken over seeds alone."""
+    parts = [f"{progress.ended}/{progress.to_train} {group_title(group, progress)}"]
+    if group.test_error is not None:
+        parts.append(f"test error {percent(group.test_error)}")
+    parts += [f"{group.statuses[s]} {s}" for s in (DIVERGED, FAILED) if group.statuses[s]]
     return " · ".join([*parts, duration(now - stack.started)])
+
+
+def evaluated(record: Record, added: Sequence[str], progress: Progress) -> str:
+    """The line for a finished run that got more metrics without training."""
+    title = describe(record.spec, (*progress.varying, "seed"))
+    return f"evaluated {title} · " + " · ".join(metric(name, record.metrics.get(name)) for name in added)
 
 
 def closing(progress: Progress, now: float) -> str:
@@ -53,22 +64,66 @@ def closing(progress: Progress, now: float) -> str:
     )
 
 
-def split(spec: dict[str, Any], runs: int, reason: str) -> str:
-    """Why a stack was split."""
-    return f"{title(spec, runs)}: {reason}; its runs continue in smaller stacks"
+def split(stack: Stack, progress: Progress, reason: str) -> str:
+    """Why a stack was split. Fields in which its runs differ are left out."""
+    common = [key for key in progress.varying if len({label(field(spec, key)) for spec in stack.specs}) == 1]
+    title = f"{describe(stack.specs[0], common)} · {_count(stack.runs, 'run')}"
+    return f"{title}: {reason}; its runs continue in smaller stacks"
 
 
-def title(spec: dict[str, Any], runs: int) -> str:
-    """A stack in a few words: model, norm, batch, number of runs.
+def group_title(group: Group, progress: Progress) -> str:
+    """A group in a few words: what it trains, what sets it apart in the sweep, and its seeds."""
+    return f"{describe(group.spec, progress.varying)} · {seeds(group.seeds)}"
 
-    >>> title({"model": {"name": "lenet5"}, "norm": {"name": "bn"}, "batch": 2}, 8)
-    'lenet5 bn batch 2 · 8 runs'
+
+def describe(spec: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """Model, norm and batch, and the other fields among `keys` that the run has.
+
+    >>> spec = {"model": {"name": "lenet5"}, "norm": {"name": "bn"}, "batch": 2, "optim": {"lr": 0.1}}
+    >>> describe(spec, ["optim.lr", "batch"])
+    'lenet5 bn batch 2 optim.lr=0.1'
     """
     weight = spec.get("weight", {}).get("name", "none")
     norm = spec["norm"]["name"] + ("" if weight == "none" else f"+{weight}")
     workers = spec.get("workers", 1)
     batch = f"batch {spec['batch']}" + (f" × {workers} workers" if workers > 1 else "")
-    return f"{spec['model']['name']} {norm} {batch} · {_count(runs, 'run')}"
+    others = settings(spec, [key for key in keys if key not in _ALWAYS_SHOWN])
+    return " ".join(filter(None, (spec["model"]["name"], norm, batch, others)))
+
+
+def seeds(numbers: Sequence[int]) -> str:
+    """The seeds of a group.
+
+    >>> seeds([3]), seeds([0, 1, 2, 3]), seeds([5, 0, 2]), seeds([0, 2, 4, 6, 8])
+    ('seed 3', '4 seeds (0–3)', '3 seeds (0, 2, 5)', '5 seeds')
+    """
+    if len(numbers) == 1:
+        return f"seed {numbers[0]}"
+    low, high = min(numbers), max(numbers)
+    if sorted(numbers) == list(range(low, high + 1)):
+        return f"{len(numbers)} seeds ({low}–{high})"
+    listed = f" ({', '.join(map(str, sorted(numbers)))})" if len(numbers) <= 4 else ""
+    return f"{len(numbers)} seeds{listed}"
+
+
+def metric(name: str, value: float | None) -> str:
+    """A metric with its name: errors in percent, others with four digits.
+
+    >>> metric("test_error@precise", 0.0425), metric("test_loss", 0.123456), metric("steps_to_0.1", None)
+    ('test_error@precise 4.25 %', 'test_loss 0.1235', 'steps_to_0.1 –')
+    """
+    if value is None:
+        return f"{name} {label(None)}"
+    return f"{name} " + (percent(value) if name.partition("@")[0].endswith("_error") else f"{value:.4g}")
+
+
+def percent(fraction: float) -> str:
+    """A fraction in percent.
+
+    >>> percent(0.1033)
+    '10.33 %'
+    """
+    return f"{100 * fraction:.2f} %"
 
 
 def duration(seconds: float) -> str:

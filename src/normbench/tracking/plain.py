@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from normbench.events import Event, Notice, StackSplit, SweepStarted
+from normbench.events import Event, Notice, RunEvaluated, StackSplit, SweepStarted
 from normbench.tracking import messages
 from normbench.tracking.progress import Progress
 
@@ -34,13 +34,16 @@ class PlainView:
         elif isinstance(event, Notice):
             self._print(event.text, self._err)
         elif isinstance(event, StackSplit) and (stack := self._progress.stack_of(event.signatures)):
-            self._print(messages.split(stack.spec, stack.runs, event.reason), self._err)
+            self._print(messages.split(stack, self._progress, event.reason), self._err)
         ended = self._progress.apply(event, now)
         if isinstance(event, SweepStarted):
             self._print(messages.opening(self._progress), self._out)
             self._last_line = now
         elif ended is not None:
-            self._print(messages.ended(ended, self._progress, now), self._out)
+            for group in ended.groups.values():
+                self._print(messages.result(group, ended, self._progress, now), self._out)
+        elif isinstance(event, RunEvaluated):
+            self._print(messages.evaluated(event.record, event.added, self._progress), self._out)
         elif now - self._last_line >= INTERVAL_S and self._progress.stacks:
             self._print(messages.state(self._progress, now), self._out)
             self._last_line = now

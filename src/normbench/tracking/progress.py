@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from normbench.events import Event, RunEnded, StackLogged, StackSplit, StackStarted, SweepStarted
+from normbench.labels import varying
 from normbench.record import COMPLETE, Record
 
 WINDOW_S = 60.0  # the rate is measured over the last minute, because stacks differ in speed
@@ -18,28 +19,47 @@ SAMPLE_S = 1.0
 
 
 @dataclass
-class Stack:
-    """A stack that trains, or that has just ended."""
+class Group:
+    """The runs of one stack that are repetitions of each other: they differ in the seed alone."""
 
     spec: dict[str, Any]  # of the first run
-    runs: int
-    steps: int
-    step: int
-    started: float  # s, on the caller's clock
-    open: set[str]  # signatures of the runs that have not ended
-    points: tuple[dict[str, float | None], ...] = ()
+    signatures: list[str] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
     test_errors: list[float] = field(default_factory=list)
+    train_losses: list[float] = field(default_factory=list)  # of the last point of the curve, finite ones
 
     @property
     def train_loss(self) -> float | None:
-        """Mean over the runs at the last point of the curve; None if no run has a finite loss."""
-        return _mean([p["train_loss"] for p in self.points if p.get("train_loss") is not None])
+        """Mean over the runs with a finite loss; None if no run has one."""
+        return _mean(self.train_losses)
 
     @property
     def test_error(self) -> float | None:
         """Mean over the ended runs that have a test error, as a fraction; None if no run has one."""
         return _mean(self.test_errors)
+
+
+@dataclass
+class Stack:
+    """A stack that trains, or that has just ended."""
+
+    groups: dict[str, Group]
+    group_of: dict[str, Group]  # run → its group
+    steps: int
+    step: int
+    started: float  # s, on the caller's clock
+    open: set[str]  # signatures of the runs that have not ended
+
+    @property
+    def specs(self) -> list[dict[str, Any]]:
+        """One specification per group."""
+        return [group.spec for group in self.groups.values()]
+
+    @property
+    def runs(self) -> int:
+        """Runs of the stack, ended ones included."""
+        return len(self.group_of)
 
 
 class Progress:
@@ -48,10 +68,12 @@ class Progress:
     def __init__(self) -> None:
         self.sweep = SweepStarted(runs=0, finished=0, stacks=0, steps=0)
         self.stacks: list[Stack] = []
+        self.varying: tuple[str, ...] = ()  # fields in which the runs of the sweep differ
         self.statuses: Counter[str] = Counter()  # of the runs that have ended
         self.started = 0.0
         self._stack_of_run: dict[str, Stack] = {}  # open runs only
         self._ended_steps = 0
+        self._specs: dict[str, dict[str, Any]] = {}  # group → the specification of its first run
         self._trained = 0  # run-steps trained by this command; resumed steps are done but not trained now
         self._samples: deque[tuple[float, int]] = deque()
 
@@ -87,6 +109,7 @@ class Progress:
         match event:
             case SweepStarted():
                 self.sweep, self.started = event, now
+                self.varying = event.varying
             case StackStarted():
                 self._start(event, now)
             case StackLogged():
@@ -102,24 +125,33 @@ class Progress:
         return next((self._stack_of_run[s] for s in signatures if s in self._stack_of_run), None)
 
     def _start(self, event: StackStarted, now: float) -> None:
-        stack = Stack(
-            spec=event.specs[0],
-            runs=len(event.signatures),
-            steps=event.steps,
-            step=event.first_step,
-            started=now,
-            open=set(event.signatures),
-        )
+        stack = Stack({}, {}, event.steps, event.first_step, now, set(event.signatures))
+        for signature, spec, name in zip(event.signatures, event.specs, event.groups, strict=True):
+            group = stack.groups.setdefault(name, Group(spec))
+            group.signatures.append(signature)
+            group.seeds.append(spec["seed"])
+            stack.group_of[signature] = group
+        self._find_varying(event)
         self.stacks.append(stack)
         self._stack_of_run.update(dict.fromkeys(event.signatures, stack))
         self._sample(now)
+
+    def _find_varying(self, event: StackStarted) -> None:
+        """If the sweep did not say what differs, compare the groups that have started so far."""
+        new = dict(zip(event.groups, event.specs, strict=True))
+        if not self.sweep.varying and not new.keys() <= self._specs.keys():
+            self._specs = new | self._specs
+            self.varying = tuple(varying(list(self._specs.values())))
 
     def _log(self, event: StackLogged, now: float) -> None:
         stack = self.stack_of(event.signatures)
         if stack is None:
             return
         self._trained += len(stack.open) * (event.step - stack.step)
-        stack.step, stack.points = event.step, event.points
+        stack.step = event.step
+        losses = {s: p.get("train_loss") for s, p in zip(event.signatures, event.points, strict=True)}
+        for group in stack.groups.values():
+            group.train_losses = [x for s in group.signatures if (x := losses.get(s)) is not None]
         self._sample(now)
 
     def _sample(self, now: float) -> None:
@@ -139,10 +171,11 @@ class Progress:
         if stack is None:
             return None
         stack.open.discard(record.signature)
-        stack.statuses[record.status] += 1
+        group = stack.group_of[record.signature]
+        group.statuses[record.status] += 1
         error = record.metrics.get("test_error")
         if error is not None:
-            stack.test_errors.append(error)
+            group.test_errors.append(error)
         self._ended_steps += stack.steps
         if record.status == COMPLETE:
             self._trained += stack.steps - stack.step  # the curve may have no point at the last step
@@ -158,5 +191,5 @@ class Progress:
             del self._stack_of_run[signature]
 
 
-def _mean(values: list[Any]) -> float | None:
+def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
