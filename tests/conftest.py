@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -23,6 +24,8 @@ from normbench.sweeps import get_or_train as run
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A results folder of the test's own, no wandb, one thread for torch; logging is put back as it was."""
     monkeypatch.setenv("NORMBENCH_RESULTS", str(tmp_path / "results"))
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)

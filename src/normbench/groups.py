@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
+from pydantic_core import PydanticCustomError
 
 from normbench.momentum import Momentum, parse_momentum
 
@@ -138,9 +139,27 @@ class EngineSpec(Part):
     convolution: Literal["auto", "grouped", "matmul", "lone"] = "auto"
 
 
+def _text(most: int, refused: str = "") -> AfterValidator:
+    """A validator of text that wandb accepts: 1 to `most` characters, none of them refused."""
+    listed = f"none of {' '.join(refused)} and " if refused else ""
+    rule = f"must have 1 to {most} characters, {listed}no control characters"
+
+    def check(text: str) -> str:
+        if not text.strip() or len(text) > most or any(c in refused or ord(c) < 32 for c in text):
+            raise PydanticCustomError("text", rule)
+        return text
+
+    return AfterValidator(check)
+
+
+#: wandb's own rules. The names become parts of a URL.
+WandbName = Annotated[str, _text(128, "/\\#?%:")]
+WandbTag = Annotated[str, _text(64)]
+
+
 class TrackingSpec(Part):
     name: Literal["wandb", "none"]
-    project: str | None
-    entity: str | None
+    project: WandbName | None
+    entity: WandbName | None
     mode: Literal["auto", "online", "offline"] | None
-    tags: Annotated[tuple[str, ...], Field(strict=False)]
+    tags: Annotated[tuple[WandbTag, ...], Field(strict=False)]

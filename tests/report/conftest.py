@@ -23,7 +23,9 @@ def _config(spec: Mapping[str, Any]) -> dict[str, Any]:
     named = {
         group: part["name"] for group, part in spec.items() if isinstance(part, Mapping) and "name" in part
     }
-    choices = named | {group: name for group, name in spec.items() if isinstance(name, str)}
+    choices = (
+        {"tracking": "none"} | named | {group: name for group, name in spec.items() if isinstance(name, str)}
+    )
     baseline = yaml.safe_load((files("normbench.conf") / "config.yaml").read_text())
     for default in baseline.pop("defaults"):
         if isinstance(default, dict) and not next(iter(default)).startswith("override"):
