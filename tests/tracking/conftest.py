@@ -108,6 +108,8 @@ class FakeRun:
 
 class FakeSettings:
     model_fields = ("silent", "init_timeout", "base_url", "api_key")
+    sweep_id: str | None = None
+    resume: str | None = None
 
     def __init__(self, **given: Any) -> None:
         assert set(given) <= set(self.model_fields), "the installed wandb would refuse this setting"
@@ -133,6 +135,8 @@ class FakeWandb(ModuleType):
             trouble()
 
     def setup(self, settings: FakeSettings) -> SimpleNamespace:
+        settings.sweep_id, settings.resume = os.environ.get("WANDB_SWEEP_ID"), os.environ.get("WANDB_RESUME")
+        self.settings = settings
         return SimpleNamespace(settings=settings)
 
     def init(self, **arguments: Any) -> FakeRun:
@@ -147,6 +151,44 @@ class FakeWandb(ModuleType):
 
     def by_id(self, signature: str) -> list[FakeRun]:
         return [run for run in self.runs if run.arguments["id"] == signature]
+
+
+@pytest.fixture
+def agent(monkeypatch: pytest.MonkeyPatch, no_credentials: None) -> str:
+    """The environment that `wandb agent` gives to the command of a trial; the id of its run."""
+    for name, value in (("SWEEP_ID", "s1"), ("RUN_ID", "trial"), ("PROJECT", "theirs"), ("ENTITY", "team")):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    return "trial"
+
+
+@pytest.fixture
+def real(no_credentials: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The real wandb, offline, without a network."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody answers there
+    yield
+    end_wandb()
+    os.environ.pop("WANDB_SERVICE", None)
+
+
+def end_wandb() -> None:
+    """As at the end of the process: wandb's own process writes what it still holds, and ends."""
+    import wandb
+
+    wandb.teardown()
+
+
+def stored(root: Any) -> dict[str, bytes]:
+    """What wandb has written below a results folder: run id → the bytes of its log."""
+    end_wandb()
+    logs = root.glob("wandb/offline-run-*/*.wandb")
+    return {log.stem.removeprefix("run-"): log.read_bytes() for log in logs}
+
+
+@pytest.fixture
+def written() -> Any:
+    """Reads what wandb has written below a results folder: run id → the bytes of its log."""
+    return stored
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from normbench import tracking as package
+from normbench.errors import InputError
 from normbench.events import Notice
 from normbench.spec import TrackingSpec
 from normbench.tracking import observers
@@ -42,6 +43,17 @@ def test_wandb_disabled_by_its_own_switch_is_left_out(tmp_path: Path, tracking: 
     assert [type(o) for o in observers(tracking, tmp_path)] == [
         PlainView
     ]  # conftest sets WANDB_MODE=disabled
+
+
+def test_a_variable_that_wandb_refuses_stops_the_command_before_training(
+    tmp_path: Path, tracking: TrackingSpec, no_credentials: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_TAGS", "x" * 65)
+    with pytest.raises(InputError):
+        observers(tracking, tmp_path)
+    assert [type(o) for o in observers(NONE, tmp_path)] == [PlainView]
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert [type(o) for o in observers(tracking, tmp_path)] == [PlainView]
 
 
 def test_what_wandb_says_goes_through_the_console(

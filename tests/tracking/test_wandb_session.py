@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from normbench.events import Event, StackSplit
+from normbench.events import Event, StackSplit, SweepStarted
 from normbench.spec import TrackingSpec
+from normbench.tracking.wandb_fields import name
 from normbench.tracking.wandb_session import WandbSession
 
 GONE = ConnectionResetError("Connection lost")
@@ -68,6 +69,41 @@ def test_a_run_is_opened_for_every_lane_at_once(
     assert first.exit_code is second.exit_code is None
     assert first.axes == {"epoch": None, "images_seen": None, "*": "images_seen"}
     assert (tmp_path / "results").is_dir()
+
+
+def test_what_varies_in_the_sweep_stands_in_the_names(harness: Harness, make: SimpleNamespace) -> None:
+    momenta = [{"norm": {"name": "bn", "momentum": m}} for m in (0.1, 0.9)]
+    harness.tell(SweepStarted(2, 0, 1, 200, ("norm.momentum",)), make.mixed(*momenta))
+    assert [run.arguments["name"] for run in harness.fake.runs] == [
+        "bn b2 lenet5 norm.momentum=0.1 s0",
+        "bn b2 lenet5 norm.momentum=0.9 s0",
+    ]
+
+
+def test_a_name_has_at_most_128_characters_and_keeps_its_seed() -> None:
+    spec = {"norm": {"name": "x" * 200}, "batch": 2, "workers": 1, "model": {"name": "m"}, "seed": 12}
+    assert len(name(spec)) == 128
+    assert name(spec).endswith("x s12")
+
+
+def test_a_group_from_the_environment_is_kept_and_a_name_only_for_a_lone_run(
+    harness: Harness, make: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_NAME", "mine")
+    monkeypatch.setenv("WANDB_RUN_GROUP", "ours")
+    harness.tell(SweepStarted(1, 0, 1, 100), make.started(("a",)), make.ended("a"))
+    harness.tell(SweepStarted(2, 0, 1, 200), make.started(("b", "c")))
+    arguments = [run.arguments for run in harness.fake.runs]
+    assert [a["name"] for a in arguments] == ["mine", "bn b2 lenet5 s0", "bn b2 lenet5 s1"]
+    assert {a["group"] for a in arguments} == {"ours"}
+
+
+def test_without_tags_of_its_own_a_run_gets_those_of_the_environment(
+    tracking: TrackingSpec, tmp_path: Path, fake: SimpleNamespace, make: SimpleNamespace
+) -> None:
+    harness = Harness(tracking.model_copy(update={"tags": ()}), tmp_path, fake)
+    harness.tell(make.started(("a",)))
+    assert fake.runs[0].arguments["tags"] is None  # wandb reads WANDB_TAGS
 
 
 def test_the_config_is_nested_without_absent_knobs_and_with_the_total(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from normbench.events import Notice, Observer
 from normbench.spec import TrackingSpec
-from normbench.tracking.wandb_setup import DISABLED, mode_of_environment
+from normbench.tracking.wandb_setup import DISABLED, check_environment, mode_of_environment
 
 __all__ = ["observers"]
 
@@ -24,6 +24,9 @@ def observers(spec: TrackingSpec, root: Path, *, console: bool = True) -> list[O
         spec:    which tracker, and its settings.
         root:    the results folder. A tracker writes its own files below it.
         console: show the sweep on stdout and stderr.
+
+    Raises:
+        InputError: an environment variable that the tracker does not accept.
     """
     from normbench.tracking.console import console_view
 
@@ -32,6 +35,7 @@ def observers(spec: TrackingSpec, root: Path, *, console: bool = True) -> list[O
     if spec.name == "wandb" and mode_of_environment() != DISABLED:
         from normbench.tracking.wandb_runs import WandbRuns
 
+        check_environment()
         found.append(WandbRuns(spec, root, _notice_through(view)))
     if view is not None:
         found.append(view)  # last: it still shows what trackers say while they close

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from normbench.labels import field, settings
 
-def name(spec: dict[str, Any]) -> str:
-    """The name of a run on a dashboard: norm, batch, model, seed.
+#: Characters that wandb's server accepts in the name of a run.
+MOST = 128
+_ALWAYS_NAMED = ("model", "norm", "weight", "batch", "workers")
 
-    >>> name({"norm": {"name": "bn"}, "batch": 2, "workers": 8, "model": {"name": "lenet5"}, "seed": 0})
-    'bn b2x8 lenet5 s0'
+
+def name(spec: dict[str, Any], varying: Sequence[str] = ()) -> str:
+    """The name of a run on a dashboard: norm, batch, model, what else varies in the sweep, seed.
+
+    Fields that the run does not have are left out.
+
+    >>> spec = {"norm": {"name": "bn"}, "batch": 2, "workers": 8, "model": {"name": "lenet5"}, "seed": 0}
+    >>> name(spec), name(spec | {"optim": {"lr": 0.1}}, ["batch", "optim.lr"])
+    ('bn b2x8 lenet5 s0', 'bn b2x8 lenet5 optim.lr=0.1 s0')
     """
-    weight = spec.get("weight", {}).get("name", "none")
-    norm = spec["norm"]["name"] + ("" if weight == "none" else f"+{weight}")
-    workers = f"x{spec['workers']}" if spec["workers"] > 1 else ""
-    return f"{norm} b{spec['batch']}{workers} {spec['model']['name']} s{spec['seed']}"
+    weight = field(spec, "weight") or "none"
+    norm = field(spec, "norm")
+    batch, workers, seed = spec.get("batch"), spec.get("workers", 1), spec.get("seed")
+    words = [
+        norm if norm is None or weight == "none" else f"{norm}+{weight}",
+        None if batch is None else f"b{batch}" + (f"x{workers}" if workers > 1 else ""),
+        field(spec, "model"),
+        settings(spec, [key for key in varying if key not in _ALWAYS_NAMED]),
+    ]
+    end = "" if seed is None else f" s{seed}"
+    return " ".join(filter(None, words))[: MOST - len(end)] + end
 
 
 def config(spec: dict[str, Any]) -> dict[str, Any]:
@@ -23,7 +40,8 @@ def config(spec: dict[str, Any]) -> dict[str, Any]:
     The dashboard cannot filter by keys that contain a dot (wandb/wandb#3087). Knobs that the run does not
     have are left out. `total`, the images per optimiser step, is added.
     """
-    tree = {**spec, "tracking": None, "total": spec["batch"] * spec["workers"]}
+    total = spec["batch"] * spec["workers"] if {"batch", "workers"} <= spec.keys() else None
+    tree = {**spec, "tracking": None, "total": total}
     return {key: _without_nulls(value) for key, value in tree.items() if value is not None}
 
 

@@ -15,7 +15,15 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import Any, cast
 
-from normbench.events import Event, RunEnded, StackLogged, StackStarted
+from normbench.events import (
+    Event,
+    RunEnded,
+    RunEvaluated,
+    RunFound,
+    StackLogged,
+    StackStarted,
+    SweepStarted,
+)
 from normbench.spec import TrackingSpec
 from normbench.tracking.wandb_session import WandbSession
 
@@ -55,7 +63,12 @@ class WandbRuns:
 
     def notify(self, event: Event) -> None:
         match event:
+            case SweepStarted():
+                self._put(event, 0)  # waits for the first run: wandb is not needed before
             case StackStarted():
+                self._start()
+                self._put(event, 0)
+            case RunFound() | RunEvaluated() if self._session.has_agent:
                 self._start()
                 self._put(event, 0)
             case StackLogged():
@@ -86,7 +99,8 @@ class WandbRuns:
             self._thread.start()
 
     def _put(self, event: Event, points: int) -> None:
-        if self._thread is None or not self._session.alive:
+        waits = isinstance(event, SweepStarted) and not self._closing
+        if not (self._thread or waits) or not self._session.alive:
             return
         with self._changed:
             if points and self._points + points > self._max_points:

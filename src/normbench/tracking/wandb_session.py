@@ -7,6 +7,7 @@ reasons: every call raises after that process has died, and a run id counts as i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,12 +16,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from normbench.events import Event, RunEnded, StackLogged, StackStarted
+from normbench.events import Event, RunEnded, StackLogged, StackStarted, SweepStarted
 from normbench.record import FAILED, Record
 from normbench.spec import TrackingSpec
 from normbench.tracking.parallel_wait import wait_for_all
 from normbench.tracking.wandb_fields import config, metrics, name
-from normbench.tracking.wandb_setup import OFFLINE, ONLINE, has_api_key, minimal_settings, mode_of_environment
+from normbench.tracking.wandb_setup import (
+    OFFLINE,
+    ONLINE,
+    agent_run,
+    has_api_key,
+    minimal_settings,
+    mode_of_environment,
+)
+from normbench.tracking.wandb_trial import Trial
 
 DEAD = "dead"
 PARALLEL_FINISHES = 32  # each waits for an upload
@@ -48,7 +57,16 @@ class WandbSession:
         self._spec, self._root, self._notice = spec, root, notice
         self._state: str | None = None  # None until wandb is first needed
         self._wandb: Any = None
+        self._is_set_up = False
         self._lanes: dict[str, Lane] = {}
+        self._sweep = SweepStarted(runs=0, finished=0, stacks=0, steps=0)
+        agent = agent_run()
+        self._trial = None if agent is None else Trial(agent, notice)
+
+    @property
+    def has_agent(self) -> bool:
+        """Whether a wandb agent started this command. It also wants the runs that were finished before."""
+        return self._trial is not None
 
     @property
     def alive(self) -> bool:
@@ -62,6 +80,12 @@ class WandbSession:
 
     def handle(self, event: Event) -> None:
         """Pass an event to wandb. `finish_ended` finishes the runs that have ended."""
+        if isinstance(event, SweepStarted):
+            self._sweep = event
+        for own in [event] if self._trial is None else self._trial.translate(event):
+            self._handle(own)
+
+    def _handle(self, event: Event) -> None:
         match event:
             case StackStarted():
                 self.finish_ended()  # a run that is trained again starts anew
@@ -79,23 +103,32 @@ class WandbSession:
 
     def close(self) -> None:
         """Finish every run. A run that has not ended is marked as failed until it is resumed."""
+        for own in [] if self._trial is None else self._trial.close():
+            self._handle(own)
         self._attempt(lambda: self._finish(list(self._lanes)))
 
     def _attempt(self, action: Callable[[], object]) -> None:
         while self.alive:
             try:
-                if self._state is None:
-                    self._state = self._start()
+                if not self._is_set_up:
+                    self._set_up()
                 action()
                 return
             except Exception as error:
                 self._degrade(error)
 
-    def _start(self) -> str:
-        """Import wandb and choose between online and offline."""
+    def _set_up(self) -> None:
+        """Import wandb and start its process. Choose between online and offline if it is the first time."""
         self._wandb = import_module("wandb")
         self._root.mkdir(parents=True, exist_ok=True)  # else wandb writes to a temporary folder
         settings = self._wandb.setup(settings=self._wandb.Settings(silent=True)).settings
+        if self._trial is None:  # what the environment says about one run must not reach every run
+            settings.sweep_id = settings.resume = None
+        self._is_set_up = True
+        if self._state is None:
+            self._state = self._mode(settings)
+
+    def _mode(self, settings: Any) -> str:
         if (mode_of_environment() or self._spec.mode) == OFFLINE:
             return OFFLINE
         if settings.api_key or has_api_key(settings.base_url):
@@ -108,6 +141,7 @@ class WandbSession:
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         for lane in self._lanes.values():
             lane.run = None
+        self._is_set_up = False
         with suppress(Exception, SystemExit):  # it exits if its process has failed
             self._wandb.teardown()
         if self._state == ONLINE:
@@ -121,13 +155,9 @@ class WandbSession:
         lane = self._lanes[signature]
         if lane.run is None:
             lane.run = self._wandb.init(
-                project=self._spec.project,
-                entity=self._spec.entity,
-                id=signature,
-                name=name(lane.spec),
-                group=lane.group,
-                job_type=lane.spec["norm"]["name"],
-                tags=list(self._spec.tags),
+                **self._identity(signature, lane),
+                job_type=lane.spec.get("norm", {}).get("name"),
+                tags=list(self._spec.tags) or None,  # None leaves those in WANDB_TAGS
                 config=config(lane.spec),
                 dir=str(self._root),
                 mode=self._state,
@@ -139,6 +169,18 @@ class WandbSession:
             lane.run.define_metric("images_seen")
             lane.run.define_metric("*", step_metric="images_seen")
         return lane.run
+
+    def _identity(self, signature: str, lane: Lane) -> dict[str, str | None]:
+        """What names a run of wandb. Under an agent, the environment holds id, project and entity."""
+        environment = os.environ
+        lone = environment.get("WANDB_NAME") if self._sweep.runs == 1 or self._trial is not None else None
+        names = {
+            "name": lone or name(lane.spec, self._sweep.varying),
+            "group": environment.get("WANDB_RUN_GROUP") or lane.group or None,
+        }
+        if self._trial is not None:
+            return names
+        return {"project": self._spec.project, "entity": self._spec.entity, "id": signature, **names}
 
     def _log(self, event: StackLogged) -> None:
         for signature, point in zip(event.signatures, event.points, strict=True):

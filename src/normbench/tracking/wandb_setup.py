@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import netrc
 import os
+import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from normbench.errors import InputError
+
 ONLINE, OFFLINE, DISABLED = "online", "offline", "disabled"
 _LEGACY = {"dryrun": OFFLINE, "run": ONLINE}
+_SECRET = re.compile("KEY|TOKEN|PROXY|HEADER")  # variables whose values are not shown
 
 #: Runs start four times faster than with wandb's defaults. Our records hold environment and version.
 _MINIMAL = {
@@ -32,6 +37,52 @@ def mode_of_environment() -> str | None:
     asked = os.environ.get("WANDB_MODE", "").lower()
     mode = _LEGACY.get(asked, asked)
     return mode if mode in (ONLINE, OFFLINE, DISABLED) else None
+
+
+def agent_run() -> str | None:
+    """The id of the run for which a wandb agent, or wandb launch, started this command; None without one."""
+    started = os.environ.get("WANDB_SWEEP_ID") or os.environ.get("WANDB_LAUNCH", "").lower() in ("true", "1")
+    return os.environ.get("WANDB_RUN_ID") if started else None
+
+
+def check_environment() -> None:
+    """Refuse environment variables that wandb does not accept. With one of them, wandb tracks nothing.
+
+    wandb itself judges them. It is imported only if there is a variable that cannot be judged without it.
+
+    Raises:
+        InputError: names the variable and wandb's reason.
+    """
+    doubtful = {k: v for k, v in os.environ.items() if k.startswith("WANDB_") and not _is_fine(k, v)}
+    if not doubtful:
+        return
+    try:
+        wandb = import_module("wandb")
+    except ImportError:
+        return  # the session reports it
+    if not hasattr(wandb.Settings, "update_from_env_vars"):
+        return  # another version of wandb
+    for name, value in doubtful.items():
+        try:
+            wandb.Settings().update_from_env_vars({name: value})
+        except Exception as error:
+            given = name if _SECRET.search(name) else f"{name}={value!r}"
+            raise InputError(
+                f"wandb does not accept {given}: {_reason(error)}; correct it or unset it"
+            ) from None
+
+
+def _is_fine(name: str, value: str) -> bool:
+    if name == "WANDB_MODE":
+        return value in (ONLINE, OFFLINE, DISABLED, *_LEGACY)
+    return name == "WANDB_API_KEY" and value == value.strip()
+
+
+def _reason(error: Exception) -> str:
+    """The first reason of a pydantic error, or the first line of another error."""
+    if callable(details := getattr(error, "errors", None)):
+        return str(details()[0]["msg"]).removeprefix("Value error, ")
+    return str(error).partition("\n")[0]
 
 
 def has_api_key(base_url: str) -> bool:
