@@ -194,6 +194,14 @@ def test_progress_is_told_at_most_once_per_interval(
     assert len(screen.lines) == 1 + int(10_000 / 128 / INTERVAL_S)
 
 
+def test_a_slow_rate_has_two_digits(screen: Screen, clock: SimpleNamespace, make: SimpleNamespace) -> None:
+    screen.view.notify(SweepStarted(runs=2, finished=0, stacks=1, steps=200))
+    screen.view.notify(make.started())
+    clock.now += 100
+    screen.view.notify(make.logged(step=3))
+    assert "6 of 200 run-steps · 0.06/s" in screen.lines[-1]
+
+
 def test_a_second_sweep_starts_from_nothing(screen: Screen, make: SimpleNamespace) -> None:
     for _ in range(2):
         screen.view.notify(SweepStarted(runs=1, finished=0, stacks=1, steps=100))

@@ -34,8 +34,10 @@ def state(progress: Progress, now: float) -> str:
 
 def pace(progress: Progress, now: float) -> str:
     """Run-steps per second, and the time left if it is known."""
-    left = progress.left_s(now)
-    return f"{progress.rate(now):,.0f}/s" + ("" if left is None else f" · {duration(left)} left")
+    left, rate = progress.left_s(now), progress.rate(now)
+    return (f"{rate:,.0f}/s" if rate >= 10 or not rate else f"{rate:.2g}/s") + (
+        "" if left is None else f" · {duration(left)} left"
+    )
 
 
 def result(group: Group, stack: Stack, progress: Progress, now: float) -> str:
