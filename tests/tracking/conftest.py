@@ -1,4 +1,4 @@
-"""Events in few words, and a wandb that does as it is told."""
+"""Builders of events, and a fake wandb."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def tracking() -> TrackingSpec:
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -85,7 +85,7 @@ def clock() -> Clock:
 
 
 class FakeRun:
-    """Keeps what it is given; `fake.fail[<method>]` is raised, or called, by that method."""
+    """Keeps its arguments and points. A method raises or calls `fake.fail[<method>]` if it is set."""
 
     def __init__(self, fake: FakeWandb, arguments: dict[str, Any]) -> None:
         self._fake, self.arguments = fake, arguments
@@ -118,7 +118,7 @@ class FakeSettings:
 
 
 class FakeWandb(ModuleType):
-    """As much of wandb as is used: one dead or hanging call at a time can be asked for."""
+    """The part of wandb that is used. A test can make a call raise or hang."""
 
     def __init__(self) -> None:
         super().__init__("wandb")
@@ -172,7 +172,7 @@ def real(no_credentials: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 
 def end_wandb() -> None:
-    """As at the end of the process: wandb's own process writes what it still holds, and ends."""
+    """End wandb's own process, as at the end of ours. It writes its buffers first."""
     import wandb
 
     wandb.teardown()
@@ -193,7 +193,7 @@ def written() -> Any:
 
 @pytest.fixture
 def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    """A machine on which nobody has logged in to wandb, and nothing is said by the environment."""
+    """No variables of wandb in the environment and no netrc file."""
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
@@ -201,7 +201,7 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch, no_credentials: None) -> Iterator[FakeWandb]:
-    """A fake wandb in the place of the real one, no key at hand."""
+    """A fake wandb instead of the real one, without an API key."""
     wandb = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     yield wandb

@@ -1,4 +1,4 @@
-"""The live view: what a terminal shows while a sweep runs and keeps when it is over."""
+"""The live view: what a terminal shows during a sweep and after it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def sweep(terminal: Terminal, clock: SimpleNamespace, make: SimpleNamespace) -> 
     terminal.view.notify(make.logged(step=50, train_loss=0.25))
 
 
-def test_the_view_shows_the_sweep_and_every_stack_under_way(
+def test_the_view_shows_the_sweep_and_every_stack_that_trains(
     terminal: Terminal, clock: SimpleNamespace, make: SimpleNamespace
 ) -> None:
     sweep(terminal, clock, make)
@@ -79,7 +79,7 @@ def test_notices_and_splits_are_printed_above_word_for_word(
     assert "2 runs: out of memory; its runs continue in smaller stacks" in terminal.text
 
 
-def test_notices_keep_to_stderr_where_that_is_a_file(clock: SimpleNamespace, make: SimpleNamespace) -> None:
+def test_notices_go_to_stderr_if_stderr_is_a_file(clock: SimpleNamespace, make: SimpleNamespace) -> None:
     err = io.StringIO()
     terminal = Terminal(clock, err)
     sweep(terminal, clock, make)

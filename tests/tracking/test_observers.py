@@ -33,7 +33,7 @@ def test_without_a_tracker_there_is_the_console_alone(tmp_path: Path) -> None:
     assert observers(NONE, tmp_path, console=False) == []
 
 
-def test_wandb_is_told_and_closed_before_the_console(
+def test_wandb_gets_events_and_is_closed_before_the_console(
     tmp_path: Path, tracking: TrackingSpec, no_credentials: None
 ) -> None:
     assert [type(o) for o in observers(tracking, tmp_path)] == [WandbRuns, PlainView]

@@ -1,4 +1,4 @@
-"""The plain view: what a log file of a sweep holds, line by line."""
+"""The plain view: the lines in the log file of a sweep."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ def screen(clock: object) -> Screen:
     return Screen(clock)
 
 
-def test_a_sweep_is_told_in_these_lines(
-    screen: Screen, clock: SimpleNamespace, make: SimpleNamespace
-) -> None:
+def test_a_sweep_prints_these_lines(screen: Screen, clock: SimpleNamespace, make: SimpleNamespace) -> None:
     tell = screen.view.notify
     tell(SweepStarted(runs=18, finished=15, stacks=2, steps=3000))
     tell(make.started(("a", "b"), steps=1000))
@@ -171,7 +169,7 @@ def test_notices_and_splits_go_to_stderr(screen: Screen, make: SimpleNamespace) 
     ]
 
 
-def test_four_hundred_runs_make_one_line_per_stack(screen: Screen, make: SimpleNamespace) -> None:
+def test_four_hundred_seeds_make_one_line_per_stack(screen: Screen, make: SimpleNamespace) -> None:
     screen.view.notify(SweepStarted(runs=400, finished=0, stacks=4, steps=40_000))
     for stack in range(4):
         lanes = tuple(f"{stack}-{lane}" for lane in range(100))
@@ -183,7 +181,7 @@ def test_four_hundred_runs_make_one_line_per_stack(screen: Screen, make: SimpleN
     assert screen.lines[-1].endswith("400 failed")
 
 
-def test_progress_is_told_at_most_once_per_interval(
+def test_progress_is_printed_at_most_once_per_interval(
     screen: Screen, clock: SimpleNamespace, make: SimpleNamespace
 ) -> None:
     screen.view.notify(SweepStarted(runs=2, finished=0, stacks=1, steps=20_000))

@@ -1,4 +1,4 @@
-"""Counting a sweep's work from its events."""
+"""Counting the run-steps of a sweep from its events."""
 
 from __future__ import annotations
 

@@ -155,6 +155,16 @@ def test_a_trial_that_was_interrupted_has_no_metric(
     assert (run.summary, run.exit_code) == ({}, 1)
 
 
+def test_a_trial_that_resumes_continues_its_curve(
+    command: Command, make: SimpleNamespace, fake: SimpleNamespace
+) -> None:
+    points = [make.logged(("a",), step=step) for step in (50, 60)]
+    command(sweep(1), make.started(("a",), first_step=50), *points, make.ended("a"))
+    (run,) = fake.runs
+    assert run.arguments["resume"] == "allow"
+    assert [point["step"] for point in run.points] == [60]
+
+
 def test_a_failed_run_fails_the_trial(command: Command, make: SimpleNamespace, fake: SimpleNamespace) -> None:
     command(sweep(1), make.started(("a",)), make.ended("a", "failed"))
     assert fake.runs[0].exit_code == 1

@@ -1,4 +1,4 @@
-"""The observer in front of wandb: it never waits, forgets no result, and closes in bounded time."""
+"""The observer for wandb: `notify` never waits, no result is lost, `close` takes a bounded time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from normbench.spec import TrackingSpec
 from normbench.tracking.wandb_runs import WandbRuns
 
 
-def test_events_reach_wandb_on_a_thread_of_its_own(
+def test_events_reach_wandb_on_a_background_thread(
     tracking: TrackingSpec, tmp_path: Path, make: SimpleNamespace, fake: SimpleNamespace
 ) -> None:
     threads = set()
@@ -74,7 +74,7 @@ def test_a_wandb_that_raises_is_said_once_and_events_go_on(
     assert [text for text in said if "ConnectionResetError" in text] == [said[-1]]
 
 
-def test_under_pressure_points_are_dropped_and_results_kept(
+def test_if_the_queue_is_full_points_are_dropped_and_results_are_kept(
     tracking: TrackingSpec, tmp_path: Path, make: SimpleNamespace, fake: SimpleNamespace
 ) -> None:
     busy, go_on = Event(), Event()
@@ -121,7 +121,7 @@ def test_closing_twice_or_without_a_stack_does_nothing(
     assert [run.arguments["id"] for run in fake.runs] == ["a", "b"]
 
 
-def test_a_wandb_that_is_left_behind_does_not_keep_the_process_from_ending() -> None:
+def test_an_abandoned_wandb_does_not_keep_the_process_from_ending() -> None:
     program = """
 import atexit
 from normbench.tracking.wandb_runs import _AnyWandbHook

@@ -1,4 +1,4 @@
-"""What wandb is told, and what happens when it fails, with a fake in its place."""
+"""The calls to wandb, and what happens if one fails, tried with a fake."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_after_a_split_the_runs_stay_open_and_repeated_points_are_skipped(
         assert run.exit_code == 0
 
 
-def test_a_run_that_is_trained_once_more_starts_anew(harness: Harness, make: SimpleNamespace) -> None:
+def test_a_run_that_is_trained_again_starts_anew(harness: Harness, make: SimpleNamespace) -> None:
     for event in (make.started(("a",)), make.ended("a", "failed"), make.started(("a",))):
         harness.session.handle(event)
     first, second = harness.fake.by_id("a")
@@ -238,7 +238,7 @@ def test_when_wandb_dies_online_the_runs_go_on_offline_under_their_ids(
     assert again.summary["test_error"] == 0.1
 
 
-def test_results_survive_a_death_between_training_and_finish(online: Harness, make: SimpleNamespace) -> None:
+def test_results_are_kept_if_wandb_dies_before_finish(online: Harness, make: SimpleNamespace) -> None:
     online.tell(make.started())
 
     def die_once() -> None:

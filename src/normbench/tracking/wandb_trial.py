@@ -35,7 +35,7 @@ class Trial:
         self._records: dict[str, Record] = {}
         self._waiting: dict[int, dict[str, Numbers]] = {}  # step → run → point
         self._logged = -1  # the last step that was logged
-        self._steps = 0
+        self._steps = self._first_step = 0
         self._differ: list[str] | None = None  # fields in which the runs differ; None until all are known
 
     def translate(self, event: Event) -> list[Event]:
@@ -45,7 +45,7 @@ class Trial:
                 self._runs = event.runs
             case StackStarted():
                 self._specs.update(zip(event.signatures, event.specs, strict=True))
-                self._steps = event.steps
+                self._steps, self._first_step = event.steps, event.first_step
             case StackLogged():
                 for signature, point in zip(event.signatures, event.points, strict=True):
                     self._waiting.setdefault(event.step, {})[signature] = point
@@ -95,7 +95,8 @@ class Trial:
                 f"a wandb agent started this command: its run {self._id} gets the means over {len(specs)} "
                 "seeds; the local records hold the single runs"
             )
-        return StackStarted((self._id,), (_common(specs) | _count(specs),), ("",), self._steps, 0)
+        first_step = self._first_step if len(specs) == 1 else 0  # > 0 if the run resumes
+        return StackStarted((self._id,), (_common(specs) | _count(specs),), ("",), self._steps, first_step)
 
     def _record(self) -> Record:
         records = list(self._records.values())
