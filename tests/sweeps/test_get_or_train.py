@@ -63,7 +63,9 @@ def test_a_sweep_is_trained_once_and_read_afterwards(make_sweep, store):
     assert [r.status for r in records] == ["complete"] * 4
     assert records == again
     assert first.events[-1] == "closed"
-    assert log.events == []
+    assert [event.record for event in log.of(events.RunFound)] == records
+    assert len(log.events) == len(records) + 1  # and it is closed
+    assert log.events[-1] == "closed"
     assert [r.signature for r in records] == [r.spec.signature for r in sweep]
 
 

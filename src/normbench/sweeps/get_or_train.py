@@ -133,13 +133,15 @@ class Sweep:
             InputError: a run that cannot be trained as asked. Nothing was written then.
             RunFailure: the store cannot be written, or a finished run cannot be evaluated.
         """
-        if self.findings.to_train or self.findings.to_evaluate:
-            announcer = events.Announcer(observers)
-            try:
+        announcer = events.Announcer(observers)
+        try:
+            if self.findings.to_train or self.findings.to_evaluate:
                 with self._pool() as pool:
                     self._train(announcer.notify, pool)
-            finally:
-                announcer.close()
+            else:
+                self._announce_found(announcer.notify)
+        finally:
+            announcer.close()
         records = {spec.signature: self.store.get(spec.signature) for spec in self.asked}
         return [record for spec in self.asked if (record := records[spec.signature]) is not None]
 
@@ -154,9 +156,7 @@ class Sweep:
         varying = tuple(labels.varying([spec.model_dump(mode="json") for spec in self.asked]))
         plan = self.plan
         emit(events.SweepStarted(plan.runs, plan.finished, len(plan.packs), steps, plan.to_evaluate, varying))
-        for spec in self.findings.finished:
-            if (record := self.store.get(spec.signature)) is not None:
-                emit(events.RunFound(record))
+        self._announce_found(emit)
         for note in self.plan.notes:
             emit(events.Notice(note))
         self._work(self.plan.packs, train_pack, give_up_training, emit, pool)
@@ -164,6 +164,11 @@ class Sweep:
         # a run that was asked for with two targets or curves lacks what its first training did not tell
         left = find(self.asked, self.store).to_evaluate
         self._work([Pack((spec,)) for spec in left], evaluate_pack, give_up_evaluation, emit, None)
+
+    def _announce_found(self, emit: Callable[[events.Event], None]) -> None:
+        for spec in self.findings.finished:
+            if (record := self.store.get(spec.signature)) is not None:
+                emit(events.RunFound(record))
 
     def _work(
         self,
