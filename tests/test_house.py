@@ -33,7 +33,7 @@ WORDS = (
 ROOMS = {
     "errors": (),
     "momentum": ("errors",),
-    "labels": (),
+    "labels": ("paths",),
     "paths": (),
     "phrases": (),
     "files": (),

@@ -38,6 +38,9 @@ def test_workers_are_left_out_at_one_total_alone() -> None:
         ("data", {"path": "/a", "fingerprint": "f"}, {"path": "/b", "fingerprint": "f"}),
         ("engine", {"lanes": "auto"}, {"lanes": 4}),
         ("tracking", {"tags": ["x"]}, {"tags": []}),
+        ("eval", {"every": 10}, {"every": None}),
+        ("keep_weights", "auto", True),
+        ("neutral", {"model.branch": "plain"}, {}),
     ],
 )
 def test_where_and_how_a_run_was_computed_tells_no_runs_apart(

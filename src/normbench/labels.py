@@ -10,11 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from normbench.paths import get
+
 MISSING = "–"
-#: Fields that do not tell configurations apart: the seed, where data lies, and how a run is evaluated,
-#: computed, kept and reported.
+#: Fields that do not tell configurations apart: the seed, and how a run is evaluated, computed or tracked.
 _IMMATERIAL = re.compile(
-    r"seed$|(eval|tracking|keep_weights|neutral)\b|data\.(root|download)$|engine\.(?!precision$)"
+    r"(seed|keep_weights)$|(eval|neutral|tracking)\b|data\.(root|download)$|engine\.(?!precision$)"
 )
 
 
@@ -63,12 +64,8 @@ def field(spec: Mapping[str, Any], key: str) -> Any:
     """
     if key == "total":
         return spec["batch"] * spec["workers"]
-    node: Any = spec
-    for part in key.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return None
-        node = node[part]
-    return node["name"] if isinstance(node, Mapping) and "name" in node else node
+    found = get(spec, key)
+    return found["name"] if isinstance(found, Mapping) and "name" in found else found
 
 
 def settings(spec: Mapping[str, Any], keys: Sequence[str]) -> str:

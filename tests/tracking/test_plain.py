@@ -85,7 +85,7 @@ def test_no_two_lines_are_equal_and_each_configuration_has_its_own(
     choices: list[dict[str, object]], told: bool, together: bool, screen: Screen, make: SimpleNamespace
 ) -> None:
     fields = tuple(varying([make.spec(0, **choice) for choice in choices])) if told else ()
-    screen.view.notify(SweepStarted(len(choices), 0, len(choices), 100, fields))
+    screen.view.notify(SweepStarted(len(choices), 0, len(choices), 100, varying=fields))
     stacks = [make.mixed(*choices)]
     if not together:
         one = stacks[0]
@@ -107,14 +107,14 @@ def test_no_two_lines_are_equal_and_each_configuration_has_its_own(
 def test_the_first_line_of_a_sweep_names_what_later_stacks_change(
     screen: Screen, make: SimpleNamespace
 ) -> None:
-    screen.view.notify(SweepStarted(2, 0, 2, 200, ("placement",)))
+    screen.view.notify(SweepStarted(2, 0, 2, 200, varying=("placement",)))
     screen.view.notify(make.started(("a",), placement={"name": "after_add"}))
     screen.view.notify(make.ended("a"))
     assert screen.lines[-1] == "1/2 lenet5 bn batch 2 placement=after_add · seed 0 · 0.0 s"
 
 
 def test_a_split_names_what_its_runs_have_in_common(screen: Screen, make: SimpleNamespace) -> None:
-    screen.view.notify(SweepStarted(4, 0, 2, 400, ("optim.lr", "placement")))
+    screen.view.notify(SweepStarted(4, 0, 2, 400, varying=("optim.lr", "placement")))
     place = {"placement": {"name": "after_add"}}
     screen.view.notify(make.mixed(*({"optim": {"lr": lr}} | place for lr in (0.1, 0.2))))
     screen.view.notify(StackSplit(("0-0", "1-0"), "out of memory"))
@@ -124,7 +124,7 @@ def test_a_split_names_what_its_runs_have_in_common(screen: Screen, make: Simple
 
 
 def test_a_diverged_run_is_counted_in_its_own_group(screen: Screen, make: SimpleNamespace) -> None:
-    screen.view.notify(SweepStarted(2, 0, 1, 200, ("optim.lr",)))
+    screen.view.notify(SweepStarted(2, 0, 1, 200, varying=("optim.lr",)))
     screen.view.notify(make.mixed({"optim": {"lr": 0.1}}, {"optim": {"lr": 9.0}}))
     screen.view.notify(make.ended("1-0", "diverged", test_error=None))
     screen.view.notify(make.ended("0-0", test_error=0.5))
@@ -134,8 +134,14 @@ def test_a_diverged_run_is_counted_in_its_own_group(screen: Screen, make: Simple
     ]
 
 
+def test_runs_to_evaluate_are_not_runs_to_train(screen: Screen) -> None:
+    screen.view.notify(SweepStarted(runs=3, finished=1, stacks=0, steps=0, evaluations=2))
+    screen.view.close()
+    assert screen.lines == ["3 runs: 1 finished before, 2 to evaluate without training"]
+
+
 def test_an_evaluated_run_is_one_line_with_the_added_metrics(screen: Screen, make: SimpleNamespace) -> None:
-    screen.view.notify(SweepStarted(2, 2, 0, 0, ("optim.lr",)))
+    screen.view.notify(SweepStarted(2, 2, 0, 0, varying=("optim.lr",)))
     record = make.ended("a", test_error=0.5, **{"test_error@precise": 0.25}).record
     record = replace(record, spec=make.spec(3, optim={"lr": 0.1}))
     screen.view.notify(RunEvaluated(record, ("test_error@precise",)))

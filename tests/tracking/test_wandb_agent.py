@@ -40,7 +40,7 @@ def found(make: SimpleNamespace, signature: str, seed: int = 0, **metrics: float
 
 
 def sweep(runs: int, *varying: str) -> SweepStarted:
-    return SweepStarted(runs, 0, 1, 100, varying)
+    return SweepStarted(runs, 0, 1, 100, varying=varying)
 
 
 def test_the_one_run_of_a_command_is_the_agents_run(

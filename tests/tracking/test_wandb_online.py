@@ -114,7 +114,7 @@ def test_every_run_of_a_sweep_reaches_the_server(
 ) -> None:
     stack = make.mixed({"optim": {"lr": 0.1}}, {"optim": {"lr": 0.2}})
     ends = [make.ended(signature, test_error=0.125) for signature in stack.signatures]
-    sweep = SweepStarted(2, 0, 1, 200, ("optim.lr",))
+    sweep = SweepStarted(2, 0, 1, 200, varying=("optim.lr",))
     assert track(tracking, tmp_path, sweep, stack, make.logged(stack.signatures, step=10), *ends) == []
     assert {run["displayName"] for run in server.runs.values()} == {
         "bn b2 lenet5 optim.lr=0.1 s0",

@@ -73,7 +73,7 @@ def test_a_run_is_opened_for_every_lane_at_once(
 
 def test_what_varies_in_the_sweep_stands_in_the_names(harness: Harness, make: SimpleNamespace) -> None:
     momenta = [{"norm": {"name": "bn", "momentum": m}} for m in (0.1, 0.9)]
-    harness.tell(SweepStarted(2, 0, 1, 200, ("norm.momentum",)), make.mixed(*momenta))
+    harness.tell(SweepStarted(2, 0, 1, 200, varying=("norm.momentum",)), make.mixed(*momenta))
     assert [run.arguments["name"] for run in harness.fake.runs] == [
         "bn b2 lenet5 norm.momentum=0.1 s0",
         "bn b2 lenet5 norm.momentum=0.9 s0",

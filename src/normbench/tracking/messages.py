@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from normbench.labels import field, label, settings
+from normbench.phrases import counted
 from normbench.record import COMPLETE, DIVERGED, FAILED, Record
 from normbench.tracking.progress import Group, Progress, Stack
 
@@ -14,14 +15,22 @@ _ALWAYS_SHOWN = ("model", "norm", "weight", "batch", "workers", "total")
 
 
 def opening(progress: Progress) -> str:
-    """The first line: how many runs were asked for and how many will train."""
+    """The first line: how many runs were asked for and how many will train.
+
+    >>> from normbench.events import SweepStarted
+    >>> opening(Progress(SweepStarted(18, 6, 4, 1200, evaluations=2)))
+    '18 runs: 6 finished before, 2 to evaluate without training, 10 to train in 4 stacks'
+    """
     sweep = progress.sweep
-    if not progress.to_train:
-        return f"{_count(sweep.runs, 'run')}: all finished before, nothing to train"
-    return (
-        f"{_count(sweep.runs, 'run')}: {sweep.finished} finished before, "
-        f"{progress.to_train} to train in {_count(sweep.stacks, 'stack')}"
-    )
+    asked = counted(sweep.runs, "run")
+    if not progress.to_train and not sweep.evaluations:
+        return f"{asked}: all finished before, nothing to train"
+    parts = [f"{sweep.finished} finished before"]
+    if sweep.evaluations:
+        parts.append(f"{sweep.evaluations} to evaluate without training")
+    if progress.to_train:
+        parts.append(f"{progress.to_train} to train in {counted(sweep.stacks, 'stack')}")
+    return f"{asked}: {', '.join(parts)}"
 
 
 def state(progress: Progress, now: float) -> str:
@@ -29,7 +38,7 @@ def state(progress: Progress, now: float) -> str:
     total = progress.sweep.steps
     share = progress.done / total if total else 1.0
     parts = [f"{share:.0%}", f"{progress.done:,} of {total:,} run-steps", pace(progress, now)]
-    return " · ".join([*parts, f"{_count(len(progress.stacks), 'stack')} training"])
+    return " · ".join([*parts, f"{counted(len(progress.stacks), 'stack')} training"])
 
 
 def pace(progress: Progress, now: float) -> str:
@@ -60,7 +69,7 @@ def closing(progress: Progress, now: float) -> str:
     counts = [f"{progress.statuses[s]} {s}" for s in (COMPLETE, DIVERGED, FAILED) if progress.statuses[s]]
     took = duration(now - progress.started)
     return (
-        f"{progress.ended} of {_count(progress.to_train, 'run')} ended in {took}"
+        f"{progress.ended} of {counted(progress.to_train, 'run')} ended in {took}"
         + (": " if counts else "")
         + ", ".join(counts)
     )
@@ -69,7 +78,7 @@ def closing(progress: Progress, now: float) -> str:
 def split(stack: Stack, progress: Progress, reason: str) -> str:
     """Why a stack was split. Fields in which its runs differ are left out."""
     common = [key for key in progress.varying if len({label(field(spec, key)) for spec in stack.specs}) == 1]
-    title = f"{describe(stack.specs[0], common)} · {_count(stack.runs, 'run')}"
+    title = f"{describe(stack.specs[0], common)} · {counted(stack.runs, 'run')}"
     return f"{title}: {reason}; its runs continue in smaller stacks"
 
 
@@ -142,7 +151,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

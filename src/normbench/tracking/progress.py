@@ -16,6 +16,7 @@ from normbench.record import COMPLETE, Record
 
 WINDOW_S = 60.0  # the rate is measured over the last minute, because stacks differ in speed
 SAMPLE_S = 1.0
+NOTHING = SweepStarted(runs=0, finished=0, stacks=0, steps=0)
 
 
 @dataclass
@@ -65,8 +66,8 @@ class Stack:
 class Progress:
     """The state that a view shows: `apply` every event to it, in order."""
 
-    def __init__(self) -> None:
-        self.sweep = SweepStarted(runs=0, finished=0, stacks=0, steps=0)
+    def __init__(self, sweep: SweepStarted = NOTHING) -> None:
+        self.sweep = sweep
         self.stacks: list[Stack] = []
         self.varying: tuple[str, ...] = ()  # fields in which the runs of the sweep differ
         self.statuses: Counter[str] = Counter()  # of the runs that have ended
@@ -80,7 +81,7 @@ class Progress:
     @property
     def to_train(self) -> int:
         """Runs that were not finished before."""
-        return self.sweep.runs - self.sweep.finished
+        return self.sweep.runs - self.sweep.finished - self.sweep.evaluations
 
     @property
     def ended(self) -> int:
