@@ -1,13 +1,12 @@
-"""LeNet-5 with batch norm at batch 2 on MNIST: normbench's sweep against plain PyTorch loops in as many
-processes.
+"""Compare normbench with plain PyTorch loops: LeNet-5 with batch norm at batch 2 on MNIST.
 
     NORMBENCH_DATA=... python scripts/bench_batch2.py [--seeds 16] [--steps 5000] [--batch 2] [--rounds 3]
 
-The plain loop is what a careful user writes: the data in memory, already padded and standardised, no loader,
-one thread per process, one process per core, each training its share of the seeds one after the other. Both
-sides train the same seeds for the same steps, evaluate the test split once per run, and are timed as whole
-commands, imports included. Rounds alternate between the two, so that the ratio holds when the machine's speed
-drifts.
+The plain loop is what a careful user writes. The data are in memory, padded and standardised before; there is
+no loader. There is one process per core, with one thread each. A process trains its share of the seeds one
+after the other. Both sides train the same seeds for the same steps and evaluate the test split once per run.
+The times are of whole commands, imports included. Rounds alternate between the two sides, because the speed
+of a shared machine drifts.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import time
 
 
 def plain(seeds: list[int], steps: int, batch: int) -> None:
-    """Train some seeds one after the other with an ordinary training loop; print their test errors."""
+    """Train seeds one after the other with a plain training loop; print their test errors."""
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -120,7 +119,9 @@ def main() -> None:
     if args.plain:
         plain(json.loads(args.plain), args.steps, args.batch)
         return
-    from normbench.autotune.capacity import cores  # not for the plain loops, which must not pay for it
+    from normbench.autotune.cores import (
+        cores,
+    )  # here: plain loops must not pay for this import
 
     processes = cores()
     ratios = []

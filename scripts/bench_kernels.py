@@ -1,10 +1,10 @@
-"""Six norms against torch's own kernels on the same tensor: forward and backward pass in training, in turns.
+"""Compare norms with torch's own kernels on the same tensor: forward and backward pass in training, in turns.
 
     python scripts/bench_kernels.py [--seconds 1] [--shape 32,64,16,16 …]
 
-Prints a Markdown table of ratios of medians; below 1 this package is faster. The other side is what a user of
-torch would write: nn.BatchNorm2d, nn.GroupNorm, layer and RMS norm between two moves of the channel axis, and
-for ghost batch norm F.batch_norm in a loop over the chunks.
+Prints a Markdown table of ratios of medians. A ratio below 1 means that normbench is faster. The other side
+is what a user of torch would write: nn.BatchNorm2d and nn.GroupNorm; nn.LayerNorm and nn.RMSNorm with the
+channel axis moved to the end and back; F.batch_norm in a loop over the chunks for ghost batch norm.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHAPES = ["32,64,16,16", "128,64,16,16", "8,256,8,8", "2,6,28,28", "2,16,10,10",
 
 
 class Moved(nn.Module):
-    """A layer over the last axis, on channels."""
+    """Applies a layer that works on the last axis to the channels."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Moved(nn.Module):
 
 
 class Ghosts(nn.BatchNorm2d):
-    """Batch norm by chunks of 16 images."""
+    """Batch norm on chunks of 16 images."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat(
@@ -49,7 +49,7 @@ class Ghosts(nn.BatchNorm2d):
 
 
 def torchs(key: str, channels: int, axes: int) -> nn.Module | None:
-    """What torch has for a key; None where it refuses the shape."""
+    """torch's layer for a key; None if torch refuses the shape."""
     size = norms.build("gn", channels).num_groups
     flat = axes == 0
     return {
@@ -89,7 +89,7 @@ def ratio(key: str, shape: tuple[int, ...], seconds: float, device: str, layout:
     while time.perf_counter() < end or len(sides[0][1]) < 20:
         for layer, times in sides:
             times.append(seconds_of(layer, x, g, list(layer.parameters())))
-        sides.reverse()  # neither always finds what the other left in the cache
+        sides.reverse()  # so that both sides find the other's data in the cache equally often
     mine, other = (times for layer, times in sorted(sides, key=lambda side: side[0] is theirs))
     return f"{median(mine) / median(other):.2f}"
 

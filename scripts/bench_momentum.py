@@ -1,9 +1,9 @@
-"""A sweep of eight momenta against one of them alone: LeNet-5 with batch norm on MNIST, on one core.
+"""Compare a sweep of eight momenta with one of them alone: LeNet-5 with batch norm on MNIST, on one core.
 
     NORMBENCH_DATA=... python scripts/bench_momentum.py [--batch 2 --batch 32] [--steps 3000] [--rounds 3]
 
-Times of training as the records have them (evaluation included, imports not); rounds alternate. Prints a
-Markdown table and, of the last round, the test errors by momentum.
+The times of training are those in the records: with evaluation, without imports. Rounds alternate. Prints a
+Markdown table, and the test errors of the last round by momentum.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What normbench itself costs: until the first step, per run, for a plan, for wandb and the progress view.
+"""Measure the overheads of normbench: the time to the first step, per run, of a plan, and of wandb.
 
     NORMBENCH_DATA=... python scripts/bench_overheads.py [--rounds 3] [--steps 4000]
 
-Prints a Markdown table. Times are of whole commands on a CPU, imports included; tracking is wandb's offline
-mode against none, and the sweep for it should take a minute.
+Prints a Markdown table. Times are of whole commands on a CPU, imports included. Tracking compares wandb's
+offline mode with no tracking; choose --steps so that this sweep takes about a minute.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from pathlib import Path
 
 import torch
 
-from normbench.autotune.capacity import cores
+from normbench.autotune.cores import cores
 from normbench.engine.device import device_name
 from normbench.sweeps.provenance import commit
 
 LENET = ["model=lenet5", "data=mnist", "batch=2", "engine.device=cpu"]
 TINY = ["model=mlp", "data=digits", "batch=16", "steps=1", "eval.statistics=[running]", "tracking=none"]
-#: Says when the first step is over, and ends there.
+#: Runs a command up to the end of its first step, and prints the time of that moment.
 FIRST_STEP = """
 import os, sys, time
 from normbench.cli import main
 from normbench.sweeps import get_or_train as run
-def patched(*args, train=run._train):
+def patched(*args, train=run.train, **how):
     from normbench.engine.step import Step
     def call(self, number, call=Step.__call__):
         call(self, number)
         print(time.time(), flush=True)
         os._exit(0)
     Step.__call__ = call
-    return train(*args)
-run._train = patched
+    return train(*args, **how)
+run.train = patched
 sys.argv[0] = "normbench"
 main()
 """
 
 
 def command(words: Sequence[str], results: Path, verb: str = "train") -> tuple[float, float]:
-    """Seconds that a command takes, and those that it and its processes have a core."""
+    """Seconds that a command takes, and seconds of core time of all its processes."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     environment = os.environ | {"NORMBENCH_RESULTS": str(results), "WANDB_MODE": "offline"}
     words = [sys.executable, "-m", "normbench", verb, *words]
@@ -59,6 +59,7 @@ def command(words: Sequence[str], results: Path, verb: str = "train") -> tuple[f
 
 
 def first_step(results: Path) -> float:
+    """Seconds from the start of a command to the end of its first step."""
     words = [*LENET, "steps=2", "tracking=none", "engine.processes=1"]
     environment = os.environ | {"NORMBENCH_RESULTS": str(results)}
     began = time.time()
@@ -67,7 +68,7 @@ def first_step(results: Path) -> float:
 
 
 def per_run(folder: Path, few: int = 40, many: int = 400) -> float:
-    """Seconds that a further run of a sweep takes beyond its training."""
+    """Seconds that one more run of a sweep takes in addition to its training."""
     beyond = []
     for runs in (few, many):
         results = folder / str(runs)
@@ -79,7 +80,7 @@ def per_run(folder: Path, few: int = 40, many: int = 400) -> float:
 
 
 def tracked(folder: Path, steps: int, order: Sequence[str]) -> tuple[float, float, float]:
-    """Wall and core time of a sweep with wandb over those of one without, and the seconds that this takes."""
+    """Ratios of wall time and core time of a sweep with wandb to one without, and the seconds without."""
     words = [*LENET, "seed=range(16)", f"steps={steps}", "eval.every=500"]
     took = {tracking: command([*words, f"tracking={tracking}"], folder / tracking) for tracking in order}
     (wall, core), (plain_wall, plain_core) = took["wandb"], took["none"]

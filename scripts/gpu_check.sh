@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
-# All that a machine with a GPU has to show, in one command and without a network: the GPU tests, the benchmarks, a short
-# table last. Under ten minutes on one H100 or H200. What has been done is not done again, so that it can go on after a break.
+# Check normbench on a machine with a GPU, in one command and without a network: the GPU tests, the benchmarks, and a short
+# table at the end. It takes less than ten minutes on one H100 or H200. A step that has succeeded is not repeated, so an
+# interrupted check can go on.
 #
 #   scripts/gpu_check.sh bundle [DIR]    on a machine with a network: collect wheels and data (default: gpu_bundle/)
 #   scripts/gpu_check.sh [DIR] [--out FOLDER] [--rehearse]
 #
-# DIR holds wheels/ (what the machine's own Python lacks; torch and torchvision must be there) and data.tar.gz (what
-# NORMBENCH_DATA is to hold). --out copies the results into a folder; --rehearse does everything small and on the CPU.
+# DIR holds wheels/ and data.tar.gz. The wheels are the packages that the machine's own Python lacks; it must have torch and
+# torchvision. data.tar.gz holds the content of NORMBENCH_DATA. --out copies the results into a folder. --rehearse runs a
+# small version of every step on the CPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 bundle() {
     local target=${1:-gpu_bundle}
     mkdir -p "$target/wheels"
-    # antlr4 comes as source alone; all others for the Python that the GPU machine has
+    # antlr4 exists only as source; the other wheels are for the Python of the GPU machine
     python3 -m pip wheel --quiet --no-deps --wheel-dir "$target/wheels" antlr4-python3-runtime==4.9.3
     python3 -m pip download --quiet --only-binary=:all: --python-version "${GPU_PYTHON:-3.12}" --find-links "$target/wheels" \
         --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --dest "$target/wheels" \
@@ -33,7 +35,7 @@ while [ $# -gt 0 ]; do
     case $1 in
         --out) out=$2; shift ;;
         --rehearse) device=cpu ;;
-        -*) echo "gpu_check: no option $1; it has --out FOLDER and --rehearse" >&2; exit 2 ;;
+        -*) echo "gpu_check: unknown option $1; the options are --out FOLDER and --rehearse" >&2; exit 2 ;;
         *) bundled=$1 ;;
     esac
     shift
@@ -47,11 +49,11 @@ export PYTHONPATH=src${PYTHONPATH:+:$PYTHONPATH} NORMBENCH_RESULTS=$PWD/$state/r
 python=$state/venv/bin/python
 if [ ! -e "$state/venv/.ready" ]; then
     python3 -m venv --system-site-packages "$state/venv"
-    # where python3 stands in an environment of its own, that one's packages too
+    # if python3 is in a virtual environment, use the packages of that environment too
     python3 -c 'import sys; print(*(p for p in sys.path if p.endswith("-packages")), sep="\n")' \
         > "$("$python" -c 'import site; print(site.getsitepackages()[0])')/machine.pth"
     if [ -d "$bundled/wheels" ]; then
-        # of what the machine has already, nothing is replaced
+        # pip keeps the packages that the machine already has
         "$python" -m pip install --quiet --no-index --find-links "$bundled/wheels" hydra-core omegaconf wandb pydantic pytest pytest-xdist
     fi
     touch "$state/venv/.ready"
@@ -62,11 +64,11 @@ if [ -z "${NORMBENCH_DATA:-}" ] && [ -e "$bundled/data.tar.gz" ]; then
     export NORMBENCH_DATA=$PWD/$state/data
 fi
 if [ $device = cuda ] && ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-    echo "gpu_check: this machine has no CUDA device; --rehearse does everything small and on the CPU" >&2
+    echo "gpu_check: this machine has no CUDA device; --rehearse runs a small version of every step on the CPU" >&2
     exit 2
 fi
 
-step() { # name, seconds it may take, command…
+step() { # name, limit in seconds, command…
     local name=$1 limit=$2 began=$SECONDS
     shift 2
     if [ -e "$state/$name.ok" ]; then

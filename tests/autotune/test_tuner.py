@@ -1,4 +1,4 @@
-"""How to pack is measured where it pays, once, and remembered; a plan measures nothing."""
+"""A long sweep measures its stacks once and remembers the result; a plan measures nothing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from normbench import events
-from normbench.autotune import measurement
-from normbench.autotune import tuner as packings
+from normbench.autotune import measurement, tuner, workload
 from normbench.autotune.tuner import Tuner
 from normbench.engine.stack_layout import StackLayout
 from normbench.store import Store
@@ -27,17 +26,17 @@ def store(tmp_path):
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A machine on which four lanes are best and every sweep is worth measuring; the trials it made."""
+    """A machine on which four lanes are best and every sweep is measured; the stacks that it measured."""
     made: list[tuple[int, StackLayout]] = []
 
-    def steps(spec, shape, lanes, form):
-        made.append((lanes, form))
+    def steps(spec, shape, lanes, layout):
+        made.append((lanes, layout))
         return {1: 1.0, 2: 0.6, 4: 0.4}.get(lanes, 0.5), 1000 * lanes
 
     monkeypatch.setattr(measurement, "step_time", steps)
     monkeypatch.setattr(measurement, "conv_times", lambda *args: {})
-    monkeypatch.setattr(packings, "WORTH_S", 0.0)
-    monkeypatch.setattr(packings, "PART", 1e9)
+    monkeypatch.setattr(tuner, "WORTH_S", 0.0)
+    monkeypatch.setattr(tuner, "PART", 1e9)
     return made
 
 
@@ -61,10 +60,10 @@ def lanes(sweep, store):
 
 
 def files(store):
-    return sorted((store.root / "cache" / "packing").glob("*"))
+    return sorted((store.root / "cache" / "tuning").glob("*"))
 
 
-def test_training_measures_once_and_packs_by_what_it_found(make_sweep, store, machine):
+def test_training_measures_once_and_uses_the_best_width(make_sweep, store, machine):
     sweep = make_sweep(*QUICK, "seed=range(12)")
     assert lanes(sweep, store) == [12]
     assert run.Sweep(sweep, store).tuning_lines() == [
@@ -75,7 +74,7 @@ def test_training_measures_once_and_packs_by_what_it_found(make_sweep, store, ma
     records = run.train(sweep, store, [log])
     assert sorted({k for k, _ in machine}) == [1, 2, 4, 8, 16]
     assert {record.provenance["stack_size"] for record in records} == {4}
-    assert log.notices == ["measuring how to pack a stack on this machine; the next sweep remembers"]
+    assert log.notices == ["measuring the best width of a stack on this machine; the next sweep remembers"]
     assert isinstance(log.events[1], events.SweepStarted)
     assert log.events[1].stacks == 3
     machine.clear()
@@ -91,7 +90,7 @@ def test_training_measures_once_and_packs_by_what_it_found(make_sweep, store, ma
 @pytest.mark.parametrize(
     "words", [["norm=gn"], ["batch=16"], ["model.hidden=[17]"], ["engine.layout=contiguous"], ["optim=adamw"]]
 )
-def test_what_shapes_a_step_is_measured_by_itself(make_sweep, store, machine, words):
+def test_a_field_that_changes_a_step_s_cost_makes_another_workload(make_sweep, store, machine, words):
     run.train(make_sweep(*QUICK, "seed=range(8)"), store)
     machine.clear()
     run.train(make_sweep(*QUICK, *words, "seed=range(10,18)"), store)
@@ -104,13 +103,13 @@ def test_what_shapes_a_step_is_measured_by_itself(make_sweep, store, machine, wo
     [
         lambda text: text[: len(text) // 2],
         lambda text: "[]",
-        lambda text: text.replace('"form"', '"shape"'),
+        lambda text: text.replace('"layout": {', '"form": {'),
         lambda text: text.replace(torch.__version__, "1.0"),
-        lambda text: text.replace(f'"schema": {packings.SCHEMA}', '"schema": -1'),
+        lambda text: text.replace(f'"schema": {workload.SCHEMA}', '"schema": -1'),
     ],
     ids=["torn", "foreign", "other fields", "other torch", "other schema"],
 )
-def test_a_file_that_does_not_fit_is_as_none(make_sweep, store, machine, spoil):
+def test_a_damaged_or_foreign_file_is_ignored(make_sweep, store, machine, spoil):
     sweep = make_sweep(*QUICK, "seed=range(8)")
     run.train(sweep, store)
     [file] = files(store)
@@ -122,7 +121,7 @@ def test_a_file_that_does_not_fit_is_as_none(make_sweep, store, machine, spoil):
     assert json.loads(file.read_text())["day"]
 
 
-def test_a_wider_sweep_measures_what_the_narrow_one_did_not_need(make_sweep, store, machine):
+def test_a_wider_sweep_measures_the_widths_that_are_missing(make_sweep, store, machine):
     run.train(make_sweep(*QUICK, "seed=range(2)"), store)
     assert sorted({k for k, _ in machine}) == [1, 2]
     machine.clear()
@@ -130,14 +129,14 @@ def test_a_wider_sweep_measures_what_the_narrow_one_did_not_need(make_sweep, sto
     assert sorted({k for k, _ in machine}) == [4, 8]
 
 
-def test_explicit_lanes_win(make_sweep, store, machine):
+def test_engine_lanes_overrides_the_measured_width(make_sweep, store, machine):
     run.train(make_sweep(*QUICK, "seed=range(8)"), store)
     sweep = make_sweep(*QUICK, "seed=range(20,26)", "engine.lanes=3")
     assert lanes(sweep, store) == [3, 3]
     assert run.Sweep(sweep, store).tuning_lines()[0].startswith("at most 3 lanes a stack as asked")
 
 
-def test_explicit_forms_win(make_sweep, store):
+def test_engine_layout_and_convolution_override_the_measured_layout(make_sweep, store):
     words = [
         "model=lenet5",
         "steps=2",
@@ -150,32 +149,32 @@ def test_explicit_forms_win(make_sweep, store):
 
 
 def test_short_sweeps_are_not_measured(make_sweep, store, machine, monkeypatch):
-    monkeypatch.setattr(packings, "WORTH_S", 30.0)
+    monkeypatch.setattr(tuner, "WORTH_S", 30.0)
     run.train(make_sweep(*QUICK, "seed=range(8)"), store)
     assert (machine, files(store)) == ([], [])
 
 
-def test_lanes_shrink_with_the_memory_there_is(make_sweep, store, monkeypatch):
+def test_lanes_shrink_with_the_free_memory(make_sweep, store, monkeypatch):
     sweep = make_sweep(*QUICK, "seed=range(16)")
     assert lanes(sweep, store) == [16]
     bytes_per_lane = run.Sweep(sweep[:1], store).estimate().memory
-    monkeypatch.setattr(packings, "free", lambda device: 6 * bytes_per_lane)
+    monkeypatch.setattr(workload, "free_bytes", lambda device: 6 * bytes_per_lane)
     assert lanes(sweep, store) == [4, 4, 4, 4]  # a part of it is left free
     [line] = run.Sweep(sweep, store).tuning_lines()
     assert line.startswith("at most 4 lanes a stack as memory allows")
-    monkeypatch.setattr(packings, "free", lambda device: 0)
+    monkeypatch.setattr(workload, "free_bytes", lambda device: 0)
     assert lanes(sweep, store) == [1] * 16
 
 
-def test_stacks_at_the_same_time_share_the_memory(make_spec, tmp_path, monkeypatch):
-    monkeypatch.setattr(packings, "free", lambda device: 1 << 20)
+def test_stacks_that_train_at_the_same_time_share_the_memory(make_spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(workload, "free_bytes", lambda device: 1 << 20)
     one, two = (Tuner(tmp_path, stacks).capacity(make_spec(*QUICK)) for stacks in (1, 2))
     assert one == pytest.approx(2 * two, abs=1)
 
 
 @pytest.mark.parametrize("broken", [1, 4])
-def test_a_trial_that_fails_is_said_and_costs_nothing_else(make_sweep, store, machine, monkeypatch, broken):
-    def steps(spec, shape, lanes, form):
+def test_a_failed_measurement_is_reported_and_stops_nothing(make_sweep, store, machine, monkeypatch, broken):
+    def steps(spec, shape, lanes, layout):
         if lanes == broken:
             raise torch.OutOfMemoryError("out of memory\nat length")
         return 1.0 / lanes, 1000
@@ -185,21 +184,21 @@ def test_a_trial_that_fails_is_said_and_costs_nothing_else(make_sweep, store, ma
     sweep = make_sweep(*QUICK, "seed=range(8)")
     records = run.train(sweep, store, [log])
     assert [record.status for record in records] == ["complete"] * 8
-    assert log.notices[1] == "packing of mlp with norm=bn: a trial failed: OutOfMemoryError: out of memory"
+    assert log.notices[1] == "measuring mlp with norm=bn failed: OutOfMemoryError: out of memory"
     assert {record.provenance["stack_size"] for record in records} == {8 if broken == 1 else 2}
 
 
-def test_workers_measure_together_and_train_in_the_form_they_found(make_sweep, store, monkeypatch):
-    monkeypatch.setattr(packings, "WORTH_S", 0.0)
-    monkeypatch.setattr(packings, "PART", 1e9)
+def test_workers_measure_at_the_same_time_and_train_in_the_layout_they_found(make_sweep, store, monkeypatch):
+    monkeypatch.setattr(tuner, "WORTH_S", 0.0)
+    monkeypatch.setattr(tuner, "PART", 1e9)
     log = Log()
     words = [*QUICK[2:], "model=lenet5", "batch=2", "engine.processes=2", "seed=range(4)"]
     records = run.train(make_sweep(*words), store, [log])
     assert [record.status for record in records] == ["complete"] * 4
-    assert log.notices == ["measuring how to pack a stack on this machine; the next sweep remembers"]
+    assert log.notices == ["measuring the best width of a stack on this machine; the next sweep remembers"]
     [file] = files(store)
     kept = json.loads(file.read_text())
-    assert [found["lanes"] for found in kept["trials"]] == [1, 2]
+    assert [found["lanes"] for found in kept["measurements"]] == [1, 2]
     assert (kept["key"]["stacks"], kept["key"]["threads"], kept["searched"]) == (2, 1, 2)
-    forms = {found["lanes"]: found["form"]["layout"] for found in kept["trials"]}
-    assert all(r.provenance["layout"] == forms[r.provenance["stack_size"]] for r in records)
+    formats = {found["lanes"]: found["layout"]["memory_format"] for found in kept["measurements"]}
+    assert all(r.provenance["layout"] == formats[r.provenance["stack_size"]] for r in records)

@@ -1,4 +1,4 @@
-"""`normbench bench`: what is counted is right, what is compared is alike, the whole measures and saves."""
+"""`normbench bench`: its counts are right, it compares like with like, and it measures and saves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from normbench.bench.phases import LOSS, NORM, OTHER, PHASES, phases
 from normbench.bench.plain import PlainLoop, refusal
 from normbench.bench.plain_network import plain_network
 from normbench.bench.processes import Contestant, Processes, Rig
-from normbench.bench.roofline import work
+from normbench.bench.roofline import count_step
 from normbench.bench.throughput import _peaks, banked
 from normbench.errors import RunFailure
 from normbench.spec import trainings
@@ -51,7 +51,7 @@ def train(make_spec):
 
 
 @pytest.mark.parametrize("words", NETWORKS.values(), ids=NETWORKS)
-def test_the_plain_network_is_the_run_s_and_has_torch_s_layers_alone(words, train):
+def test_the_plain_network_equals_the_run_s_and_uses_only_torch_s_layers(words, train):
     spec, dataset = train(*words, "engine.precision=fp64")
     ours = models.build([spec], dataset.shape).double()
     theirs = plain_network(spec, dataset.shape).double()
@@ -76,7 +76,7 @@ def test_the_plain_loop_learns(tuned, make_spec, monkeypatch):
     assert loop.optimizer.param_groups[0]["lr"] < 1e-4 * spec.lr + 1e-5
 
 
-def test_the_plain_loop_cuts_and_mirrors_what_it_standardized(train):
+def test_the_plain_loop_crops_and_flips_standardized_images(train):
     spec, dataset = train("model=resnet20", "data.crop=2", "data.flip=true")
     loop = PlainLoop(spec, dataset, CPU)
     index = torch.arange(64)
@@ -90,7 +90,7 @@ def test_the_plain_loop_cuts_and_mirrors_what_it_standardized(train):
     inside = loop.images[:, :, 2:-2, 2:-2]
     assert torch.allclose(inside.mean((0, 2, 3)), torch.zeros(3), atol=1e-4)
     assert torch.allclose(inside.std((0, 2, 3)), torch.ones(3), atol=1e-3)
-    loop.images = loop.images.to("meta")  # whatever were made on another device would be refused
+    loop.images = loop.images.to("meta")  # a tensor on another device would be refused
     assert loop._images(index.to("meta")).device.type == "meta"
 
 
@@ -98,31 +98,31 @@ def test_the_plain_loop_cuts_and_mirrors_what_it_standardized(train):
     "word",
     ["norm=ln_c", "norm.affine=weight", "norm.momentum=cumulative", "weight=ws", "workers=2", "optim=adamw"],
 )
-def test_what_torch_has_no_layers_for_has_no_plain_loop(word, make_spec):
+def test_a_run_without_torch_layers_has_no_plain_loop(word, make_spec):
     assert not refusal(make_spec("model=lenet5"))
     assert refusal(make_spec("model=lenet5", word)).startswith(word)
 
 
 @pytest.mark.parametrize("words", NETWORKS.values(), ids=NETWORKS)
-def test_arithmetic_is_what_torch_counts(words, train):
+def test_arithmetic_equals_torch_s_count(words, train):
     spec, dataset = train(*words)
     network = models.build([spec], dataset.shape)
     with FlopCounterMode(display=False) as counter:
         network(torch.randn(4, dataset.channels, dataset.size, dataset.size)).sum().backward()
-    assert work(spec, dataset.shape).flops == counter.get_total_flops()
+    assert count_step(spec, dataset.shape).flops == counter.get_total_flops()
 
 
-def test_traffic_by_hand(train):
+def test_memory_traffic_equals_a_count_by_hand(train):
     words = ["model=mlp", "model.hidden=[5]", "data.channels=1", "data.size=2", "norm=gn"]
-    parameters = (4 * 5 + 5) + 5 + (5 * 10 + 10)  # the norm's shift takes the place of a bias
+    parameters = (4 * 5 + 5) + 5 + (5 * 10 + 10)  # the norm's shift replaces a bias
     outputs = 4 * (5 + 5 + 5 + 10)  # linear, norm, ReLU, head; flattening moves nothing
     spec, dataset = train(*words)
-    found = work(spec, dataset.shape)
+    found = count_step(spec, dataset.shape)
     assert found.bytes == 2 * 3 * parameters * 4
     assert found.bytes_with_activations == found.bytes + 4 * outputs * 4
-    bare = work(train(*words, "optim.momentum=0.0", "engine.precision=fp64")[0], dataset.shape)
+    bare = count_step(train(*words, "optim.momentum=0.0", "engine.precision=fp64")[0], dataset.shape)
     assert bare.bytes == 2 * 2 * parameters * 8
-    assert work(train(*words, "optim=adamw")[0], dataset.shape).bytes == 2 * 4 * parameters * 4
+    assert count_step(train(*words, "optim=adamw")[0], dataset.shape).bytes == 2 * 4 * parameters * 4
 
 
 def test_phases_add_up_to_a_step(train):
@@ -134,18 +134,18 @@ def test_phases_add_up_to_a_step(train):
     assert phases([train("model=mlp")[0]], dataset, CPU, 0.01)[where.CONVOLUTION] == 0
 
 
-def test_a_backward_pass_counts_where_its_forward_pass_does():
+def test_a_backward_pass_has_the_phase_of_its_forward_pass():
     x = torch.zeros(1, requires_grad=True)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         with record_function(f"{where._MARK}{NORM}"):
-            y = x.expand(2000, 2000)  # a view: only the way back takes time
+            y = x.expand(2000, 2000)  # a view: only the backward pass takes time
         y.backward(torch.ones(1).expand_as(y))
     spent = where._by_phase(profiler.events(), kernels=False)
     assert spent[NORM] > 5 * spent[LOSS]
     assert not any(where._by_phase(profiler.events(), kernels=True).values())  # no GPU was at work
 
 
-def test_steps_against_the_clock():
+def test_timed_takes_steps_for_the_given_time():
     taken: list[int] = []
     assert timed(taken.append, 5, 0.0, CPU)[0] == 1
     done, passed = timed(taken.append, 6, 0.01, CPU)
@@ -153,13 +153,13 @@ def test_steps_against_the_clock():
     assert 0.01 <= passed < 1
 
 
-def test_banks_are_one_training(make_spec):
+def test_runs_with_other_momenta_share_one_training(make_spec):
     runs = banked(make_spec("model=lenet5"))
     assert len({run.signature for run in runs}) == len(runs) == 8
     assert len(trainings(runs)) == 1
 
 
-def test_where_data_are_missing_made_ones_stand_in_unless_they_were_asked_for(tmp_path, monkeypatch):
+def test_random_images_replace_missing_default_data(tmp_path, monkeypatch):
     monkeypatch.setenv("NORMBENCH_DATA", str(tmp_path))
     monkeypatch.setattr("normbench.bench.grid.IMAGES", 100)
     grid = Grid(("resnet20",), (2,), (1,), 1, 0.1)
@@ -169,7 +169,9 @@ def test_where_data_are_missing_made_ones_stand_in_unless_they_were_asked_for(tm
     assert "cifar10 is not here" in case.notes[0]
 
 
-def test_what_is_too_large_or_too_slow_is_left_out_and_other_errors_are_raised(train, monkeypatch):
+def test_a_contestant_that_is_too_large_or_too_slow_is_left_out_and_other_errors_are_raised(
+    train, monkeypatch
+):
     spec, dataset = train("model=mlp")
     rig = Rig(CPU)
     rig.clear(dataset)
@@ -193,16 +195,16 @@ def test_what_is_too_large_or_too_slow_is_left_out_and_other_errors_are_raised(t
     assert not rig.steps
 
 
-def test_what_breaks_in_a_process_is_said_here():
+def test_an_error_in_a_process_is_raised_here():
     with Processes(1, CPU) as processes:
-        with pytest.raises(RunFailure, match="the measurement broke: AttributeError"):
+        with pytest.raises(RunFailure, match="the measurement failed: AttributeError"):
             processes.all("nonsense")
         processes.pool.workers[0].process.kill()
         with pytest.raises(RunFailure, match="died"):
             processes.all("clear", None)
 
 
-def test_the_whole_measures_and_saves(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_bench_measures_prints_and_saves(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.run(["bench", *QUICK, "engine.processes=2"]) == 0
     said = capsys.readouterr()
     assert "measuring mlp, batch 2 (1 of 1)" in said.err
@@ -225,7 +227,7 @@ def test_the_whole_measures_and_saves(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def check(cell, peaks, lanes):
-    """That a cell holds what normbench.bench says, and that its numbers agree with each other."""
+    """A cell has the fields that normbench.bench describes, and its numbers agree with each other."""
     keys = "model norm data batch workers lanes run_steps_per_s ratio per_run_step share step_s phases_s"
     assert list(cell) == keys.split()
     assert (cell["model"], cell["norm"], cell["data"], cell["lanes"]) == ("mlp", "bn", "digits", lanes)
@@ -249,8 +251,8 @@ BAD = {
     "several rounds": (["--rounds", "2,3"], "--rounds must be one whole number"),
     "an unknown model": (["--models", "lenet"], "unknown model 'lenet'; nearest: lenet5"),
     "an unknown norm": (["norm=bm"], "unknown norm 'bm'"),
-    "a sweep": (["norm=bn,gn"], "one kind of run at a time"),
-    "what an option sets": (["batch=3"], "batch is not for bench's words"),
+    "a sweep": (["norm=bn,gn"], "bench takes no sweep"),
+    "what an option sets": (["batch=3"], "bench takes batch as an option"),
     "a device that is not here": (["--device", "cuda:99"], "cuda:99 is not here"),
     "a precision of GPUs": (["--device", "cpu", "engine.precision=fp16"], "needs a CUDA device"),
     "a norm that cannot": (["--models", "mlp", "--batches", "1"], "at least 2 values"),
@@ -261,7 +263,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("argv", "said"), BAD.values(), ids=BAD)
-def test_bad_input_is_one_line_and_measures_nothing(argv, said, tmp_path, monkeypatch, capsys):
+def test_bad_input_gives_one_line_and_measures_nothing(argv, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("normbench.bench.throughput.measure", None)
     assert cli.run(["bench", *argv]) == 2
@@ -274,7 +276,7 @@ def test_bad_input_is_one_line_and_measures_nothing(argv, said, tmp_path, monkey
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_whole_on_a_gpu(tmp_path: Path):
+def test_bench_measures_on_a_gpu(tmp_path: Path):
     file = tmp_path / "found.json"
     words = [*QUICK, "--models", "lenet5", "--device", "cuda", "--json", str(file), "data=synthetic"]
     assert cli.run(["bench", *words]) == 0
@@ -286,7 +288,7 @@ def test_the_whole_on_a_gpu(tmp_path: Path):
     assert cell["phases_s"]["convolution"] > 0
 
 
-def test_peaks_are_taken_however_slow_the_machine(make_spec):
+def test_peaks_are_measured_on_any_slow_machine(make_spec):
     spec = make_spec("model=mlp")
     grid = Grid(("mlp",), (2,), (1,), rounds=1, seconds=1e-6)
     with Processes(1, CPU) as processes:

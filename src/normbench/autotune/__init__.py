@@ -1,1 +1,1 @@
-"""How wide a stack is and which layout it has on this machine: measured, remembered, or from a table."""
+"""The width and layout of stacks and the cost of a step: measured on this machine, or by default."""

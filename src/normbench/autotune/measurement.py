@@ -1,4 +1,4 @@
-"""Short measurements on a device: a few steps of a stack, and each of its convolutions in every way."""
+"""Short measurements on a device: a few steps of a stack, and each of its convolutions by each algorithm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from normbench import models
-from normbench.autotune.memory import taken
+from normbench.autotune.memory import stack_bytes
 from normbench.data.dataset import Dataset
 from normbench.data.shape import Shape
 from normbench.engine.device import STORAGE, casting, find_device, numerics
@@ -21,62 +21,76 @@ from normbench.engine.stack_layout import StackLayout, convolutions
 from normbench.models.layers import Conv2d
 from normbench.spec import RunSpec
 
-#: Seconds that a measurement of steps takes at least, and of a convolution, unless two of them take longer.
-STEPS_S, WAYS_S = 0.1, 0.02
+#: Seconds that are spent on the steps of one stack, and on one convolution by one algorithm. A call that
+#: takes longer than this is made once.
+STEP_BUDGET_S, CONV_BUDGET_S = 0.1, 0.02
+#: The budget is divided into so many windows; the shortest one counts.
 WINDOWS = 5
-#: Images at most of a convolution that is measured by itself.
-FEW = 32
-#: A way that is so many times slower than another one at its first call is not tried again.
-HOPELESS = 1.5
-#: Images that trials choose from.
-IMAGES = 512
+#: A convolution is measured alone on at most so many images.
+CONV_IMAGES = 32
+#: An algorithm is given up if its first call takes so many times as long as the fastest one.
+GIVE_UP_RATIO = 1.5
+#: Random images that a measured stack trains on.
+RANDOM_IMAGES = 512
 
 
-def release() -> None:
-    """Give back the memory of trials that have ended."""
-    gc.collect()  # a stack's step knows itself
+def release_memory() -> None:
+    """Give back the memory of measured stacks that are no longer used."""
+    gc.collect()  # a stack and its step refer to each other
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 
-def step_time(spec: RunSpec, shape: Shape, lanes: int, form: StackLayout) -> tuple[float, int]:
-    """Seconds of a step by lane, and bytes of the stack, of that many runs in that form.
+def step_time(spec: RunSpec, shape: Shape, lanes: int, layout: StackLayout) -> tuple[float, int]:
+    """Measure a few steps of a stack of such runs.
 
     Args:
-        shape: of the data as the model gets them; the pixels are random.
+        shape:  of the data as the model gets them. The pixels are random.
+        lanes:  the width of the stack.
+        layout: of the stack.
+
+    Returns:
+        Seconds of one step divided by the lanes, and bytes of the whole stack.
 
     Raises:
-        Exception: whatever training such runs raises, lack of memory first.
+        Exception: whatever training such runs raises, most often too little memory.
     """
     device = find_device(spec.engine.device)
-    specs = _lanes(spec, lanes)
+    specs = _endless_runs(spec, lanes)
     with numerics(spec.engine):
-        release()
+        release_memory()
         before = _reserved(device)
-        stack = Stack(specs, _noise(spec, shape).to(device), device, form)
+        stack = Stack(specs, _random_data(spec, shape).to(device), device, layout)
         if device.type == "cuda":
             stack.step(0)
             memory = torch.cuda.max_memory_reserved(device) - before
         else:
-            memory = taken(stack)
+            memory = stack_bytes(stack)
         number = iter(range(1, stack.steps))
-        return _seconds(lambda: stack.step(next(number)), device, STEPS_S) / lanes, memory
+        return _seconds(lambda: stack.step(next(number)), device, STEP_BUDGET_S) / lanes, memory
 
 
 def conv_times(
-    spec: RunSpec, shape: Shape, lanes: int, layout: str, kinds: Sequence[str]
+    spec: RunSpec, shape: Shape, lanes: int, memory_format: str, algorithms: Sequence[str]
 ) -> dict[str, list[float]]:
-    """Seconds that every convolution of a stack takes, forward and backward, by name in each of some ways.
+    """Measure every convolution of a stack alone, forward and backward, by each algorithm.
 
-    One pass of images goes through the network; layers of the same shape are measured once.
+    One batch goes through the network to find the input of each convolution. Convolutions with inputs and
+    weights of the same shape are measured once.
 
     Args:
-        kinds: of `models.convolution.ALGORITHMS`.
+        shape:         of the data as the model gets them. The pixels are random.
+        lanes:         the width of the stack.
+        memory_format: a key of `stack_layout.MEMORY_FORMATS`.
+        algorithms:    keys of `models.convolution.ALGORITHMS`.
+
+    Returns:
+        Seconds per algorithm, in the order of `algorithms`, by layer name.
     """
     device = find_device(spec.engine.device)
-    form = StackLayout(layout)
-    network = models.build(_lanes(spec, lanes), shape).to(device, STORAGE[spec.engine.precision])
-    form.shape(network)
+    layout = StackLayout(memory_format)
+    network = models.build(_endless_runs(spec, lanes), shape).to(device, STORAGE[spec.engine.precision])
+    layout.apply(network)
     known: dict[tuple[Any, ...], list[float]] = {}
     found: dict[str, list[float]] = {}
 
@@ -85,8 +99,8 @@ def conv_times(
             [x] = inputs
             alike = (x.shape, x.requires_grad, layer.weight.shape, layer.stride, layer.padding)
             if alike not in known:
-                x = x.detach()[:FEW].requires_grad_(x.requires_grad)
-                known[alike] = _race(layer, x, kinds, spec, device)
+                x = x.detach()[:CONV_IMAGES].requires_grad_(x.requires_grad)
+                known[alike] = _times_of_layer(layer, x, algorithms, spec, device)
             found[name] = known[alike]
 
         return hook
@@ -96,21 +110,23 @@ def conv_times(
     x = torch.randn(
         spec.total, lanes * shape.channels, shape.size, shape.size,
         device=device, dtype=STORAGE[spec.engine.precision], generator=torch.Generator(device).manual_seed(0),
-    ).contiguous(memory_format=form.memory_format)  # fmt: skip
+    ).contiguous(memory_format=layout.torch_format)  # fmt: skip
     network.begin_step(0, 1)
     with numerics(spec.engine), casting(spec.engine, device):
         network(x)
     return found
 
 
-def _race(layer: Conv2d, x: Tensor, kinds: Sequence[str], spec: RunSpec, device: torch.device) -> list[float]:
-    """Seconds of a convolution of x with its backward pass, in each of some ways."""
+def _times_of_layer(
+    layer: Conv2d, x: Tensor, algorithms: Sequence[str], spec: RunSpec, device: torch.device
+) -> list[float]:
+    """Seconds of one convolution of x (N, K·C, H, W) and its backward pass, by each algorithm."""
     wanted = [x, layer.weight] if x.requires_grad else [layer.weight]
     with torch.no_grad():
         gradient = torch.ones_like(layer.forward(x))
     seconds: list[float] = []
-    for kind in kinds:
-        layer.algorithm = kind
+    for algorithm in algorithms:
+        layer.algorithm = algorithm
 
         def perform() -> None:
             with torch.enable_grad(), casting(spec.engine, device):
@@ -120,25 +136,31 @@ def _race(layer: Conv2d, x: Tensor, kinds: Sequence[str], spec: RunSpec, device:
         replay = Graphs(perform, list) if device.type == "cuda" and spec.engine.graphs else None
         call = perform if replay is None else lambda replay=replay: replay(0)
         call()
-        seconds.append(_seconds(call, device, WAYS_S, HOPELESS * min(seconds, default=float("inf"))))
+        give_up = GIVE_UP_RATIO * min(seconds, default=float("inf"))
+        seconds.append(_seconds(call, device, CONV_BUDGET_S, give_up))
     return seconds
 
 
 def _seconds(
-    call: Callable[[], None], device: torch.device, least: float, hopeless: float = float("inf")
+    call: Callable[[], None], device: torch.device, budget: float, give_up: float = float("inf")
 ) -> float:
-    """Seconds of one call, after a first one that does not count: the shortest of five windows that together
-    take `least`, for what neighbours add is none of them; or those of a single call that takes longer or is
-    hopeless.
+    """Seconds of one call: the mean over the calls of a window, and the shortest of five windows.
+
+    The shortest one counts because other programs on the machine can only make a window longer. One call
+    comes first to see how many fit into the budget.
+
+    Args:
+        budget:  seconds of all windows together. A call that takes longer is made once.
+        give_up: a call that takes longer than so many seconds is made once.
     """
-    once = _window(call, 1, device)
-    if once > min(hopeless, least):
+    once = _mean_seconds(call, 1, device)
+    if once > min(give_up, budget):
         return once
-    calls = max(1, round(least / WINDOWS / once))
-    return min(_window(call, calls, device) for _ in range(WINDOWS))
+    calls = max(1, round(budget / WINDOWS / once))
+    return min(_mean_seconds(call, calls, device) for _ in range(WINDOWS))
 
 
-def _window(call: Callable[[], None], calls: int, device: torch.device) -> float:
+def _mean_seconds(call: Callable[[], None], calls: int, device: torch.device) -> float:
     began = _now(device)
     for _ in range(calls):
         call()
@@ -152,7 +174,7 @@ def _now(device: torch.device) -> float:
 
 
 def _reserved(device: torch.device) -> int:
-    """Bytes that torch holds on a GPU; from here on it counts how many that are at most."""
+    """Bytes that torch holds on a GPU now. Torch's count of the peak starts anew here."""
     if device.type != "cuda":
         return 0
     torch.cuda.init()
@@ -160,20 +182,22 @@ def _reserved(device: torch.device) -> int:
     return torch.cuda.memory_reserved(device)
 
 
-def _lanes(spec: RunSpec, lanes: int) -> list[RunSpec]:
-    """Runs like one, by seeds; long enough that no measurement comes to their end, and not compiled, which
-    takes longer than it measures.
+def _endless_runs(spec: RunSpec, lanes: int) -> list[RunSpec]:
+    """Runs like the given one with seeds 0, 1, …, so long that no measurement reaches their end.
+
+    They are not compiled: compiling takes longer than the measurement.
     """
     engine = spec.engine.model_copy(update={"compile": False})
-    long = spec.model_copy(update={"engine": engine, "epochs": None, "steps": 10**6})
-    return [long.model_copy(update={"seed": seed}) for seed in range(lanes)]
+    endless = spec.model_copy(update={"engine": engine, "epochs": None, "steps": 10**6})
+    return [endless.model_copy(update={"seed": seed}) for seed in range(lanes)]
 
 
-def _noise(spec: RunSpec, shape: Shape) -> Dataset:
-    images = max(IMAGES, spec.total)
+def _random_data(spec: RunSpec, shape: Shape) -> Dataset:
+    """Random images and labels of the given shape."""
+    images = max(RANDOM_IMAGES, spec.total)
     size = (images, shape.channels, shape.size, shape.size)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, size, dtype=torch.uint8, generator=generator)
     labels = torch.randint(shape.classes, (images,), generator=generator)
-    same = (0.5,) * shape.channels
-    return Dataset("noise", shape.classes, pixels, labels, pixels[:1], labels[:1], same, same, "")
+    half = (0.5,) * shape.channels
+    return Dataset("noise", shape.classes, pixels, labels, pixels[:1], labels[:1], half, half, "")

@@ -1,4 +1,4 @@
-"""Memory: how much is free on a device, and what a stack's step takes."""
+"""Memory: how much a device has free, how much a stack takes, and how many lanes fit."""
 
 from __future__ import annotations
 
@@ -12,26 +12,34 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from normbench.engine.stack import Stack
 
-#: Of the free memory, what stacks may take; the rest is for data, evaluation and estimates that are too low.
+#: Stacks may take this share of the free memory. The rest is for data, evaluation and low estimates.
 SHARE = 0.7
 
 
-def free(device: torch.device) -> int:
-    """Bytes that are free on a GPU, or to this process on a CPU."""
+def free_bytes(device: torch.device) -> int:
+    """Bytes that are free on a GPU, or that this process may still take on a CPU."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
     return min(_available(), *_limits())
 
 
-def affordable(per_lane: int, stacks: int, room: int) -> int:
-    """Lanes that fit into `room` bytes, where so many stacks train at once; at least one."""
-    return max(1, int(SHARE * room / stacks / per_lane))
+def lanes_that_fit(lane_bytes: int, stacks: int, free: int) -> int:
+    """The most lanes per stack that fit into memory; at least 1.
+
+    Args:
+        lane_bytes: bytes that one lane takes.
+        stacks:     stacks that train at the same time.
+        free:       bytes that are free.
+    """
+    return max(1, int(SHARE * free / stacks / lane_bytes))
 
 
-def taken(stack: Stack) -> int:
-    """Bytes that a stack on a CPU takes in training: take its step 0 and see what it saves for the backward
-    pass. Weights, gradients and optimiser state are counted as if for Adam.
+def stack_bytes(stack: Stack) -> int:
+    """Bytes that a stack on a CPU takes in training; takes its step 0.
+
+    It counts what the step saves for the backward pass. It counts the parameters four times: weights,
+    gradients and the two states of Adam.
     """
     saved: dict[int, int] = {}
 
@@ -46,6 +54,7 @@ def taken(stack: Stack) -> int:
 
 
 def _available() -> int:
+    """Bytes that the operating system can give to programs; all of its memory if it does not say."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         kibibytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable"))
@@ -55,7 +64,7 @@ def _available() -> int:
 
 
 def _limits() -> Iterator[int]:
-    """What the control groups that this process is in may have in all: containers and batch systems."""
+    """Memory limits of the control groups that hold this process, as containers and batch systems set."""
     yield 2**63
     try:
         own = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2].strip("/")

@@ -1,4 +1,4 @@
-"""The search for the best packing: which trials are made, and what follows from them."""
+"""The search for the best width and layout: which stacks are measured, and in which order."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from statistics import fmean
 from typing import Protocol, TypeVar
 
 from normbench.autotune import measurement
-from normbench.autotune.capacity import capacity
+from normbench.autotune.default_widths import default_width
 from normbench.autotune.tuning import Measurement, measured_widths, next_width
 from normbench.data.shape import Shape
-from normbench.engine.stack_layout import StackLayout, algorithms, layouts
+from normbench.engine.stack_layout import StackLayout, algorithms, memory_formats
 from normbench.spec import RunSpec
 
 T = TypeVar("T")
-#: A way to compute a convolution is tried in place of the first one where it takes less than this part of its
-#: time.
+#: A convolution gets another algorithm if that takes less than this share of the default one's time.
 GAIN = 0.9
 
 
 class RunOnAll(Protocol):
-    """Does something at the same time in as many processes as will train, and gives every answer."""
+    """Runs a job in all processes that will train, at the same time, and returns every answer."""
 
     def __call__(self, job: Callable[[], T], /) -> list[T]: ...
 
@@ -31,68 +30,88 @@ def search(
     spec: RunSpec,
     shape: Shape,
     most: int,
-    trials: dict[int, Measurement],
+    measurements: dict[int, Measurement],
     run_on_all: RunOnAll,
     *,
     room: Callable[[], int],
     seconds: float,
 ) -> None:
-    """Try 1, 2, 4, … lanes, or as many as `engine.lanes` says, each in the forms that the engine leaves open.
+    """Measure stacks of 1, 2, 4, … lanes, or of `engine.lanes` lanes if that is a number.
+
+    Each width is measured in every layout that the engine allows. From two lanes on, only the faster memory
+    format is kept.
 
     Args:
-        shape:   of the data as the model gets them.
-        most:    lanes that a sweep has for a stack.
-        trials:  what is known by lanes; what is found is added.
-        room:    lanes that there is memory for, going by what was found so far.
-        seconds: that it may take; as many lanes as the table has for such runs are tried all the same.
+        shape:        of the data as the model gets them.
+        most:         lanes that a stack of the sweep can have.
+        measurements: what is known, by width. The search adds what it finds.
+        run_on_all:   runs a measurement in every process that will train.
+        room:         the most lanes that fit into memory, judged by what was found so far.
+        seconds:      the time that the search may take. It reaches the default width in any case.
 
     Raises:
-        Exception: whatever a trial raises; what was found before is kept.
+        Exception: whatever a measurement raises. What was found before is kept.
     """
     began = time.monotonic()
-    left, kinds = layouts(spec.engine), algorithms(spec.engine)
-    while (lanes := next_to_measure(spec, trials, most)) is not None and lanes <= room():
-        usual = [_trial(spec, shape, lanes, StackLayout(layout, kinds[0]), run_on_all) for layout in left]
-        found = min(usual, key=_seconds)
+    formats, candidates = memory_formats(spec.engine), algorithms(spec.engine)
+    while (lanes := next_to_measure(spec, measurements, most)) is not None and lanes <= room():
+        tried = [
+            _measure(spec, shape, lanes, StackLayout(name, candidates[0]), run_on_all) for name in formats
+        ]
+        fastest = min(tried, key=_lane_step_s)
         if lanes > 1:
-            left = [found.form.layout]
-            if exceptions := _exceptions(spec, shape, found, kinds, run_on_all):
-                mixed = StackLayout(found.form.layout, kinds[0], exceptions)
-                found = min(found, _trial(spec, shape, lanes, mixed, run_on_all), key=_seconds)
-        trials[lanes] = found
+            formats = [fastest.layout.memory_format]
+            if exceptions := _exceptions(spec, shape, fastest, candidates, run_on_all):
+                mixed = StackLayout(formats[0], candidates[0], exceptions)
+                fastest = min(fastest, _measure(spec, shape, lanes, mixed, run_on_all), key=_lane_step_s)
+        measurements[lanes] = fastest
         took = time.monotonic() - began
-        if lanes >= capacity(spec) and 2 * took > seconds:  # the next takes as long as all before
+        if lanes >= default_width(spec) and 2 * took > seconds:  # the next width takes as long as all before
             break
 
 
-def next_to_measure(spec: RunSpec, trials: dict[int, Measurement], most: int) -> int | None:
-    """How many lanes are to be tried next; None where nothing is left open."""
-    forms = len(layouts(spec.engine)) > 1 or (len(algorithms(spec.engine)) > 1 and most > 1)
+def next_to_measure(spec: RunSpec, measurements: dict[int, Measurement], most: int) -> int | None:
+    """The width to measure next, or None if there is nothing to choose.
+
+    Args:
+        measurements: what is known, by width.
+        most:         lanes that a stack of the sweep can have.
+    """
+    choice = len(memory_formats(spec.engine)) > 1 or (len(algorithms(spec.engine)) > 1 and most > 1)
     if spec.engine.lanes == "auto":
-        return next_width(measured_widths(trials), most, capacity(spec)) if most > 1 or forms else None
+        known = measured_widths(measurements)
+        return next_width(known, most, default_width(spec)) if most > 1 or choice else None
     lanes = min(spec.engine.lanes, most)
-    return lanes if forms and lanes not in trials else None
+    return lanes if choice and lanes not in measurements else None
 
 
-def _trial(spec: RunSpec, shape: Shape, lanes: int, form: StackLayout, run_on_all: RunOnAll) -> Measurement:
-    seconds, taken = zip(*run_on_all(partial(measurement.step_time, spec, shape, lanes, form)), strict=True)
-    return Measurement(lanes, form, fmean(seconds), max(taken))
+def _measure(
+    spec: RunSpec, shape: Shape, lanes: int, layout: StackLayout, run_on_all: RunOnAll
+) -> Measurement:
+    """Measure a stack in all processes: the mean of the times, the most of the memory."""
+    seconds, memory = zip(
+        *run_on_all(partial(measurement.step_time, spec, shape, lanes, layout)), strict=True
+    )
+    return Measurement(lanes, layout, fmean(seconds), max(memory))
 
 
 def _exceptions(
-    spec: RunSpec, shape: Shape, found: Measurement, kinds: list[str], run_on_all: RunOnAll
+    spec: RunSpec, shape: Shape, measured: Measurement, candidates: list[str], run_on_all: RunOnAll
 ) -> dict[str, str]:
-    """The convolutions that are faster otherwise by themselves, by name with how."""
-    if len(kinds) == 1:
+    """The convolutions that another algorithm computes faster, measured alone: algorithm by layer name."""
+    if len(candidates) == 1:
         return {}
-    answers = run_on_all(partial(measurement.conv_times, spec, shape, found.lanes, found.form.layout, kinds))
+    job = partial(
+        measurement.conv_times, spec, shape, measured.lanes, measured.layout.memory_format, candidates
+    )
+    answers = run_on_all(job)
     exceptions = {}
     for name in answers[0]:
         seconds = [fmean(each) for each in zip(*(answer[name] for answer in answers), strict=True)]
         if min(seconds) < GAIN * seconds[0]:
-            exceptions[name] = kinds[seconds.index(min(seconds))]
+            exceptions[name] = candidates[seconds.index(min(seconds))]
     return exceptions
 
 
-def _seconds(trial: Measurement) -> float:
-    return trial.seconds
+def _lane_step_s(measured: Measurement) -> float:
+    return measured.lane_step_s

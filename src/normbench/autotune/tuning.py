@@ -1,6 +1,7 @@
-"""How many lanes a stack should have: what was measured, and what follows from it.
+"""The width of a stack: the measured widths, the next one to measure, and the best one.
 
-Stacks of 1, 2, 4, … lanes are measured until wider ones stop being faster.
+The width of a stack is its number of lanes. Stacks of 1, 2, 4, … lanes are measured until wider ones are no
+longer faster.
 """
 
 from __future__ import annotations
@@ -11,67 +12,88 @@ from dataclasses import dataclass
 
 from normbench.engine.stack_layout import StackLayout
 
-#: What a step of a lane may cost more than in the best stack: fewer lanes that do as well are as good, and
-#: beyond that more lanes do harm.
+#: A width is as good as the best one if its step costs at most AS_GOOD times as much per lane; the narrowest
+#: such width is chosen. A width is worse if its step costs more than WORSE times as much per lane.
 AS_GOOD, WORSE = 1.03, 1.05
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Steps of a stack on this machine: seconds of one step by lane, and bytes of the whole stack."""
+    """A few steps of one stack, measured on this machine.
+
+    lanes:       the width of the stack.
+    layout:      the fastest layout at this width.
+    lane_step_s: seconds of one step of the stack, divided by its lanes.
+    stack_bytes: bytes that the whole stack takes.
+    """
 
     lanes: int
-    form: StackLayout
-    seconds: float
-    bytes: int
+    layout: StackLayout
+    lane_step_s: float
+    stack_bytes: int
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How runs of a kind are packed.
+    """The width and the layouts of the stacks of one workload.
 
-    lanes:  the most of a stack.
-    source: where that number comes from, in words.
-    form:   of stacks where nothing was measured.
-    trials: what was measured.
+    lanes:          the most lanes of a stack.
+    source:         where that number comes from, in words for a user.
+    default_layout: of a stack if nothing was measured.
+    measurements:   what was measured, one entry per width.
     """
 
     lanes: int
     source: str
-    form: StackLayout
-    trials: tuple[Measurement, ...] = ()
+    default_layout: StackLayout
+    measurements: tuple[Measurement, ...] = ()
 
-    def at(self, lanes: int) -> StackLayout:
-        """The form of a stack of so many lanes: that which was best with about as many."""
-        nearest = min(self.trials, key=lambda t: abs(math.log(t.lanes / lanes)), default=None)
-        return self.form if nearest is None else nearest.form
+    def nearest(self, lanes: int) -> Measurement | None:
+        """The measurement whose width is nearest by ratio; None if nothing was measured."""
+        return min(self.measurements, key=lambda m: abs(math.log(m.lanes / lanes)), default=None)
+
+    def layout_at(self, lanes: int) -> StackLayout:
+        """The layout of a stack of that many lanes: the fastest one at the nearest measured width."""
+        nearest = self.nearest(lanes)
+        return self.default_layout if nearest is None else nearest.layout
 
     def __str__(self) -> str:
         lanes = f"at most {self.lanes} lane{'s' * (self.lanes > 1)} a stack {self.source}"
-        return f"{lanes}, {self.at(self.lanes).layout}"
+        return f"{lanes}, {self.layout_at(self.lanes).memory_format}"
 
 
-def measured_widths(trials: Mapping[int, Measurement]) -> list[Measurement]:
-    """What is known of 1, 2, 4, … lanes, without a gap."""
+def measured_widths(measurements: Mapping[int, Measurement]) -> list[Measurement]:
+    """The measurements of 1, 2, 4, … lanes, up to the first width that was not measured.
+
+    Args:
+        measurements: by width.
+    """
     found: list[Measurement] = []
-    while (trial := trials.get(2 ** len(found))) is not None:
-        found.append(trial)
+    while (measurement := measurements.get(2 ** len(found))) is not None:
+        found.append(measurement)
     return found
 
 
-def best_width(trials: Sequence[Measurement]) -> int:
-    """The fewest lanes whose steps are as good as the best."""
-    least = min(trial.seconds for trial in trials)
-    return min(trial.lanes for trial in trials if trial.seconds <= AS_GOOD * least)
+def best_width(measurements: Sequence[Measurement]) -> int:
+    """The narrowest width whose steps cost at most AS_GOOD times as much per lane as the best."""
+    least = min(each.lane_step_s for each in measurements)
+    return min(each.lanes for each in measurements if each.lane_step_s <= AS_GOOD * least)
 
 
-def next_width(trials: Sequence[Measurement], most: int, least: int = 1) -> int | None:
-    """How many lanes to try after 1, 2, 4, …: twice as many, until there are `most` or, from `least` on, the
-    steps were worse twice in a row, for once may be a neighbour's doing; None then.
+def next_width(measurements: Sequence[Measurement], most: int, least: int = 1) -> int | None:
+    """The width to measure next, or None if no wider stack is worth measuring.
+
+    The width doubles until it reaches `most`. It stops earlier if the last two widths were both worse than
+    the best one. A single worse width may be the effect of other programs on the machine.
+
+    Args:
+        measurements: of 1, 2, 4, … lanes.
+        most:         lanes that a stack of the sweep can have.
+        least:        the search does not stop before this width for being worse.
     """
-    if not trials:
+    if not measurements:
         return 1
-    last = trials[-1].lanes
-    bound = WORSE * min(trial.seconds for trial in trials)
-    worse = all(trial.seconds > bound for trial in trials[-2:])
+    last = measurements[-1].lanes
+    bound = WORSE * min(each.lane_step_s for each in measurements)
+    worse = all(each.lane_step_s > bound for each in measurements[-2:])
     return None if last >= most or (worse and last >= least) else 2 * last

@@ -1,4 +1,4 @@
-"""Steps against the clock."""
+"""Timing of training steps."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ import torch
 def timed(
     step: Callable[[int], object], first: int, seconds: float, device: torch.device
 ) -> tuple[int, float]:
-    """Take steps from number `first` on for about so many seconds, at least one.
+    """Take steps for about the given time, at least one.
 
-    A GPU works on after a call has returned, so it is waited for at the start and the end. In between it is
-    seldom asked how much time is left: as often as the number of steps has doubled.
+    The clock is read only when the number of steps has doubled, because reading it waits for the GPU.
+
+    Args:
+        step:    takes the step of a given number.
+        first:   number of the first step.
+        seconds: how long to go on.
+        device:  that the steps run on.
 
     Returns:
-        How many steps were taken, and how long they took.
+        How many steps were taken, and how many seconds they took.
     """
     done, passed = 0, 0.0
     began = _now(device)

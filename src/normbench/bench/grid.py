@@ -1,4 +1,4 @@
-"""What is measured: models at batch sizes, each as the run of a train command and on its data."""
+"""What is measured: every model at every batch size, as the run of a train command, on its data."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from normbench.engine.device import check
 from normbench.errors import InputError
 from normbench.spec import DataSpec, RunSpec
 
-#: What the options of the command and the measurement itself set.
+#: Keys that the command's options or the measurement itself set.
 RESERVED = ("model", "batch", "seed", "steps", "epochs", "total", "engine.device", "engine.lanes")
-#: Data by model; every other model has cifar10. Nothing is downloaded for a measurement of speed.
+#: Data set by model; every other model gets cifar10. A measurement of speed downloads nothing.
 DATA = {"mlp": "digits", "lenet300": "mnist", "lenet5": "mnist"}
-#: Images in use: enough that a step does not find its own in a cache, few enough for copies in every process.
+#: Training images: so many that a cache does not hold them, so few that every process can hold a copy.
 IMAGES = 10_000
-#: Length of the runs, far beyond what is measured, so that the learning rate stays where it begins.
+#: Length of the runs. It exceeds every measurement, so the learning rate stays at its start.
 STEPS = 10**9
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A measurement.
+    """What to measure.
 
     Attributes:
         models, batches: every pair of them is a case.
-        lanes:           of the stacks.
-        rounds:          how often each contestant has its turn.
-        seconds:         how long all turns of a contestant take together.
-        words:           of a train command, such as norm=gn, for all cases.
+        lanes:           widths of the stacks.
+        rounds:          turns of each contestant.
+        seconds:         of all turns of a contestant together.
+        words:           of a train command, for all cases, such as norm=gn.
         device:          as `engine.device`.
     """
 
@@ -55,7 +55,7 @@ class Case:
     Attributes:
         spec:    the run with seed 0.
         dataset: on the CPU, in memory that processes share.
-        notes:   what is not as asked.
+        notes:   what differs from what was asked.
     """
 
     spec: RunSpec
@@ -67,16 +67,16 @@ class Case:
         return f"{self.spec.model.name}, batch {self.spec.batch}"
 
     def runs(self, lanes: int) -> tuple[RunSpec, ...]:
-        """The run with seeds 0, 1, …"""
+        """The run with seeds 0, 1, …, one per lane."""
         return tuple(self.spec.model_copy(update={"seed": seed}) for seed in range(lanes))
 
 
 def cases(grid: Grid, cache: Path, config_dir: str | None = None) -> list[Case]:
-    """All cases of a grid, checked.
+    """All cases of a grid; each is checked.
 
     Args:
         cache:      the results' cache folder.
-        config_dir: a folder searched for choices after the packaged ones.
+        config_dir: a folder that is searched for choices after the packaged ones.
 
     Raises:
         InputError: a run that cannot be trained as asked.
@@ -85,7 +85,8 @@ def cases(grid: Grid, cache: Path, config_dir: str | None = None) -> list[Case]:
     for word in RESERVED:
         if word in given:
             raise InputError(
-                f"{word} is not for bench's words: its options set it; got {' '.join(grid.words)}"
+                f"bench takes {word} as an option, not as a word, or sets it itself; "
+                f"got {' '.join(grid.words)}"
             )
     specs = []
     for model in grid.models:
@@ -109,7 +110,7 @@ def _spec(model: str, batch: int, words: Sequence[str], device: str, config_dir:
     own = [f"model={model}", f"batch={batch}", f"steps={STEPS}", "tracking=none", f"engine.device={device}"]
     configs = compose([*own, *words], config_dir)
     if len(configs) > 1:
-        raise InputError(f"bench measures one kind of run at a time; got a sweep: {' '.join(words)}")
+        raise InputError(f"bench takes no sweep, one value per key; got {' '.join(words)}")
     spec = resolve(configs[0]).spec
     check(spec.engine)
     return spec
@@ -119,7 +120,7 @@ def _spec(model: str, batch: int, words: Sequence[str], device: str, config_dir:
 def _load(
     spec: DataSpec, size: int | None, cache: Path, may_stand_in: bool
 ) -> tuple[Dataset, tuple[str, ...]]:
-    """Data in shared memory; where they are not here and nobody asked for them, made ones of their shape."""
+    """Data in shared memory, and notes. Random images replace default data that are missing."""
     try:
         return data.load(spec, size=size, cache=cache).share(), ()
     except InputError:
@@ -130,5 +131,5 @@ def _load(
         "name": "synthetic", "root": None, "download": None, "channels": shape.channels, "size": shape.size,
         "classes": shape.classes, "train_size": shape.train_images, "test_size": 1,
     }  # fmt: skip
-    note = f"{spec.name} is not here (NORMBENCH_DATA names its folder): made images of its shape instead"
+    note = f"{spec.name} is not here (NORMBENCH_DATA names its folder): random images of its shape are used"
     return data.load(spec.model_copy(update=made), size=size, cache=cache).share(), (note,)

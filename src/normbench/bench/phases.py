@@ -1,8 +1,8 @@
-"""Where the time of a step goes, by what it is spent on.
+"""The time of a step by phase, such as convolution or normalization.
 
-torch.profiler says how long every operation took. Which part of the network it belongs to is known from marks
-around the layers in the forward pass; an operation of the backward pass belongs where the one of the same
-sequence number in the forward pass does.
+torch.profiler tells how long every operation took. Marks around the layers tell the phase of an operation in
+the forward pass. An operation in the backward pass has the sequence number of one in the forward pass, and
+its phase.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from normbench.weight_norms import WeightNorm
 
 CONVOLUTION, PRODUCT, NORM = "convolution", "matrix product", "normalization"
 REST, OPTIMISER, DATA, LOSS = "activation and pooling", "optimiser", "data", "loss and meters"
-#: What operations are sorted into; `other` is the time in which none ran.
+#: The phases of operations. `other` is the time in which no operation ran.
 PHASES = (CONVOLUTION, PRODUCT, NORM, REST, OPTIMISER, DATA, LOSS)
 OTHER = "other"
 _MARK = "normbench: "
-#: Steps looked at, at most: each is hundreds of events.
-MOST = 10
+#: At most so many steps are profiled: each has hundreds of events.
+MOST_STEPS = 10
 
 
 def phases(
     specs: Sequence[RunSpec], dataset: Dataset, device: torch.device, seconds: float
 ) -> dict[str, float]:
-    """Seconds of a stack's step by phase, `other` last; they add up to a step without the profiler.
+    """Seconds of a stack's step by phase, `other` last. Their sum is the time of a step without the profiler.
 
-    On a GPU they are those of the kernels, and the steps looked at are taken without graphs: a replayed one
-    runs the same kernels, but nobody knows what for. The profiler slows short operations; should they take
-    longer than the whole step without it, they are scaled to it.
+    On a GPU the times are those of the kernels. The profiled steps do not use CUDA graphs: a replayed graph
+    does not tell which layer started a kernel. The profiler slows short operations. If they take longer than
+    a whole step without it, they are scaled down to the step.
 
     Args:
         specs:   the runs of the stack.
         dataset: on the device.
-        device:  where.
-        seconds: how long steps are timed; of as many the operations are looked at, but of MOST at most.
+        device:  that the stack trains on.
+        seconds: how long steps are timed. As many steps are profiled, but at most MOST_STEPS.
     """
     steps, passed = _warm(specs, dataset, device, seconds)
     gc.collect()  # the stack is part of a cycle, and there may be no room for two
@@ -57,7 +57,7 @@ def phases(
     bare = Stack([spec.model_copy(update={"engine": engine}) for spec in specs], dataset, device)
     if steps > 1:
         timed(bare.step, 0, 0.0, device)
-    spent = _profiled(bare, min(MOST, steps), device)
+    spent = _profiled(bare, min(MOST_STEPS, steps), device)
     step = passed / steps
     scale = min(1.0, step / max(sum(spent.values()), 1e-9))
     found = {phase: spent[phase] * scale for phase in PHASES}
@@ -67,15 +67,15 @@ def phases(
 def _warm(
     specs: Sequence[RunSpec], dataset: Dataset, device: torch.device, seconds: float
 ) -> tuple[int, float]:
-    """Steps of a stack that is warm, and how long they took."""
+    """Time the steps of a stack after its first one: their number, and the seconds they took."""
     stack = Stack(specs, dataset, device)
     timed(stack.step, 0, 0.0, device)
     return timed(stack.step, 1, seconds, device)
 
 
 def _profiled(stack: Stack, steps: int, device: torch.device) -> dict[str, float]:
-    """Seconds of operations, or kernels, in a step, by phase."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it says on stderr that it starts, and what it lacks
+    """Seconds of operations, or on a GPU of kernels, in a step, by phase."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler writes notices to stderr
     gpu = device.type == "cuda"
     _mark(stack)
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]) as profiler:
@@ -87,7 +87,7 @@ def _profiled(stack: Stack, steps: int, device: torch.device) -> dict[str, float
 
 
 def phase_of(module: nn.Module) -> str | None:
-    """What a layer's time is spent on; None for what holds other layers, or is a part of one."""
+    """The phase of a layer; None for a module that contains layers, or is a part of one."""
     if isinstance(module, Conv2d):
         return CONVOLUTION
     if isinstance(module, Linear):
@@ -98,7 +98,7 @@ def phase_of(module: nn.Module) -> str | None:
 
 
 def _mark(stack: Stack) -> None:
-    """Let the profiler see where layers, data, optimiser and meters begin and end."""
+    """Mark for the profiler where layers, data and optimiser begin and end."""
     for module in stack.network.body.modules():
         if phase := REST if module is stack.network.body else phase_of(module):
             module.forward = _marked(module.forward, phase)
@@ -118,8 +118,9 @@ def _marked(function: Callable[..., Any], phase: str) -> Callable[..., Any]:
 
 
 def _by_phase(events: Iterable[FunctionEvent], *, kernels: bool) -> dict[str, float]:
-    """Seconds of all operations, or of the kernels that they started, by phase. What is under no mark is
-    part of the loss and the meters.
+    """Seconds of all operations, or of the kernels that they started, by phase.
+
+    An operation under no mark belongs to the loss and the meters.
     """
     called = [event for event in events if event.device_type == DeviceType.CPU]
     ancestry = {event.id: list(_ancestry(event)) for event in called}
@@ -127,11 +128,11 @@ def _by_phase(events: Iterable[FunctionEvent], *, kernels: bool) -> dict[str, fl
     for event in called:
         above = ancestry[event.id]
         if event.sequence_nr >= 0 and not any(map(_backward, above)):
-            forward[event.sequence_nr] = _phase(above)  # the last one made the node of the backward pass
+            forward[event.sequence_nr] = _phase(above)  # the last operation made the backward node
     spent = dict.fromkeys(PHASES, 0.0)
     for event in called:
         if not event.name.startswith("aten::"):
-            continue  # what runs between operations is no operation
+            continue  # time of Python between operations
         above = ancestry[event.id]
         node = next((e for e in reversed(above) if _backward(e)), None)
         phase = _phase(above) if node is None else forward.get(node.sequence_nr, LOSS)
@@ -140,7 +141,7 @@ def _by_phase(events: Iterable[FunctionEvent], *, kernels: bool) -> dict[str, fl
 
 
 def _ancestry(event: FunctionEvent) -> Iterable[FunctionEvent]:
-    """An event and what it was called by, the innermost first."""
+    """An event and its callers, the innermost first."""
     current: FunctionEvent | None = event
     while current is not None:
         yield current

@@ -1,7 +1,8 @@
-"""The plain loop that stacks are measured against: what a careful user of PyTorch writes for one run.
+"""The plain loop that stacks are compared with: what a careful user of PyTorch writes for one run.
 
-The data lie in memory on the device, standardized once; an index, a crop and a flip make a batch; images and
-filters lie in memory as is best on the device; torch.optim.SGD is fused; nothing waits for the device.
+The data are in the device's memory and standardized once. An index, a crop and a flip make a batch. Images
+and filters have the memory format that is fastest on the device. torch.optim.SGD is fused. Nothing waits for
+the device.
 """
 
 from __future__ import annotations
@@ -19,26 +20,26 @@ from normbench.spec import RunSpec
 
 
 class PlainLoop:
-    """Trains one run by a step at a call.
+    """Trains one run, one step per call.
 
     Args:
         spec:    the run.
         dataset: on the device, its images fitted to the model.
-        device:  where all of it lives.
-        tuned:   with what makes PyTorch fast on a GPU: bf16 by autocast, channels_last, and torch.compile
-                 with CUDA graphs.
+        device:  that the loop runs on.
+        tuned:   use what makes PyTorch fast on a GPU: bf16 autocast, channels_last, and torch.compile with
+                 CUDA graphs.
 
     Attributes:
         net:    the network, from torch's own layers.
-        losses: sum of the losses so far.
+        losses: sum of the losses of all steps so far.
 
     Raises:
-        InputError: the run asks for something that this loop does not have, see `refusal`.
+        InputError: the run asks for something that this loop cannot do, see `refusal`.
     """
 
     def __init__(self, spec: RunSpec, dataset: Dataset, device: torch.device, *, tuned: bool = False) -> None:
         if lacks := refusal(spec):
-            raise InputError(f"the plain loop has no {lacks}")
+            raise InputError(f"the plain loop cannot do {lacks}")
         optim, width = spec.optim, STORAGE[spec.engine.precision]
         torch.manual_seed(spec.seed)
         self.spec, self.tuned = spec, tuned
@@ -71,7 +72,7 @@ class PlainLoop:
         self.losses += loss.detach()
 
     def _images(self, index: Tensor) -> Tensor:
-        """Images (N, C, H, W) by number (N,), cut and mirrored at random where the run asks for it."""
+        """Images (N, C, H, W) by number (N,), with the random crop and flip that the run asks for."""
         x, crop, device = self.images, self.spec.data.crop, index.device
         if crop:
             channels = torch.arange(x.shape[1], device=device)
@@ -91,14 +92,14 @@ class PlainLoop:
 
 
 def _standardized(dataset: Dataset, crop: int, width: torch.dtype) -> Tensor:
-    """All training images with a black border of `crop` pixels, (pixel − mean) / std by channel."""
+    """All training images with a black border of `crop` pixels, (pixel − mean) / std per channel."""
     images = F.pad(dataset.train_images, (crop,) * 4)
     mean, std = (torch.tensor(m, device=images.device).view(-1, 1, 1) for m in (dataset.mean, dataset.std))
     return images.float().div_(255).sub_(mean).div_(std).to(width)
 
 
 def refusal(spec: RunSpec) -> str:
-    """What a run asks for that the plain loop, or torch's own layers, do not have; empty for nothing."""
+    """What a run asks for and the plain loop or torch's own layers lack; "" if they lack nothing."""
     norm, optim = spec.norm, spec.optim
     lacking = {
         f"norm={norm.name}": norm.name not in NORMS,

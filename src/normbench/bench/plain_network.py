@@ -1,4 +1,4 @@
-"""A run's network from torch's own layers, as a user who has only PyTorch would build it."""
+"""A run's network built from torch's own layers, as a user of plain PyTorch would build it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NORMS = ("bn", "gn", "ln_chw", "in", "none")
 
 
 class PadShortcut(nn.Module):
-    """Every stride-th position, and zeros for new channels."""
+    """Shortcut: takes every stride-th position and adds channels of zeros."""
 
     def __init__(self, extra_channels: int, stride: int) -> None:
         super().__init__()
@@ -31,11 +31,11 @@ def plain_network(spec: RunSpec, image: Shape) -> nn.Module:
     """The network of a run with its initial weights: images (N, C, H, W) → logits (N, classes).
 
     Args:
-        spec:  a run that `plain.refusal` has nothing against.
+        spec:  a run for which `plain.refusal` is "".
         image: channels, size and classes of its data.
     """
     net = models.build([spec], image).body
-    flat = False  # (N, C) from here on
+    flat = False  # True from the layer on whose output is (N, C)
     for path, layer in list(net.named_modules()):
         flat = flat or isinstance(layer, nn.Flatten | GlobalAveragePool)
         if (made := _torchs(layer, flat)) is not None:
@@ -44,7 +44,7 @@ def plain_network(spec: RunSpec, image: Shape) -> nn.Module:
 
 
 def _torchs(layer: nn.Module, flat: bool) -> nn.Module | None:
-    """torch's own layer in place of one of ours, with its weights; None where ours may stay."""
+    """torch's own layer that replaces one of ours, with the same weights; None if ours may stay."""
     made: nn.Module
     if isinstance(layer, Conv2d):
         outputs, inputs, kernel, _ = layer.weight.shape
@@ -68,6 +68,7 @@ def _torchs(layer: nn.Module, flat: bool) -> nn.Module | None:
 
 
 def _norm(layer: Norm, flat: bool) -> nn.Module:
+    """torch's own norm with the settings of one of ours; flat: its input is (N, C)."""
     channels, affine = layer.channels, bool(layer.affine)
     if layer.key == "none":
         return nn.Identity()
@@ -75,5 +76,7 @@ def _norm(layer: Norm, flat: bool) -> nn.Module:
         return nn.InstanceNorm2d(channels, layer.eps, affine=affine)
     if layer.key in ("gn", "ln_chw"):
         return nn.GroupNorm(getattr(layer, "num_groups", 1), channels, layer.eps, affine)
-    kind = nn.BatchNorm1d if flat else nn.BatchNorm2d
-    return kind(channels, layer.eps, getattr(layer, "kernel_momentum", None), affine, bool(layer.tracked))
+    batch_norm = nn.BatchNorm1d if flat else nn.BatchNorm2d
+    return batch_norm(
+        channels, layer.eps, getattr(layer, "kernel_momentum", None), affine, bool(layer.tracked)
+    )

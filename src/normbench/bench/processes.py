@@ -1,7 +1,7 @@
-"""Processes that train in step, so that cores and memory are contended for as in a sweep.
+"""Processes that train at the same time, so that they compete for cores and memory as in a sweep.
 
-On a CPU one process of one thread stands on every core, on a GPU one drives it all. An order goes to all of
-them within moments, and the next one when the last of them has answered.
+On a CPU there is one process per core, with one thread each; on a GPU there is one process. An order goes to
+all processes at the same time. The next order waits until all have answered.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from normbench.errors import RunFailure, reason
 from normbench.spec import RunSpec
 from normbench.sweeps.pool import WorkerPool
 
-#: Times that a contestant is run before it counts: compilers and CUDA graphs do not settle at the first step.
+#: Turns of a contestant that do not count: compilers and CUDA graphs need more than one step to settle.
 WARM_UPS = {"cpu": 1, "cuda": 3}
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """What is timed against others.
+    """One of those whose speeds are compared.
 
     Attributes:
-        name:  what it is called in the results.
-        kind:  "stack"; "plain" or "tuned", a plain loop of the first run; else the name of a probe.
+        name:  in the results.
+        loop:  "stack"; "plain" or "tuned", a plain loop of the first run; else the name of a probe.
         specs: the runs.
     """
 
     name: str
-    kind: str
+    loop: str
     specs: tuple[RunSpec, ...]
 
 
 class Rig:
-    """What one process holds: the contestants, built and warm, and the numbers of their next steps."""
+    """What one process holds: the contestants, ready to train, and the number of each one's next step."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -54,7 +54,7 @@ class Rig:
         self.next: dict[str, int] = {}
 
     def clear(self, dataset: Dataset | None) -> None:
-        """Let all contestants go; those to come train on a data set."""
+        """Drop all contestants. The next ones train on the given data set."""
         self.steps.clear()
         self.next.clear()
         gc.collect()
@@ -63,12 +63,20 @@ class Rig:
         self.dataset = dataset and dataset.to(self.device)
 
     def enter(self, contestant: Contestant, turn: float, most: float) -> str:
-        """Build a contestant and warm it up for a turn of so many seconds; why it cannot take part, or empty.
+        """Build a contestant and let it take the turns that do not count.
 
-        Memory that does not suffice is a result, and so are a compiler that is absent and a step that takes
-        longer than `most` seconds. Anything else raises.
+        Args:
+            turn: seconds of these turns together.
+            most: seconds that a step may take.
+
+        Returns:
+            Why the contestant cannot take part: too little memory, a step that takes too long, or, for
+            "tuned", any error of the compiler. "" if it can.
+
+        Raises:
+            Exception: any other error.
         """
-        harmless = Exception if contestant.kind == "tuned" else torch.OutOfMemoryError
+        harmless = Exception if contestant.loop == "tuned" else torch.OutOfMemoryError
         name, engine = contestant.name, contestant.specs[0].engine
         warm_ups = WARM_UPS["cuda" if engine.compile else self.device.type]
         try:
@@ -84,7 +92,7 @@ class Rig:
         return why
 
     def time(self, contestant: Contestant, seconds: float) -> tuple[int, float]:
-        """Let a contestant take steps for so many seconds: how many, and how long they took."""
+        """Let a contestant take steps for so many seconds: their number, and the seconds they took."""
         first = self.next[contestant.name]
         with numerics(contestant.specs[0].engine):
             done, passed = timed(self.steps[contestant.name], first, seconds, self.device)
@@ -92,23 +100,23 @@ class Rig:
         return done, passed
 
     def phases(self, contestant: Contestant, seconds: float) -> dict[str, float]:
-        """Where the time of a stack's step goes, of steps that take so many seconds together."""
+        """Seconds of a stack's step by phase; so many seconds of steps are timed."""
         assert self.dataset is not None
         with numerics(contestant.specs[0].engine):
             return phases(contestant.specs, self.dataset, self.device, seconds)
 
     def _built(self, contestant: Contestant) -> Callable[[int], object]:
         spec = contestant.specs[0]
-        if contestant.kind not in ("stack", "plain", "tuned"):
-            return probe(contestant.kind, spec.engine, self.device)
+        if contestant.loop not in ("stack", "plain", "tuned"):
+            return probe(contestant.loop, spec.engine, self.device)
         assert self.dataset is not None
-        if contestant.kind == "stack":
+        if contestant.loop == "stack":
             return Stack(contestant.specs, self.dataset, self.device).step
-        return PlainLoop(spec, self.dataset, self.device, tuned=contestant.kind == "tuned")
+        return PlainLoop(spec, self.dataset, self.device, tuned=contestant.loop == "tuned")
 
 
 class Processes:
-    """A worker pool in which each worker holds a rig, on a device. To be used as a context."""
+    """A worker pool in which each worker holds a rig on a device. Use it as a context manager."""
 
     def __init__(self, count: int, device: torch.device) -> None:
         self.count, self.device = count, device
@@ -121,20 +129,24 @@ class Processes:
         self.pool.close()
 
     def all(self, order: str, *args: Any) -> list[Any]:
-        """Let the rigs of all processes do something, a method of `Rig`, at the same time; their answers.
+        """Call a method of the rig in all processes at the same time; return every answer.
+
+        Args:
+            order: name of a method of `Rig`.
+            args:  of that method.
 
         Raises:
-            RunFailure: one of them broke.
+            RunFailure: the method raised in a process, or a process died.
         """
         try:
             return self.pool.run_on_all(partial(_do, self.device, order, *args))
         except RunFailure as failure:
             raise RunFailure(
-                f"the measurement broke: {failure}; if it was for want of memory, try fewer --lanes"
+                f"the measurement failed: {failure}; if memory ran out, try fewer --lanes"
             ) from None
 
     def rate(self, contestant: Contestant, seconds: float) -> float:
-        """Steps per second of a contestant, of all processes together."""
+        """Steps per second of a contestant, summed over all processes."""
         return float(sum(done / passed for done, passed in self.all("time", contestant, seconds)))
 
 

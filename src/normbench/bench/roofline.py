@@ -1,13 +1,13 @@
-"""What a step of a run must compute and move at least, and what this machine can.
+"""The least arithmetic and memory traffic of a run's step, and the peaks of this machine.
 
-Arithmetic is that of convolutions and matrix products, 2 for a multiplication and addition: forward, and
-twice as much backward, without the gradient that the first layer would hand to the images. Memory traffic:
+Arithmetic counts convolutions and matrix products, 2 operations per multiplication and addition. The backward
+pass takes twice as much as the forward pass. The first layer's input needs no gradient. Memory traffic is:
 
-    bytes                   every parameter, its gradient and the optimiser's state read and written once
-    bytes_with_activations  and every layer's output and its gradient, too
+    bytes                   every parameter, its gradient and the optimiser's state, read and written once
+    bytes_with_activations  the same, plus every layer's output and its gradient
 
-The first is a bound for any implementation whose weights do not stay in a cache; the second is what layers
-one after the other move, and less where outputs stay in a cache or layers are fused.
+The first is a lower bound for every implementation whose weights do not stay in a cache. The second is what
+layers move if they run one after the other. It is less if outputs stay in a cache or layers are fused.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from normbench.spec import EngineSpec, RunSpec
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a step of one run takes."""
+class StepCounts:
+    """Arithmetic and memory traffic of one step of one run, see the module."""
 
     flops: int
     bytes: int
     bytes_with_activations: int
 
 
-def work(spec: RunSpec, image: Shape) -> Work:
-    """Count a step of a run, from the shapes in a forward pass of zeros.
+def count_step(spec: RunSpec, image: Shape) -> StepCounts:
+    """Count the operations and bytes of a step of a run, from shapes in a forward pass of zeros.
 
     Raises:
         InputError: the run cannot be built as asked.
@@ -51,7 +51,7 @@ def work(spec: RunSpec, image: Shape) -> Work:
         if isinstance(module, Conv2d | Linear):
             inner = module.weight[0].numel() if isinstance(module, Conv2d) else module.weight.shape[2]
             forward.append(2 * output.numel() * inner)
-        if output.data_ptr() != inputs[0].data_ptr():  # a view moves nothing
+        if output.data_ptr() != inputs[0].data_ptr():  # a view moves no bytes
             outputs += output.numel()
 
     for module in network.body.modules():
@@ -63,18 +63,20 @@ def work(spec: RunSpec, image: Shape) -> Work:
     state = 0 if spec.optim.name == "sgd" and not spec.optim.momentum else len(SLOTS[spec.optim.name])
     width = STORAGE[spec.engine.precision].itemsize
     least = 2 * (2 + state) * parameters * width
-    return Work(3 * sum(forward) - forward[0], least, least + 4 * outputs * working(spec.engine).itemsize)
+    return StepCounts(
+        3 * sum(forward) - forward[0], least, least + 4 * outputs * working(spec.engine).itemsize
+    )
 
 
-#: What shows the peaks of a machine: a product of matrices, copies beyond its caches and within.
+#: What measures the peaks of a machine: a matrix product, a copy larger than its caches, and a smaller one.
 PROBES = ("product", "copy", "copy in cache")
-#: Side of the matrices, and bytes of the copies, by device.
+#: Side of the matrices, and bytes of the copies, by kind of device.
 SIDE = {"cpu": 1024, "cuda": 8192}
 COPIES = {"copy": {"cpu": 2**26, "cuda": 2**29}, "copy in cache": {"cpu": 2**18, "cuda": 2**23}}
 
 
 def probe(name: str, engine: EngineSpec, device: torch.device) -> Callable[[int], object]:
-    """One of PROBES, ready to be repeated; the product in the precision of a run's products."""
+    """One of PROBES as a step. The matrix product has the precision of a run's matrix products."""
     if name == "product":
         a = torch.ones(SIDE[device.type], SIDE[device.type], device=device, dtype=working(engine))
         b = torch.empty_like(a)
@@ -85,10 +87,10 @@ def probe(name: str, engine: EngineSpec, device: torch.device) -> Callable[[int]
 
 
 def amount(name: str, device: torch.device) -> int:
-    """What one repetition of a probe comes to: operations, or bytes read and written."""
+    """Operations of one matrix product, or bytes that one copy reads and writes."""
     return 2 * (SIDE[device.type] ** 3 if name == "product" else COPIES[name][device.type])
 
 
 def working(engine: EngineSpec) -> torch.dtype:
-    """Type of what convolutions and matrix products read and write."""
+    """The type that convolutions and matrix products read and write."""
     return HALVES.get(engine.precision, STORAGE[engine.precision])

@@ -1,7 +1,7 @@
-"""Who trains faster here, and by how much: stacks, lone runs and plain loops in turns.
+"""Compares the speed of stacks, lone runs and plain loops on this machine.
 
-Machines are shared and their speed drifts, so numbers of different minutes are not compared: in every round
-each contestant trains for a moment, and ratios are taken within a round.
+Other programs share a machine and its speed drifts. So in every round each contestant has a short turn, and
+ratios are taken within a round.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from typing import Any
 import torch
 
 from normbench import models
-from normbench.autotune.capacity import processes as process_count
-from normbench.autotune.memory import affordable, free
+from normbench.autotune.cores import process_count
+from normbench.autotune.memory import free_bytes, lanes_that_fit
 from normbench.bench.grid import Case, Grid
 from normbench.bench.plain import refusal
 from normbench.bench.processes import Contestant, Processes
-from normbench.bench.roofline import PROBES, Work, amount, work
+from normbench.bench.roofline import PROBES, StepCounts, amount, count_step
 from normbench.engine.device import device_name, find_device
 from normbench.momentum import parse_momentum
 from normbench.spec import RunSpec
 
-#: Of the runs that are one training with a bank of statistics each.
+#: Momenta of the runs that share one training, with a bank of statistics each.
 MOMENTA = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.5, 0.9)
-#: Seconds of all turns of a probe together, at most.
+#: All turns of a probe together take at most so many seconds.
 PROBE_S = 1.0
 
-Rates = dict[str, list[float]]  # by contestant, steps per second in every round
+Rates = dict[str, list[float]]  # steps per second in every round, by contestant
 
 
 def measure(grid: Grid, cases: Sequence[Case], say: Callable[[str], None]) -> dict[str, Any]:
     """Measure the cases of a grid.
 
     Args:
-        say: is told what is being measured.
+        say: gets a line about what is measured now.
 
     Returns:
-        What normbench.bench describes, but for commit, date and command.
+        What normbench.bench describes, without commit, date and command.
 
     Raises:
-        RunFailure: a process died or broke.
+        RunFailure: a process died, or a measurement raised in it.
     """
     engine = cases[0].spec.engine
     device = find_device(engine.device)
@@ -67,7 +67,7 @@ def measure(grid: Grid, cases: Sequence[Case], say: Callable[[str], None]) -> di
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
-    """A measurement in several rounds.
+    """A quantity measured in several rounds.
 
     >>> spread([2.0, 1.0, 4.0])
     {'median': 2.0, 'min': 1.0, 'max': 4.0, 'rounds': [2.0, 1.0, 4.0]}
@@ -76,7 +76,7 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _peaks(processes: Processes, spec: RunSpec, grid: Grid) -> dict[str, float]:
-    """Operations and bytes per second of all processes together, the best round's."""
+    """Operations and bytes per second of all processes together, of the best round."""
     processes.all("clear", None)
     probes = [Contestant(name, name, (spec,)) for name in PROBES]
     rates = _rounds(processes, probes, grid.rounds, min(PROBE_S, grid.seconds), [], most=math.inf)
@@ -92,8 +92,12 @@ def _rounds(
     notes: list[str],
     most: float,
 ) -> Rates:
-    """Let contestants have their turns, in the opposite order every other round; why some cannot, a step that
-    takes longer than `most` seconds for one, goes to the notes.
+    """Give every contestant a turn in every round; the order is reversed after each round.
+
+    Args:
+        seconds: of all turns of a contestant together.
+        notes:   get the reason why a contestant cannot take part.
+        most:    seconds that a step may take.
     """
     ready = []
     for contestant in contestants:
@@ -114,12 +118,12 @@ def _rounds(
 def _case(
     case: Case, grid: Grid, processes: Processes, peaks: dict[str, float], notes: list[str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Cells and banks of a case; what could not be measured goes to the notes."""
+    """Cells and banks of a case. The notes get what could not be measured."""
     processes.all("clear", case.dataset)
     contestants = _contestants(case, grid, processes, notes)
     rates = _rounds(processes, contestants, grid.rounds, grid.seconds, notes, most=grid.seconds)
-    processes.all("clear", case.dataset)  # the phases are taken of further stacks
-    taken = work(case.spec, case.dataset.shape)
+    processes.all("clear", case.dataset)  # the phases are measured on new stacks
+    counts = count_step(case.spec, case.dataset.shape)
     theirs = {
         name: rates.get(key) for name, key in (("lone", _stack(1)), ("plain", "plain"), ("tuned", "tuned"))
     }
@@ -131,7 +135,7 @@ def _case(
             cells.append(
                 _about(case, lanes)
                 | _compared(mine, theirs, lanes)
-                | _roofline(mine, lanes, taken, peaks)
+                | _roofline(mine, lanes, counts, peaks)
                 | {"step_s": sum(phases.values()), "phases_s": phases}
             )
     lone, banks = theirs["lone"], rates.get("banks")
@@ -142,20 +146,22 @@ def _case(
 
 
 def _contestants(case: Case, grid: Grid, processes: Processes, notes: list[str]) -> list[Contestant]:
-    """All that a case can have on this machine, a lone run first."""
+    """The contestants of a case that this machine can hold, the lone run first."""
     spec = case.spec
-    room = affordable(models.footprint(spec, case.dataset.shape), processes.count, free(processes.device))
+    room = lanes_that_fit(
+        models.footprint(spec, case.dataset.shape), processes.count, free_bytes(processes.device)
+    )
     lanes = sorted({1, *grid.lanes})
     found = [Contestant(_stack(k), "stack", case.runs(k)) for k in lanes if k <= room]
     large = lanes[len(found) :]
-    notes += [f"{case.name}: no {_stack(k)}: memory for {room} lanes, going by an estimate" for k in large]
+    notes += [f"{case.name}: no {_stack(k)}: by an estimate, memory holds {room} lanes" for k in large]
     if spec.norm.banks and spec.norm.momentum is not None:
         found.append(Contestant("banks", "stack", banked(spec)))
     if lacks := refusal(spec):
-        notes.append(f"{case.name}: no plain loop: it has no {lacks}")
+        notes.append(f"{case.name}: no plain loop: it cannot do {lacks}")
     else:
-        kinds = ("plain", "tuned") if processes.device.type == "cuda" else ("plain",)
-        found += [Contestant(kind, kind, (spec,)) for kind in kinds]
+        loops = ("plain", "tuned") if processes.device.type == "cuda" else ("plain",)
+        found += [Contestant(loop, loop, (spec,)) for loop in loops]
     return found
 
 
@@ -164,7 +170,7 @@ def _stack(lanes: int) -> str:
 
 
 def banked(spec: RunSpec) -> tuple[RunSpec, ...]:
-    """Runs that differ in the momentum of their statistics alone."""
+    """Runs that differ only in the momentum of their statistics, and so share one training."""
     norms = [spec.norm.model_copy(update={"momentum": parse_momentum(m)}) for m in MOMENTA]
     return tuple(spec.model_copy(update={"norm": norm}) for norm in norms)
 
@@ -178,9 +184,7 @@ def _about(case: Case, lanes: int) -> dict[str, Any]:
 
 
 def _compared(mine: list[float], theirs: dict[str, list[float] | None], lanes: int) -> dict[str, Any]:
-    """A stack's run-steps per second, those of lone runs and plain loops, and how many times as many it
-    makes.
-    """
+    """Run-steps per second of a stack, lone runs and plain loops, and the stack's ratio to each."""
     own = [lanes * rate for rate in mine]
     found = {name: rates for name, rates in theirs.items() if rates}
     return {
@@ -191,14 +195,14 @@ def _compared(mine: list[float], theirs: dict[str, list[float] | None], lanes: i
     }
 
 
-def _roofline(mine: list[float], lanes: int, taken: Work, peaks: dict[str, float]) -> dict[str, Any]:
-    """What a run's step takes, and the share of the machine's peaks that a stack makes use of."""
+def _roofline(mine: list[float], lanes: int, counts: StepCounts, peaks: dict[str, float]) -> dict[str, Any]:
+    """Operations and bytes of a run's step, and the share of the machine's peaks that a stack reaches."""
     rate = lanes * median(mine)
     return {
-        "per_run_step": asdict(taken),
+        "per_run_step": asdict(counts),
         "share": {
-            "flops": rate * taken.flops / peaks["flops_per_s"],
-            "bytes": rate * taken.bytes / peaks["bytes_per_s"],
-            "bytes_with_activations": rate * taken.bytes_with_activations / peaks["bytes_per_s"],
+            "flops": rate * counts.flops / peaks["flops_per_s"],
+            "bytes": rate * counts.bytes / peaks["bytes_per_s"],
+            "bytes_with_activations": rate * counts.bytes_with_activations / peaks["bytes_per_s"],
         },
     }

@@ -26,7 +26,7 @@ class Stack:
                  the momentum of statistics that training never reads share a lane.
         dataset: on the device, its images fitted to the model.
         device:  where all of it lives.
-        form:    layout and convolutions; None: the usual ones.
+        layout:  memory format and convolution algorithms; None for the default ones.
 
     Attributes:
         lanes: K.
@@ -39,22 +39,22 @@ class Stack:
         specs: Sequence[RunSpec],
         dataset: Dataset,
         device: torch.device,
-        form: StackLayout | None = None,
+        layout: StackLayout | None = None,
     ) -> None:
         self.spec, self.assignment = specs[0], LaneAssignment(specs)
         self.lanes = len(self.assignment.lanes)
         self.steps = self.spec.length(len(dataset.train_labels))
-        self.form = form or default_layout(self.spec.engine, device)
+        self.layout = layout or default_layout(self.spec.engine, device)
         width = STORAGE[self.spec.engine.precision]
         self.network = models.build(self.assignment.lanes, dataset.shape)
         self.assignment.add_banks(self.network)
-        self.form.shape(self.network.to(device, width))
+        self.layout.apply(self.network.to(device, width))
         self.optimizer = Optimizer(
             dict(self.network.named_parameters()), self.network.roles(), self.assignment.lanes
         )
         self.batches = Batches(
             dataset, [s.seed for s in self.assignment.lanes], self.spec.total, flip=self.spec.data.flip,
-            crop=self.spec.data.crop, channels_last=self.form.layout == "channels_last", dtype=width,
+            crop=self.spec.data.crop, channels_last=self.layout.memory_format == "channels_last", dtype=width,
         )  # fmt: skip
         self.meters = Meters(self.lanes, self.spec.total, device)
         self.step = Step(self.spec, self.steps, self.network, self.optimizer, self.batches, self.meters)

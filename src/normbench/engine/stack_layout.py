@@ -1,4 +1,7 @@
-"""How a stack lies in memory and how its convolutions are computed. Neither changes more than rounding."""
+"""Stack layout: the memory format of a stack and the algorithm of each of its convolutions.
+
+A layout changes how fast a stack trains. It changes results by rounding at most.
+"""
 
 from __future__ import annotations
 
@@ -14,59 +17,61 @@ from normbench.models.convolution import ALGORITHMS
 from normbench.models.layers import Conv2d
 from normbench.spec import EngineSpec
 
-LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
 @dataclass(frozen=True)
 class StackLayout:
-    """How a stack lies in memory and computes its convolutions.
+    """The memory format of a stack and the algorithms of its convolutions.
 
-    layout:      a key of LAYOUTS.
-    convolution: a key of `models.convolution.ALGORITHMS`, of all layers but the exceptions.
-    exceptions:  another key by the name of a layer.
+    memory_format: a key of MEMORY_FORMATS, for weights and images.
+    algorithm:     a key of `models.convolution.ALGORITHMS`, for every convolution without an exception.
+    exceptions:    another algorithm for single convolutions, by layer name.
     """
 
-    layout: str
-    convolution: str = "grouped"
+    memory_format: str
+    algorithm: str = "grouped"
     exceptions: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def memory_format(self) -> torch.memory_format:
-        return LAYOUTS[self.layout]
+    def torch_format(self) -> torch.memory_format:
+        """The memory format as torch's own value."""
+        return MEMORY_FORMATS[self.memory_format]
 
-    def shape(self, network: Network) -> None:
-        """Let a network be of this form: its weights, and how its convolutions are computed."""
-        network.to(memory_format=self.memory_format)
+    def apply(self, network: Network) -> None:
+        """Give a network this layout, in place."""
+        network.to(memory_format=self.torch_format)
         for name, layer in convolutions(network).items():
-            layer.algorithm = self.exceptions.get(name, self.convolution)
+            layer.algorithm = self.exceptions.get(name, self.algorithm)
 
 
-def layouts(engine: EngineSpec) -> list[str]:
-    """The layouts to choose from."""
-    return list(LAYOUTS) if engine.layout == "auto" else [engine.layout]
+def memory_formats(engine: EngineSpec) -> list[str]:
+    """The memory formats that `engine.layout` allows."""
+    return list(MEMORY_FORMATS) if engine.layout == "auto" else [engine.layout]
 
 
 def algorithms(engine: EngineSpec) -> list[str]:
-    """The convolutions to choose from."""
+    """The convolution algorithms that `engine.convolution` allows, the default one first."""
     return list(ALGORITHMS) if engine.convolution == "auto" else [engine.convolution]
 
 
 def default_layout(engine: EngineSpec, device: torch.device) -> StackLayout:
-    """The form where nothing was measured."""
-    usual = next(name for name, order in LAYOUTS.items() if order == default_memory_format(device))
-    return StackLayout(usual if engine.layout == "auto" else engine.layout, algorithms(engine)[0])
+    """The layout of a stack if nothing was measured."""
+    ours = next(name for name, theirs in MEMORY_FORMATS.items() if theirs == default_memory_format(device))
+    return StackLayout(ours if engine.layout == "auto" else engine.layout, algorithms(engine)[0])
 
 
 def convolutions(network: Network) -> dict[str, Conv2d]:
-    """The convolutions of a network by name."""
+    """The convolutions of a network by layer name."""
     return {name: layer for name, layer in network.named_modules() if isinstance(layer, Conv2d)}
 
 
 def describe_convolutions(network: Network) -> str:
-    """How the convolutions of a network are computed, with the numbers of layers where not all are alike.
+    """The algorithms of a network's convolutions, with the number of layers if there are several.
 
-    For example: grouped, or 17 grouped, 2 matmul; "" where there are none.
+    For example "grouped", or "17 grouped, 2 matmul"; "" if the network has no convolution. A network of one
+    lane computes its convolutions as plain PyTorch does, whatever its layout says: "ordinary".
     """
-    kinds = [layer.algorithm if layer.lanes > 1 else "ordinary" for layer in convolutions(network).values()]
-    counts = Counter(kinds).most_common()
-    return ", ".join(kind if count == len(kinds) else f"{count} {kind}" for kind, count in counts)
+    used = [layer.algorithm if layer.lanes > 1 else "ordinary" for layer in convolutions(network).values()]
+    counts = Counter(used).most_common()
+    return ", ".join(name if count == len(used) else f"{count} {name}" for name, count in counts)

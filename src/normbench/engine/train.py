@@ -50,7 +50,7 @@ def train_stack(
     device: torch.device,
     listener: Listener = Listener(),
     resume: Sequence[LaneState] | None = None,
-    form: StackLayout | None = None,
+    layout: StackLayout | None = None,
 ) -> list[Result]:
     """Train runs as one network of K lanes.
 
@@ -60,10 +60,10 @@ def train_stack(
         dataset:  on the device, its images fitted to the model.
         listener: told of every point of the curve.
         resume:   states of the lanes, all at one step, in the order of specs.
-        form:     layout and convolutions; None: the usual ones.
+        layout:   memory format and convolution algorithms; None for the default ones.
     """
     with numerics(specs[0].engine):
-        return _take_all_steps(Stack(specs, dataset, device, form), specs, dataset, listener, resume)
+        return _take_all_steps(Stack(specs, dataset, device, layout), specs, dataset, listener, resume)
 
 
 def _take_all_steps(
@@ -119,7 +119,7 @@ def _take_all_steps(
         "parameters": sum(p.numel() for p in network.parameters()) // lanes,
         "sites": {site: str(layer) for site, layer in network.norms().items()},
         "graphs": stack.step.graphs,
-        "layout": stack.form.layout,
+        "layout": stack.layout.memory_format,
         "convolution": describe_convolutions(network),
     }
     last_epoch = steps - batches.steps_per_epoch

@@ -36,7 +36,7 @@ def evaluate_pack(pack: Pack, dataset: Dataset, store: Store, tuning: Tuning, em
     while waiting:
         current = waiting.pop(0)
         try:
-            _evaluate(current, dataset, store, tuning.at(len(current.trainings)), emit)
+            _evaluate(current, dataset, store, tuning.layout_at(len(current.trainings)), emit)
         except RunFailure:
             raise
         except Exception as error:

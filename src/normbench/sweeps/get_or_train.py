@@ -65,10 +65,10 @@ class Sweep:
     @cached_property
     def processes(self) -> int:
         """Worker processes that the engine settings of the sweep allow."""
-        from normbench.autotune.capacity import processes
+        from normbench.autotune.cores import process_count
 
         todo = (*self.findings.to_train, *self.findings.to_evaluate)
-        return processes(todo[0].engine) if todo else 1
+        return process_count(todo[0].engine) if todo else 1
 
     @cached_property
     def widest(self) -> tuple[Pack, ...]:
@@ -181,7 +181,7 @@ class Sweep:
         """Train or evaluate packs in worker processes, or in this one."""
         import torch
 
-        from normbench.autotune.capacity import threads
+        from normbench.autotune.cores import thread_count
 
         def job(pack: Pack) -> Callable[[Callable[[events.Event], None]], None]:
             spec = pack.specs[0]
@@ -191,7 +191,7 @@ class Sweep:
             pool.work(packs, job, emit, lambda pack, why: give_up(pack, why, self.store))
             return
         for pack in packs:
-            torch.set_num_threads(threads(pack.specs[0]))
+            torch.set_num_threads(thread_count(pack.specs[0]))
             job(pack)(emit)
 
     @contextmanager

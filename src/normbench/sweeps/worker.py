@@ -40,7 +40,7 @@ Emit = Callable[[events.Event], None]
 
 
 def train_pack(pack: Pack, dataset: Dataset, store: Store, tuning: Tuning, emit: Emit) -> None:
-    """Train a pack to its records, each stack in the layout that the tuning has for its lanes.
+    """Train a pack to its records, each stack in the layout that the tuning has for its width.
 
     Runs with a checkpoint go on from it. A stack that runs out of memory or breaks otherwise is halved. A
     lone run that breaks gets a record of status `failed`, and its traceback goes to error.txt.
@@ -51,7 +51,7 @@ def train_pack(pack: Pack, dataset: Dataset, store: Store, tuning: Tuning, emit:
     waiting = [pack]
     while waiting:
         current, states = _at_one_step(waiting.pop(0), store, waiting)
-        layout = tuning.at(len(current.trainings))
+        layout = tuning.layout_at(len(current.trainings))
         failure = _attempt(current, dataset, states, layout, store, emit)
         if failure is None:
             continue

@@ -1,0 +1,33 @@
+"""How many CPU cores, worker processes and threads a sweep uses on this machine."""
+
+from __future__ import annotations
+
+import os
+
+from normbench.autotune.default_widths import CPU_WIDTHS
+from normbench.engine.device import find_device
+from normbench.spec import EngineSpec, RunSpec
+
+#: A step of at most so many images of a small model runs in one thread: it is too short to be shared.
+ONE_THREAD_IMAGES = 128
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def process_count(engine: EngineSpec) -> int:
+    """Worker processes of a sweep: one on a GPU; on a CPU `engine.processes`, where auto means one per core.
+
+    Raises:
+        InputError: this machine does not have the engine's device.
+    """
+    if find_device(engine.device).type == "cuda":
+        return 1
+    return cores() if engine.processes == "auto" else engine.processes
+
+
+def thread_count(spec: RunSpec) -> int:
+    """Threads of a stack that trains alone on the machine."""
+    return 1 if spec.model.name in CPU_WIDTHS and spec.total <= ONE_THREAD_IMAGES else cores()
