@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from normbench import norms
+from normbench.instruments import now
 from normbench.sweeps.provenance import commit
 
 SHAPES = ["32,64,16,16", "128,64,16,16", "8,256,8,8", "2,6,28,28", "2,16,10,10", "32,100"]
@@ -64,11 +65,9 @@ def torchs(key: str, channels: int, axes: int) -> nn.Module | None:
 
 
 def seconds_of(layer: Callable[[Tensor], Tensor], x: Tensor, g: Tensor, parameters: list[Tensor]) -> float:
-    began = time.perf_counter()
+    began = now(x.device)
     torch.autograd.grad(layer(x), [x, *parameters], g)
-    if x.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return now(x.device) - began
 
 
 def ratio(key: str, shape: tuple[int, ...], seconds: float, device: str, layout: torch.memory_format) -> str:

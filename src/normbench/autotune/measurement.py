@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from normbench.engine.device import STORAGE, casting, find_device, numerics
 from normbench.engine.graph import Graphs
 from normbench.engine.stack import Stack
 from normbench.engine.stack_layout import StackLayout, convolutions
+from normbench.instruments import now
 from normbench.models.layers import Conv2d
 from normbench.spec import RunSpec
 
@@ -161,16 +161,10 @@ def _seconds(
 
 
 def _mean_seconds(call: Callable[[], None], calls: int, device: torch.device) -> float:
-    began = _now(device)
+    began = now(device)
     for _ in range(calls):
         call()
-    return (_now(device) - began) / calls
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
+    return (now(device) - began) / calls
 
 
 def _reserved(device: torch.device) -> int:

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 
 from normbench.engine.stack import Stack
+from normbench.instruments import SavedBytes
 
 #: Stacks may take this share of the free memory. The rest is for data, evaluation and low estimates.
 SHARE = 0.7
@@ -41,16 +40,9 @@ def stack_bytes(stack: Stack) -> int:
     It counts what the step saves for the backward pass. It counts the parameters four times: weights,
     gradients and the two states of Adam.
     """
-    saved: dict[int, int] = {}
-
-    def look(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with saved_tensors_hooks(look, lambda tensor: tensor):
+    with SavedBytes() as saved:
         stack.step(0)
-    return sum(saved.values()) + 4 * sum(p.nbytes for p in stack.network.parameters())
+    return saved.total + 4 * sum(p.nbytes for p in stack.network.parameters())
 
 
 def _available() -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import torch
+
+from normbench.instruments import now
 
 
 def timed(
@@ -25,17 +26,11 @@ def timed(
         How many steps were taken, and how many seconds they took.
     """
     done, passed = 0, 0.0
-    began = _now(device)
+    began = now(device)
     while not done or passed < seconds:
         more = min(done, int((seconds - passed) / passed * done)) if done else 1
         for number in range(first + done, first + done + max(1, more)):
             step(number)
         done += max(1, more)
-        passed = _now(device) - began
+        passed = now(device) - began
     return done, passed
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

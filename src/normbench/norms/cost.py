@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from normbench import norms
+from normbench.instruments import SavedBytes, now
 from normbench.norms.core import Norm
 
 
@@ -81,31 +82,16 @@ def _input(shape: Sequence[int], feeder: nn.Linear) -> Tensor:
 
 def _times(layer: Norm, x: Tensor) -> tuple[float, float]:
     """Seconds of a forward and of a backward pass."""
-    began = _now(x)
+    began = now(x.device)
     y = layer(x)
-    middle = _now(x)
+    middle = now(x.device)
     wanted = [x, *layer.parameters()]
     torch.autograd.grad(y, wanted, torch.ones_like(y), allow_unused=True, retain_graph=True)
-    return middle - began, _now(x) - middle
-
-
-def _now(x: Tensor) -> float:
-    if x.is_cuda:
-        torch.cuda.synchronize(x.device)
-    return time.perf_counter()
+    return middle - began, now(x.device) - middle
 
 
 def _kept(layer: Norm, x: Tensor) -> int:
-    """Bytes of the distinct tensors that autograd keeps for the backward pass, parameters apart."""
-    own = {p.untyped_storage().data_ptr() for p in layer.parameters()}
-    kept = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes()}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        _held = layer(x)  # while they are counted, or an address could be used twice
-    return sum(kept.values())
+    """Bytes that autograd keeps for the backward pass: x in any case, parameters never."""
+    with SavedBytes(without=[x, *layer.parameters()]) as saved:
+        _alive = layer(x)  # while the bytes are counted
+    return saved.total + x.untyped_storage().nbytes()
