@@ -74,7 +74,7 @@ def test_training_measures_once_and_uses_the_best_width(make_sweep, store, machi
     records = run.train(sweep, store, [log])
     assert sorted({k for k, _ in machine}) == [1, 2, 4, 8, 16]
     assert {record.provenance["stack_size"] for record in records} == {4}
-    assert log.notices == ["measuring the best width of a stack on this machine; the next sweep remembers"]
+    assert log.notices == ["measuring the best width of a stack on this machine; the next sweep remembers it"]
     assert isinstance(log.events[1], events.SweepStarted)
     assert log.events[1].stacks == 3
     machine.clear()
@@ -195,7 +195,7 @@ def test_workers_measure_at_the_same_time_and_train_in_the_layout_they_found(mak
     words = [*QUICK[2:], "model=lenet5", "batch=2", "engine.processes=2", "seed=range(4)"]
     records = run.train(make_sweep(*words), store, [log])
     assert [record.status for record in records] == ["complete"] * 4
-    assert log.notices == ["measuring the best width of a stack on this machine; the next sweep remembers"]
+    assert log.notices == ["measuring the best width of a stack on this machine; the next sweep remembers it"]
     [file] = files(store)
     kept = json.loads(file.read_text())
     assert [found["lanes"] for found in kept["measurements"]] == [1, 2]

@@ -156,3 +156,27 @@ def test_planning_never_imports_torch():
     modules = "normbench.sweeps.plan, normbench.config.resolve, normbench.store, normbench.papers"
     code = f"import sys, {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def by_batch(pack):
+    """The cost of a stack: twice the batch takes twice as long."""
+    return sum(spec.batch for spec in pack.specs)
+
+
+def stacked(resolved, processes):
+    made = stacks([r.spec for r in resolved], capacity=lambda spec: 8, processes=processes, cost=by_batch)
+    return [(pack.specs[0].batch, len(pack.specs)) for pack in made]
+
+
+def test_the_longest_stack_comes_first(make_sweep):
+    assert stacked(make_sweep("batch=2,64,16", "seed=range(2)"), 2) == [(64, 2), (16, 2), (2, 2)]
+
+
+def test_the_longest_stack_is_halved_for_a_free_process_even_if_another_is_wider(make_sweep):
+    wide, long = make_sweep("batch=2", "seed=range(6)"), make_sweep("batch=64", "seed=range(2)")
+    assert stacked([*wide, *long], 3) == [(64, 1), (64, 1), (2, 6)]
+
+
+def test_a_wider_stack_is_halved_if_the_longest_has_a_single_lane(make_sweep):
+    wide, long = make_sweep("batch=2", "seed=range(6)"), make_sweep("batch=64")
+    assert stacked([*wide, *long], 3) == [(64, 1), (2, 3), (2, 3)]

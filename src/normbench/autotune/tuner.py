@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,34 +17,35 @@ import torch
 
 from normbench.autotune import measurement, tuning_cache
 from normbench.autotune.cores import thread_count
+from normbench.autotune.cost import Cost, CostModel
 from normbench.autotune.default_widths import default_width
 from normbench.autotune.search import RunOnAll, next_to_measure, search
 from normbench.autotune.tuning import Tuning, best_width, measured_widths
 from normbench.autotune.workload import Workload, workload_of
 from normbench.engine.stack_layout import default_layout
 from normbench.errors import reason
-from normbench.files import write_atomically
+from normbench.phrases import counted
+from normbench.record import Record
 from normbench.spec import RunSpec, trainings
 
 #: A workload is measured only if its estimated training time is at least WORTH_S. The measurement takes at
 #: most PART of that time, and at most MOST_S.
 WORTH_S, PART, MOST_S = 120.0, 0.05, 15.0
-#: Seconds per byte of a lane and step, on a CPU core and on a GPU (docs/decisions/003-measured-packing.md).
-S_PER_BYTE = {"cpu": 1e-9, "cuda": 3e-11}
-#: A step of a lane takes at least so many seconds.
-LEAST_S = 1e-4
 
 
 class Tuner:
-    """Finds the width and the layouts for every run of a sweep.
+    """Finds the width, the layouts and the cost of every stack of a sweep.
 
     Args:
         cache:  the results' cache folder. Nothing is created there before something was measured.
         stacks: that train at the same time.
+        ended:  gives the records of runs that have ended, for the cost of runs like them. It is called only
+                if a cost is asked for that was not measured.
     """
 
-    def __init__(self, cache: Path, stacks: int) -> None:
+    def __init__(self, cache: Path, stacks: int, ended: Callable[[], Iterable[Record]] = tuple) -> None:
         self.cache, self.stacks = cache, stacks
+        self._costs = CostModel(ended)
         self._workloads: dict[str, Workload] = {}  # by stack key; several keys may share a workload
 
     def of(self, spec: RunSpec) -> Tuning:
@@ -70,6 +71,25 @@ class Tuner:
         """The most lanes of a stack of such runs."""
         return self.of(spec).lanes
 
+    def cost(self, specs: Sequence[RunSpec]) -> Cost:
+        """The cost of training a stack.
+
+        Args:
+            specs: the runs of the stack.
+
+        Raises:
+            InputError: the runs cannot be built as asked.
+        """
+        return self._costs.cost(specs, self._workload(specs[0]))
+
+    def seconds(self, specs: Sequence[RunSpec]) -> float:
+        """Estimated seconds of training a stack."""
+        return self.cost(specs).seconds
+
+    def lane_bytes(self, spec: RunSpec) -> int:
+        """Bytes of one lane of such runs, computed from shapes."""
+        return self._workload(spec).lane_bytes
+
     def measure(self, stacks: Sequence[Sequence[RunSpec]], run_on_all: RunOnAll) -> Iterator[str]:
         """Measure the workloads that are not known yet, if their training is long enough; keep the results.
 
@@ -83,7 +103,7 @@ class Tuner:
         todo = self._to_measure(stacks)
         if todo:
             what = f"{len(todo)} kinds of stacks" if len(todo) > 1 else "a stack"
-            yield f"measuring the best width of {what} on this machine; the next sweep remembers"
+            yield f"measuring the best width of {what} on this machine; the next sweep remembers it"
         for workload, spec, most, seconds in todo:
             if self.stacks == 1:
                 torch.set_num_threads(thread_count(spec))
@@ -114,7 +134,7 @@ class Tuner:
             counts[f"{self.of(spec)}{first}"] += 1
         if len(counts) == 1:
             return list(counts)
-        return [f"{count} stack{'s' * (count > 1)}: {text}" for text, count in counts.items()]
+        return [f"{counted(count, 'stack')}: {text}" for text, count in counts.items()]
 
     def _to_measure(self, stacks: Sequence[Sequence[RunSpec]]) -> list[tuple[Workload, RunSpec, int, float]]:
         """The workloads that are worth measuring.
@@ -126,9 +146,8 @@ class Tuner:
         for specs in stacks:
             spec, lanes = specs[0], len(trainings(specs))
             workload = self._workload(spec)
-            step = max(LEAST_S, workload.lane_bytes * S_PER_BYTE[workload.device.type])
-            more = lanes * spec.length(workload.shape.train_images) * step / self.stacks
             *_, most, seconds = found.get(workload.file, (workload, spec, 0, 0.0))
+            more = self.seconds(specs) / self.stacks
             found[workload.file] = workload, spec, max(most, lanes), seconds + more
         return [
             (workload, spec, most, seconds)

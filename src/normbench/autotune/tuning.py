@@ -7,10 +7,11 @@ longer faster.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from normbench.engine.stack_layout import StackLayout
+from normbench.phrases import counted
 
 #: A width is as good as the best one if its step costs at most AS_GOOD times as much per lane; the narrowest
 #: such width is chosen. A width is worse if its step costs more than WORSE times as much per lane.
@@ -48,18 +49,19 @@ class Tuning:
     default_layout: StackLayout
     measurements: tuple[Measurement, ...] = ()
 
-    def nearest(self, lanes: int) -> Measurement | None:
-        """The measurement whose width is nearest by ratio; None if nothing was measured."""
-        return min(self.measurements, key=lambda m: abs(math.log(m.lanes / lanes)), default=None)
-
     def layout_at(self, lanes: int) -> StackLayout:
         """The layout of a stack of that many lanes: the fastest one at the nearest measured width."""
-        nearest = self.nearest(lanes)
-        return self.default_layout if nearest is None else nearest.layout
+        measured = nearest(self.measurements, lanes)
+        return self.default_layout if measured is None else measured.layout
 
     def __str__(self) -> str:
-        lanes = f"at most {self.lanes} lane{'s' * (self.lanes > 1)} a stack {self.source}"
-        return f"{lanes}, {self.layout_at(self.lanes).memory_format}"
+        lanes = counted(self.lanes, "lane")
+        return f"at most {lanes} a stack {self.source}, {self.layout_at(self.lanes).memory_format}"
+
+
+def nearest(measurements: Iterable[Measurement], lanes: int) -> Measurement | None:
+    """The measurement of the width that is nearest by ratio; None if there is none."""
+    return min(measurements, key=lambda each: abs(math.log(each.lanes / lanes)), default=None)
 
 
 def measured_widths(measurements: Mapping[int, Measurement]) -> list[Measurement]:

@@ -11,7 +11,7 @@ import torch
 from normbench import models
 from normbench.autotune.cores import thread_count
 from normbench.autotune.memory import free_bytes, lanes_that_fit
-from normbench.autotune.tuning import Measurement
+from normbench.autotune.tuning import Measurement, nearest
 from normbench.autotune.tuning_cache import read, tuning_file
 from normbench.data.shape import Shape
 from normbench.data.shapes import shape_of
@@ -30,7 +30,8 @@ class Workload:
     file:         holds the measurements.
     shape:        of the data as the model gets them.
     device:       that trains them.
-    lane_bytes:   bytes of one lane, computed from shapes.
+    lane_bytes:   bytes of one lane in training, computed from shapes.
+    image_bytes:  of these, bytes of one image and its activations.
     measurements: by width.
     searched:     stacks of up to so many lanes need no further measurement.
     day:          of the last measurement, as YYYY-MM-DD; "" if there is none.
@@ -41,9 +42,14 @@ class Workload:
     shape: Shape
     device: torch.device
     lane_bytes: int
+    image_bytes: int
     measurements: dict[int, Measurement] = field(default_factory=dict)
     searched: int = 0
     day: str = ""
+
+    def nearest(self, lanes: int) -> Measurement | None:
+        """The measurement of the nearest width; None if nothing was measured."""
+        return nearest(self.measurements.values(), lanes)
 
     def lanes_that_fit(self, stacks: int) -> int:
         """The most lanes of a stack that fit into memory now, if that many stacks train at the same time."""
@@ -68,7 +74,8 @@ def workload_of(spec: RunSpec, cache: Path, stacks: int) -> Workload:
         "threads": thread_count(spec) if stacks == 1 else 1, **_step_fields(spec, shape),
     }  # fmt: skip
     file = tuning_file(cache, key)
-    return Workload(key, file, shape, device, models.footprint(spec, shape), **read(file, key))
+    footprints = models.footprint(spec, shape), models.image_footprint(spec, shape)
+    return Workload(key, file, shape, device, *footprints, **read(file, key))
 
 
 def _step_fields(spec: RunSpec, shape: Shape) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def evaluate_again(
     with numerics(spec.engine):
         network = models.build(assignment.lanes, dataset.shape, dry=True)
         assignment.add_banks(network)
-        (layout or default_layout(spec.engine, device)).shape(
+        (layout or default_layout(spec.engine, device)).apply(
             network.to(device, STORAGE[spec.engine.precision])
         )
         load_final_states(network, assignment, states)

@@ -1,5 +1,23 @@
 """Networks of K stacked runs, built from a specification."""
 
-from normbench.models.network import Network, architecture, build, check, fitted, fitted_size, footprint
+from normbench.models.network import (
+    Network,
+    architecture,
+    build,
+    check,
+    fitted,
+    fitted_size,
+    footprint,
+    image_footprint,
+)
 
-__all__ = ["Network", "architecture", "build", "check", "fitted", "fitted_size", "footprint"]
+__all__ = [
+    "Network",
+    "architecture",
+    "build",
+    "check",
+    "fitted",
+    "fitted_size",
+    "footprint",
+    "image_footprint",
+]

@@ -157,16 +157,31 @@ def footprint(spec: RunSpec, image: Shape) -> int:
     Raises:
         InputError: as `check`.
     """
+    fixed, per_image = _footprint(spec, image)
+    return fixed + per_image * spec.total
+
+
+def image_footprint(spec: RunSpec, image: Shape) -> int:
+    """Bytes of one image and its activations in a lane.
+
+    Raises:
+        InputError: as `check`.
+    """
+    return _footprint(spec, image)[1]
+
+
+def _footprint(spec: RunSpec, image: Shape) -> tuple[int, int]:
+    """Bytes of a lane without images, and bytes per image."""
     key = spec.stack_key(), image
     if key not in _footprints:
-        _footprints[key] = _footprint(spec, image)
+        _footprints[key] = _count_bytes(spec, image)
     return _footprints[key]
 
 
-_footprints: dict[tuple[str, Shape], int] = {}  # PERF: a sweep asks for each several times
+_footprints: dict[tuple[str, Shape], tuple[int, int]] = {}  # PERF: a sweep asks for each several times
 
 
-def _footprint(spec: RunSpec, image: Shape) -> int:
+def _count_bytes(spec: RunSpec, image: Shape) -> tuple[int, int]:
     network = build([spec], image, dry=True)
     for site, layer in network.norms().items():
         layer.forward = _only_check(site, layer, spec.total)  # type: ignore[method-assign, assignment]
@@ -192,7 +207,7 @@ def _footprint(spec: RunSpec, image: Shape) -> int:
         ) from None
     parameters = sum(p.numel() for p in network.parameters())
     width = 8 if spec.engine.precision == "fp64" else 4
-    return width * (4 * parameters + activations * spec.total)
+    return width * 4 * parameters, width * activations
 
 
 def _only_check(site: str, layer: Norm, images: int) -> Callable[[Tensor], Tensor]:

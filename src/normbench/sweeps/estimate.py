@@ -1,89 +1,113 @@
-"""What a plan will cost on this machine: time from runs like these that have ended here, memory from the
-shapes.
-"""
+"""What a plan will cost on this machine: the time until the last process ends, and the memory of a stack."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-from normbench.record import Record
-from normbench.spec import RunSpec
-from normbench.store import Store
 from normbench.sweeps.plan import Plan
 
-#: What runs must share for one to tell how long a step of the other takes, the closest likeness first.
-_LIKENESS = (
-    ("model", "norm", "weight", "placement", "data", "optim.name", "batch", "workers"),
-    ("model", "data", "batch", "workers"),
-)
+if TYPE_CHECKING:
+    from normbench.autotune.cost import Cost
+    from normbench.autotune.tuner import Tuner
+
+#: Where an estimate comes from, in words, by the source of its costs.
+_SOURCES = {"measured": "by steps measured here", "ended": "by runs that have ended here"}
+
+
+#: Units of rough time spans, in seconds, with their names.
+_UNITS = ((86_400, "days"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds until all is trained (None where nothing like some of the runs has ended here), bytes of the
-    largest stack, and how many stacks train at a time.
+    """What a plan will cost.
+
+    seconds:   until all is trained.
+    factor:    the true time is expected between seconds / factor and seconds × factor; 1.0 if all costs are
+               known from measurements or from runs that have ended.
+    sources:   stacks by source of their cost: measured, ended or guess.
+    memory:    bytes of the largest stack.
+    processes: stacks that train at the same time.
     """
 
-    seconds: float | None
+    seconds: float
+    factor: float
+    sources: dict[str, int]
     memory: int
     processes: int
 
     def lines(self) -> list[str]:
-        """For a reader of the plan."""
+        """For a reader of the plan: a line about the time and one about memory."""
         at_once = f", {self.processes} stacks at a time" if self.processes > 1 else ""
         memory = f"about {self.memory / 2**20:,.0f} MiB for the largest stack{at_once}"
-        if self.seconds is None:
-            return ["no estimate of the time: nothing like some of these runs has ended here", memory]
-        minutes, seconds = divmod(round(self.seconds), 60)
-        return [f"about {minutes} min {seconds:02d} s, going by runs that have ended here", memory]
+        guessed, stacks = self.sources.get("guess", 0), sum(self.sources.values())
+        if not guessed:
+            how = " and ".join(text for source, text in _SOURCES.items() if source in self.sources)
+            return [f"about {duration(self.seconds)}, {how}", memory]
+        these = "these runs" if guessed == stacks else f"the runs of {guessed} of {stacks} stacks"
+        about = f"about {duration(self.seconds, rough=True)}, within a factor of {self.factor:.2g}"
+        return [f"{about}: nothing like {these} has ended here", memory]
 
 
-def estimate(plan: Plan, store: Store, processes: int) -> Estimate:
-    """Estimate a plan; reads records and shapes, and trains nothing.
+def estimate(plan: Plan, tuner: Tuner, processes: int) -> Estimate:
+    """Estimate a plan. Trains and measures nothing.
+
+    Args:
+        plan:      with at least one stack.
+        tuner:     gives the cost of a stack.
+        processes: worker processes that a sweep may have.
 
     Raises:
         InputError: a run that cannot be built as asked.
     """
-    from normbench import models
-    from normbench.data.shapes import shape_of
-
-    processes = min(processes, len(plan.packs))
-    ended = [record for record in store.records() if record.timing.get("steps_per_s")]
-    seconds, memory = 0.0, 0
-    known = True
-    for pack in plan.packs:
-        spec, lanes = pack.specs[0], len(pack.trainings)
-        shape = models.fitted(spec, shape_of(spec.data, store.root / "cache"))
-        memory = max(memory, lanes * models.footprint(spec, shape))
-        per_step = _seconds_per_step(spec, ended)
-        known = known and per_step is not None
-        seconds += lanes * spec.length(shape.train_images) * (per_step or 0.0)
-    return Estimate(seconds / max(processes, 1) if known else None, memory, processes)
+    processes = max(1, min(processes, len(plan.packs)))
+    costs = [tuner.cost(pack.specs) for pack in plan.packs]
+    memory = max(len(pack.trainings) * tuner.lane_bytes(pack.specs[0]) for pack in plan.packs)
+    seconds = last_end([cost.seconds for cost in costs], processes)
+    sources = dict(Counter[str](cost.source for cost in costs))
+    return Estimate(seconds, _factor(costs, seconds, processes), sources, memory, processes)
 
 
-def _seconds_per_step(spec: RunSpec, ended: Iterable[Record]) -> float | None:
-    """A lane's share of its stack's time for one step: the median over the runs most like this one."""
-    mine = spec.model_dump(mode="json")
-    for keys in _LIKENESS:
-        wanted = [_field(mine, key) for key in keys]
-        alike = [r for r in ended if [_field(r.spec, key) for key in keys] == wanted]
-        if alike:
-            return statistics.median(map(_lane_step, alike))
-    return None
+def last_end(seconds: Iterable[float], processes: int) -> float:
+    """When the last process ends, if each takes the next stack of the list as soon as it is free.
+
+    >>> last_end([3.0, 2.0, 2.0], 2)
+    4.0
+    """
+    ends = [0.0] * processes
+    for each in seconds:
+        heapq.heapreplace(ends, ends[0] + each)
+    return max(ends)
 
 
-def _lane_step(record: Record) -> float:
-    """Seconds that one step of one lane took."""
-    steps: float = record.timing["steps_per_s"] * record.timing["train_s"]
-    lanes: int = record.provenance["stack_size"]
-    return record.timing["stack_s"] / lanes / steps
+def _factor(costs: Sequence[Cost], seconds: float, processes: int) -> float:
+    """The factor of the whole: all guesses may be too low by their factors, or all too high."""
+    longest = last_end([cost.seconds * cost.factor for cost in costs], processes)
+    shortest = last_end([cost.seconds / cost.factor for cost in costs], processes)
+    return max(longest / seconds, seconds / shortest) if shortest > 0 else 1.0
 
 
-def _field(spec: dict[str, Any], key: str) -> Any:
-    node: Any = spec
-    for part in key.split("."):
-        node = node[part]
-    return {k: v for k, v in node.items() if k not in ("momentum", "eps")} if isinstance(node, dict) else node
+def duration(seconds: float, *, rough: bool = False) -> str:
+    """A time span in its two largest units; rough: in one unit with one digit.
+
+    >>> duration(0.2), duration(83.0), duration(11000.0), duration(202000.0)
+    ('1 s', '1 min 23 s', '3 h 03 min', '2 days 8 h')
+    >>> duration(83.0, rough=True), duration(11000.0, rough=True), duration(1e6, rough=True)
+    ('80 s', '3 h', '10 days')
+    """
+    whole = max(1, round(seconds))
+    if rough:
+        size, unit = next((size, unit) for size, unit in _UNITS if whole >= 1.5 * size or size == 1)
+        return f"{float(f'{whole / size:.1g}'):.0f} {unit}"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    hours, minutes = divmod(round(whole / 60), 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02} min"
+    return f"{hours // 24} days {hours % 24} h"

@@ -88,7 +88,7 @@ class Sweep:
         """Knows how wide a stack is and which layout it has on this machine."""
         from normbench.autotune.tuner import Tuner
 
-        return Tuner(self.store.root / "cache", self.at_once)
+        return Tuner(self.store.root / "cache", self.at_once, self.store.records)
 
     @cached_property
     def plan(self) -> Plan:
@@ -98,10 +98,14 @@ class Sweep:
         return Plan(
             runs=len({spec.signature for spec in self.asked}),
             finished=len(found.finished),
-            packs=make(found.to_train) if found.to_train else (),
+            packs=make(found.to_train, cost=self._seconds) if found.to_train else (),
             evaluations=make(found.to_evaluate) if found.to_evaluate else (),
             notes=tuple(self._notes()),
         )
+
+    def _seconds(self, pack: Pack) -> float:
+        """Estimated seconds of training a stack."""
+        return self.tuner.seconds(pack.specs)
 
     def tuning_lines(self) -> list[str]:
         """How wide the stacks of the plan are and why, for a reader of the plan."""
@@ -111,7 +115,7 @@ class Sweep:
 
     def estimate(self) -> Estimate:
         """What training the plan will cost on this machine."""
-        return estimate(self.plan, self.store, self.processes)
+        return estimate(self.plan, self.tuner, self.processes)
 
     def weights_lines(self) -> list[str]:
         """What the final states of the runs to train will take on disk, for a reader of the plan."""

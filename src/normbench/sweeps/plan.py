@@ -94,27 +94,25 @@ def stacks(
     *,
     capacity: Capacity,
     processes: int = 1,
-    cost: Callable[[Pack], float] | None = None,
+    cost: Callable[[Pack], float] = lambda pack: len(pack.trainings),
 ) -> tuple[Pack, ...]:
     """Runs in stacks, the longest first, so that all processes end at about the same time.
 
     Args:
         specs:     the runs, each once.
         capacity:  the most lanes that a stack of such runs may have.
-        processes: worker processes to keep busy: stacks are halved until there is one for each.
-        cost:      how long a stack takes, in any unit; None: by steps and images.
+        processes: worker processes to keep busy: the longest stacks are halved until there is one for each.
+        cost:      how long a stack takes, in any unit. The default is its number of lanes.
     """
     groups: dict[str, list[RunSpec]] = {}
     for spec in specs:
         groups.setdefault(spec.stack_key(), []).append(spec)
     packs = [pack for runs in groups.values() for pack in _split(runs, capacity(runs[0]))]
-    while packs and len(packs) < processes:
-        largest = max(packs, key=lambda pack: len(pack.trainings))
-        if len(largest.trainings) == 1:
-            break
-        at = packs.index(largest)
-        packs[at : at + 1] = largest.halves()
-    return tuple(sorted(packs, key=cost or _relative_cost, reverse=True))
+    while len(packs) < processes and (divisible := [pack for pack in packs if len(pack.trainings) > 1]):
+        longest = max(divisible, key=cost)
+        at = packs.index(longest)
+        packs[at : at + 1] = longest.halves()
+    return tuple(sorted(packs, key=cost, reverse=True))
 
 
 def _split(specs: list[RunSpec], most: int) -> list[Pack]:
@@ -128,10 +126,3 @@ def _split(specs: list[RunSpec], most: int) -> list[Pack]:
         packs.append(_pack(lanes[start : start + size]))
         start += size
     return packs
-
-
-def _relative_cost(pack: Pack) -> float:
-    """Cost of training a pack relative to others: steps at a fixed price, and a price per image."""
-    spec = pack.specs[0]
-    steps = spec.steps or (spec.epochs or 0) * 50_000 / spec.total
-    return len(pack.trainings) * steps * (16 + spec.total)
