@@ -10,7 +10,9 @@ import torch
 from normbench import events
 from normbench.autotune import measurement, tuner, workload
 from normbench.autotune.tuner import Tuner
+from normbench.engine.device import device_name
 from normbench.engine.stack_layout import StackLayout
+from normbench.record import COMPLETE, Record
 from normbench.store import Store
 from normbench.sweeps import get_or_train as run
 
@@ -202,3 +204,30 @@ def test_workers_measure_at_the_same_time_and_train_in_the_layout_they_found(mak
     assert (kept["key"]["stacks"], kept["key"]["threads"], kept["searched"]) == (2, 1, 2)
     formats = {found["lanes"]: found["layout"]["memory_format"] for found in kept["measurements"]}
     assert all(r.provenance["layout"] == formats[r.provenance["stack_size"]] for r in records)
+
+
+def test_the_records_of_the_store_are_not_read_for_a_short_sweep(make_sweep, tmp_path):
+    runs = [r.spec for r in make_sweep(*QUICK, "seed=range(4)")]
+    assert list(Tuner(tmp_path, 1, ended=pytest.fail).measure([runs], lambda job: [job()])) == []
+
+
+def test_a_sweep_is_measured_if_runs_like_it_took_long_enough(make_sweep, store, machine, monkeypatch):
+    """The guess is under two minutes, the runs that have ended are far slower."""
+    monkeypatch.setattr(tuner, "WORTH_S", 120.0)
+    slow = make_sweep(*QUICK, "steps=40000", "seed=99")[0].spec
+    steps_per_s = 10.0
+    record = Record(
+        signature=slow.signature,
+        spec=slow.model_dump(mode="json"),
+        status=COMPLETE,
+        metrics={},
+        timing={"stack_s": 4000.0, "train_s": 4000.0, "steps_per_s": steps_per_s},
+        environment={"device": device_name(torch.device("cpu"))},
+        provenance={"stack_size": 1},
+    )
+    runs = [r.spec for r in make_sweep(*QUICK, "steps=40000", "seed=range(2)")]
+    for ended, measured in (([], False), ([record], True)):
+        notes = list(
+            Tuner(store.root, 1, ended=lambda ended=ended: ended).measure([runs], lambda job: [job()])
+        )
+        assert bool(notes) == bool(machine) == measured

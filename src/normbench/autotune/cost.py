@@ -84,9 +84,8 @@ class CostModel:
             InputError: the training split holds less than one step's images.
         """
         spec, lanes = specs[0], len(trainings(specs))
-        steps = spec.length(workload.shape.train_images)
-        images = evaluated_images(spec.eval, steps, workload, banks=len(specs) / lanes)
-        formula = _formula(workload, lanes, steps, images)
+        guess = self.guess(specs, workload)
+        formula = guess.seconds
         if (measured := workload.nearest(lanes)) is not None:
             one_step = _formula(workload, measured.lanes, 1, 0.0) / measured.lanes
             return Cost(formula * measured.lane_step_s / one_step, "measured")
@@ -95,7 +94,14 @@ class CostModel:
             apart = min(run.apart(lanes) for run in alike)
             corrections = [run.correction for run in alike if run.apart(lanes) == apart]
             return Cost(formula * median(corrections), "ended")
-        return Cost(formula, "guess", GUESS_FACTOR[workload.device.type])
+        return guess
+
+    def guess(self, specs: Sequence[RunSpec], workload: Workload) -> Cost:
+        """The cost of a stack by shapes alone, as `cost` would give it if nothing else were known."""
+        spec, lanes = specs[0], len(trainings(specs))
+        steps = spec.length(workload.shape.train_images)
+        images = evaluated_images(spec.eval, steps, workload, banks=len(specs) / lanes)
+        return Cost(_formula(workload, lanes, steps, images), "guess", GUESS_FACTOR[workload.device.type])
 
     def _runs_like(self, spec: RunSpec, workload: Workload) -> list[_Ended]:
         key = spec.stack_key()

@@ -142,12 +142,15 @@ class Tuner:
         Each comes with one of its runs, the lanes of its widest stack, and the estimated seconds of training
         all of its runs.
         """
+        guesses = [self._costs.guess(specs, self._workload(specs[0])) for specs in stacks]
+        # PERF: the records of ended runs are not read for a sweep that is surely too short
+        long = sum(guess.seconds * guess.factor for guess in guesses) / self.stacks >= WORTH_S
         found: dict[Path, tuple[Workload, RunSpec, int, float]] = {}
         for specs in stacks:
             spec, lanes = specs[0], len(trainings(specs))
             workload = self._workload(spec)
             *_, most, seconds = found.get(workload.file, (workload, spec, 0, 0.0))
-            more = self.seconds(specs) / self.stacks
+            more = (self.seconds(specs) if long else 0.0) / self.stacks
             found[workload.file] = workload, spec, max(most, lanes), seconds + more
         return [
             (workload, spec, most, seconds)

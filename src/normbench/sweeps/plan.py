@@ -112,7 +112,7 @@ def stacks(
         longest = max(divisible, key=cost)
         at = packs.index(longest)
         packs[at : at + 1] = longest.halves()
-    return tuple(sorted(packs, key=cost, reverse=True))
+    return tuple(sorted(packs, key=cost, reverse=True)) if len(packs) > 1 else tuple(packs)
 
 
 def _split(specs: list[RunSpec], most: int) -> list[Pack]:
