@@ -96,7 +96,16 @@ def test_the_plain_loop_crops_and_flips_standardized_images(train):
 
 @pytest.mark.parametrize(
     "word",
-    ["norm=ln_c", "norm.affine=weight", "norm.momentum=cumulative", "weight=ws", "workers=2", "optim=adamw"],
+    [
+        "norm=ln_c",
+        "norm.affine=weight",
+        "norm.momentum=cumulative",
+        "norm.momentum=debiased:0.01",
+        "norm.momentum=linear:0.1:0.001",
+        "weight=ws",
+        "workers=2",
+        "optim=adamw",
+    ],
 )
 def test_a_run_without_torch_layers_has_no_plain_loop(word, make_spec):
     assert not refusal(make_spec("model=lenet5"))

@@ -104,7 +104,7 @@ def refusal(spec: RunSpec) -> str:
     lacking = {
         f"norm={norm.name}": norm.name not in NORMS,
         f"norm.affine={norm.affine}": isinstance(norm.affine, str),
-        f"norm.momentum={norm.momentum}": isinstance(norm.momentum, str),
+        f"norm.momentum={norm.momentum}": norm.momentum is not None and norm.momentum.kind != "ema",
         f"weight={spec.weight.name}": spec.weight.name != "none",
         f"model.branch={spec.model.branch}": spec.model.branch != "plain",
         f"workers={spec.workers}": spec.workers > 1,
