@@ -34,7 +34,7 @@ Source = Literal["measured", "ended", "guess"]
 #: Seconds of overhead per step of a stack, whatever its width, and seconds per byte, by kind of device.
 OVERHEAD_S = {"cpu": 1e-3, "cuda": 1e-3}
 BYTE_S = {"cpu": 6e-10, "cuda": 3e-11}
-#: A guess is right within this factor (docs/decisions/004-cost-model.md). On a GPU nobody has measured it.
+#: A guess is right within this factor (docs/decisions/006-cost-model.md). On a GPU nobody has measured it.
 GUESS_FACTOR = {"cpu": 4.0, "cuda": 10.0}
 #: Fields in which a run that has ended must equal the run to estimate; the closest likeness comes first.
 _LIKENESS = (
