@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from normbench import data
-from normbench.data.decoded import keep, load_arrays
+from normbench.data.decoded import load_arrays, save
 from normbench.data.raw import Raw
 from normbench.errors import InputError
 
@@ -99,5 +99,5 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(np, "save", full)
     array = np.zeros(1, np.uint8)
     with pytest.raises(InputError, match=r"\(No space left on device\); make room there"):
-        keep(tmp_path / "place", Raw(array, array, array, array), data.Shape(1, 1, 2, 1, 1))
+        save(tmp_path / "place", Raw(array, array, array, array), data.Shape(1, 1, 2, 1, 1))
     assert not list(tmp_path.iterdir())

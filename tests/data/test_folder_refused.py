@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from normbench import data
-from normbench.data.folder_layout import layout
+from normbench.data.folder_index import index_folder
 from normbench.errors import InputError
 
 
@@ -65,7 +65,7 @@ def test_two_data_sets_in_one_archive_are_refused(data_spec, pictures, tmp_path)
 def test_data_that_was_removed_is_refused(data_spec, pictures):
     spec = data_spec("folder", path=pictures.folder)
     shutil.rmtree(pictures.folder)
-    layout.cache_clear()
+    index_folder.cache_clear()
     refused(spec, f"no data at data.path={pictures.folder}; give a directory or an archive")
 
 

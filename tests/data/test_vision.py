@@ -178,7 +178,7 @@ def test_without_a_network_nothing_is_left_behind(data_spec, tmp_path, monkeypat
 
 
 def test_a_server_that_never_answers_is_given_up(data_spec, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(download, "TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{deaf.getsockname()[1]}/"])
         with pytest.raises(InputError, match=r"its download failed: .*timed out"):

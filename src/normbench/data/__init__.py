@@ -1,9 +1,9 @@
-"""Data sets as two resident uint8 splits; this module never imports torch by itself.
+"""Data sets as two uint8 splits in memory. Importing this module does not import torch.
 
-    shape_of(spec)   what a data set is, from constants or file names: for the planner
-    load(spec)       its pixels fitted to a model's side, with their mean and deviation: for the engine
+    shape_of(spec)   channels, side, classes and image counts, without decoding pixels: for the planner
+    load(spec)       the pixels at the side that a model wants, with their mean and deviation: for the engine
 
-A source is one module with `read(spec, cache) -> Raw`, entered in `shapes.SOURCES`.
+A source is one module with `read(spec, cache) -> Raw`, listed in `shapes.SOURCES`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def load(spec: DataSpec, *, size: int | None = None, cache: Path | None = None) 
     """Read a data set into CPU memory.
 
     Args:
-        spec:  which data, how many images of each split.
+        spec:  the data set and the number of images of each split.
         size:  side in pixels that the model wants; None leaves the images as they are.
-        cache: the results' cache folder, where decoded image folders are kept in `data/`; None: nowhere.
+        cache: the cache folder of the results. Decoded images are kept in its `data/`. None keeps nothing.
 
     Raises:
-        InputError: an unknown name, files that are absent or damaged, more images asked for than there are.
+        InputError: the name is unknown, files are missing or damaged, or more images are wanted than exist.
     """
     from normbench.data.dataset import assemble
 

@@ -1,8 +1,8 @@
-"""Batches for a stack: every lane in its own order, gathered, augmented and standardized on the device.
+"""Batches for a stack: each lane has its own order; images are augmented and standardized on the device.
 
-A lane's order is a permutation drawn from (seed, epoch); its crops and flips are numbers of (seed, epoch,
-position in that order). So a lane sees the same bytes alone and in a stack, and the same images with the same
-crops in the same order at every batch size; and any step can be asked for, which is all that resuming needs.
+A lane's order is a permutation drawn from (seed, epoch). Its crops and flips are drawn from (seed, epoch,
+position in that order). So a lane sees the same bytes alone and in a stack. It sees the same images with the
+same crops in the same order at every batch size. The batch of any step can be computed, so a run can resume.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Batches:
     """Training batches of K lanes as a function of the step.
 
     Args:
-        dataset:       on the device where batches are wanted.
+        dataset:       lies on the device where batches are wanted.
         seeds:         one per lane.
         total:         N, images per lane and optimiser step. An epoch's last incomplete step is dropped.
         flip:          mirror an image left to right with probability ½.
-        crop:          pad this many black pixels on each side, then cut the size out at random; 0: don't.
+        crop:          pad each side by this many black pixels, then cut out the old size at random; 0: none.
         channels_last: memory format of the images.
         dtype:         of the images; float64 is standardized in float64, all others in float32.
 
@@ -55,10 +55,10 @@ class Batches:
         self._dataset, self._seeds, self._total = dataset, tuple(seeds), total
         self._flip, self._crop = flip, crop
         self._standardize = Standardize(dataset, len(seeds), channels_last, dtype)
-        self._rows = _first_pixels(dataset, len(seeds) * total, crop) if crop else None
+        self._rows = _first_row_pixels(dataset, len(seeds) * total, crop) if crop else None
         device = dataset.train_images.device
         self._first = torch.arange(total, device=device)
-        self._now = self._first.clone()  # places of the step's images in the order of the epoch
+        self._places = self._first.clone()  # positions of the step's images in the order of the epoch
         drawn = torch.zeros(images, len(seeds), dtype=torch.long, device=device)
         self._order, self._corners = drawn, drawn.clone() if crop else drawn
         self._flips = drawn.bool()
@@ -70,33 +70,33 @@ class Batches:
         return self.read()
 
     def seek(self, step: int) -> None:
-        """Let `read` give the batch of a step."""
+        """Choose the step whose batch `read` returns."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._draw(epoch)
-        torch.add(self._first, place * self._total, out=self._now)
+        torch.add(self._first, place * self._total, out=self._places)
 
     def read(self) -> tuple[Tensor, Tensor]:
-        """The batch that `seek` chose: the same operations on the same memory at every step."""
-        order = self._order.index_select(0, self._now)  # (N, K)
+        """The batch that `seek` chose. Every step runs the same operations on the same memory."""
+        order = self._order.index_select(0, self._places)  # (N, K)
         pixels = self._dataset.train_images.index_select(0, order.view(-1))  # (N·K, C, H, W)
         if self._rows is not None:
-            corners = self._corners.index_select(0, self._now)
-            pixels = _cut(pixels, self._rows + corners.view(-1, 1, 1), self._crop)
+            corners = self._corners.index_select(0, self._places)
+            pixels = _crop_images(pixels, self._rows + corners.view(-1, 1, 1), self._crop)
         if self._flip:
-            pixels = _mirror(pixels, self._flips.index_select(0, self._now).view(-1))
+            pixels = _mirror(pixels, self._flips.index_select(0, self._places).view(-1))
         labels = self._dataset.train_labels.index_select(0, order.view(-1)).view(order.shape)
         return self._standardize(pixels.view(self._total, -1, *pixels.shape[2:])), labels
 
     def _draw(self, epoch: int) -> None:
-        """The order, corners and flips of an epoch, each (images, K): a step's are rows in sequence."""
+        """Draw the order, corners and flips of an epoch, each (images, K). A step uses consecutive rows."""
         images = len(self._dataset.train_images)
         orders = [torch.randperm(images, generator=rng.generator(s, f"order/{epoch}")) for s in self._seeds]
         self._order.copy_(torch.stack(orders, 1))
         if self._crop:
-            places = 2 * self._crop + 1
-            corner = (self._uniform("crop", epoch) * places**2).long()
-            self._corners.copy_(corner // places * (self._dataset.size + 2 * self._crop) + corner % places)
+            offsets = 2 * self._crop + 1
+            corner = (self._uniform("crop", epoch) * offsets**2).long()
+            self._corners.copy_(corner // offsets * (self._dataset.size + 2 * self._crop) + corner % offsets)
         if self._flip:
             self._flips.copy_(self._uniform("flip", epoch) < 0.5)
         self._epoch = epoch
@@ -122,8 +122,8 @@ class Standardize:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         x = pixels.to(self._working, memory_format=self._format)
-        # NUMERICS: not one fused operation, which vector and scalar code may round differently: a lane's
-        # bits must not depend on where in the batch it stands.
+        # NUMERICS: two operations, not one fused one. Vector and scalar code may round a fused one
+        # differently, and a lane's bits must not depend on its position in the batch.
         return x.sub_(self._mean).div_(self._std).to(self._dtype)
 
 
@@ -137,7 +137,7 @@ def test_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The test split in order, the same images for every lane: x (n, K·C, H, W) and labels (n,).
 
-    n is `size`, and what remains in the last batch.
+    n is `size`; the last batch holds the remaining images.
     """
     standardize = Standardize(dataset, lanes, channels_last, dtype)
     for start in range(0, len(dataset.test_images), size):
@@ -145,22 +145,22 @@ def test_batches(
         yield standardize(images.repeat(1, lanes, 1, 1)), dataset.test_labels[start : start + size]
 
 
-def _first_pixels(dataset: Dataset, images: int, crop: int) -> Tensor:
-    """Where the rows of the top left cut begin in padded images that lie end to end, (images, C, H)."""
+def _first_row_pixels(dataset: Dataset, images: int, crop: int) -> Tensor:
+    """Index of the first pixel of each row of the top left crop, in padded images: (images, C, H)."""
     device, side = dataset.train_images.device, dataset.size + 2 * crop
     planes = torch.arange(images * dataset.channels, device=device).view(images, -1, 1) * side**2
     return planes + torch.arange(dataset.size, device=device) * side
 
 
-def _cut(pixels: Tensor, rows: Tensor, crop: int) -> Tensor:
-    """Pad images (B, C, H, W) with zeros and cut out the rows that begin at the pixels `rows`, (B, C, H)."""
+def _crop_images(pixels: Tensor, rows: Tensor, crop: int) -> Tensor:
+    """Pad images (B, C, H, W) with zeros; cut out the rows that begin at the pixels `rows`, (B, C, H)."""
     padded = F.pad(pixels, (crop, crop, crop, crop))
-    windows = padded.view(-1).unfold(0, pixels.shape[-1], 1)  # a view: the W pixels from every pixel on
+    windows = padded.view(-1).unfold(0, pixels.shape[-1], 1)  # a view: W pixels that start at each pixel
     return windows.index_select(0, rows.view(-1)).view(pixels.shape)
 
 
 def _mirror(pixels: Tensor, flips: Tensor) -> Tensor:
-    """Images (B, C, H, W), those with flips (B,) mirrored left to right."""
-    # Choosing whole images by number takes a third of the time of torch.where with a broadcast mask (CPU).
+    """Mirror those images (B, C, H, W) left to right for which flips (B,) is true."""
+    # PERF: index_select takes a third of the time of torch.where with a broadcast mask (CPU).
     number = torch.arange(len(pixels), device=pixels.device)
     return torch.cat((pixels, pixels.flip(-1))).index_select(0, number + flips * len(pixels))

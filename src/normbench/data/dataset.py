@@ -1,4 +1,4 @@
-"""Dataset: both splits as uint8 tensors, with what is needed to standardize them."""
+"""Dataset: both splits as uint8 tensors, with the moments that standardize them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from normbench.spec import DataSpec
 class Dataset:
     """Both splits on one device.
 
-    `mean` and `std` are per channel, of the training pixels in use after fitting, where white is 1.
+    `mean` and `std` are per channel, over the training pixels in use after fitting. White is 1.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Dataset:
     test_labels: Tensor
     mean: tuple[float, ...]
     std: tuple[float, ...]  # 1 for a channel that is constant
-    fitted: str  # what was done to the size, in words
+    fitted: str  # what was done to the images, in words for the record
 
     @property
     def channels(self) -> int:
@@ -43,11 +43,11 @@ class Dataset:
 
     @property
     def shape(self) -> Shape:
-        """What a network built for this data set must know."""
+        """Channels, side, classes and image counts: what a network is built for."""
         return Shape(self.channels, self.size, self.classes, len(self.train_labels), len(self.test_labels))
 
     def share(self) -> Dataset:
-        """The same tensors, moved to memory that other processes can be handed."""
+        """The same data set; its tensors move to memory that processes share."""
         for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             tensor.share_memory_()
         return self
@@ -64,7 +64,7 @@ class Dataset:
 
 
 def assemble(spec: DataSpec, size: int | None, cache: Path | None) -> Dataset:
-    """Read, cut to the images in use, fit, and measure; see `normbench.data.load`."""
+    """Read, keep the images in use, fit them, and compute the moments; see `normbench.data.load`."""
     shape = shape_of(spec, cache)
     raw: Raw = import_module(f"normbench.data.{SOURCES[spec.name]}").read(spec, cache)
     train = fit(torch.from_numpy(raw.train_images[: shape.train_images]), size)
@@ -84,9 +84,9 @@ def assemble(spec: DataSpec, size: int | None, cache: Path | None) -> Dataset:
 
 
 def moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of images (n, C, H, W) uint8, where white is 1.
+    """Mean and standard deviation per channel of images (n, C, H, W) uint8. White is 1.
 
-    Exact sums over a histogram: no order of summation and no number of threads changes the result.
+    The sums over a histogram are exact integers, so neither order nor threads change the result.
     """
     means, deviations = [], []
     for channel in range(images.shape[1]):

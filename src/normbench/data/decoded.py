@@ -1,4 +1,4 @@
-"""Images that were read once, on disk: a folder each, whole or absent, safe with several processes."""
+"""Decoded images on disk. One folder per data set, whole or absent, safe with several processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHAPE = "shape.json"
 
 
 def load_shape(place: Path | None) -> Shape | None:
-    """The shape of what is kept there, None where nothing readable is."""
+    """The shape of the images in `place`; None if nothing readable is there."""
     if place is None:
         return None
     try:
@@ -31,7 +31,7 @@ def load_shape(place: Path | None) -> Shape | None:
 
 
 def load_arrays(place: Path | None) -> Raw | None:
-    """Memory-map what is kept there, None where nothing whole is. Writing to the arrays changes no file."""
+    """Memory-map the images in `place`; None if no whole copy is there. Writes do not reach the files."""
     if place is None or load_shape(place) is None:
         return None
     try:
@@ -40,22 +40,23 @@ def load_arrays(place: Path | None) -> Raw | None:
         return None
 
 
-def once(place: Path | None, shape: Shape, read: Callable[[], Raw]) -> Raw:
-    """What is kept there, or what `read` gives, then kept; a cache that cannot be written costs time only.
+def load_or_read(place: Path | None, shape: Shape, read: Callable[[], Raw]) -> Raw:
+    """Load the copy in `place`; if there is none, call `read` and save its result.
 
-    PERF: importing what can read a data set takes longer than reading it.
+    If the cache cannot be written, nothing is saved and no error is raised.
+    PERF: importing the library that reads a data set takes longer than loading the copy.
     """
-    kept = load_arrays(place)
-    if kept is not None:
-        return kept
+    copy = load_arrays(place)
+    if copy is not None:
+        return copy
     raw = read()
     with suppress(InputError):
-        keep(place, raw, shape)
+        save(place, raw, shape)
     return raw
 
 
-def keep(place: Path | None, raw: Raw, shape: Shape) -> None:
-    """Write beside the place and rename: another process sees all of it or nothing. None keeps nothing.
+def save(place: Path | None, raw: Raw, shape: Shape) -> None:
+    """Write beside `place`, then rename: another process sees all files or none. None saves nothing.
 
     Raises:
         InputError: the cache cannot be written.
@@ -68,7 +69,7 @@ def keep(place: Path | None, raw: Raw, shape: Shape) -> None:
         for name, array in raw._asdict().items():
             with (draft / f"{name}.npy").open("wb") as file:
                 np.save(file, array)
-                os.fsync(file.fileno())  # a rename may reach the disk before the pixels do
+                os.fsync(file.fileno())  # otherwise the rename may reach the disk before the pixels
         (draft / _SHAPE).write_text(json.dumps(asdict(shape)))
         _publish(draft, place)
     except OSError as error:
@@ -82,7 +83,7 @@ def keep(place: Path | None, raw: Raw, shape: Shape) -> None:
 
 def _publish(draft: Path, place: Path) -> None:
     if load_arrays(place) is not None:
-        return  # another process decoded the same in the meantime
+        return  # another process decoded the same images meanwhile
     shutil.rmtree(place, ignore_errors=True)
     try:
         draft.rename(place)

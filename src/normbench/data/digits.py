@@ -1,6 +1,6 @@
-"""scikit-learn's handwritten digits: 1,797 real images of 8×8, part of the package, no download.
+"""scikit-learn's handwritten digits: 1,797 real images of 8×8. The package contains them; no download.
 
-The split is always the same: 1,297 to train on and 500 to test on, stratified by class, shuffled with random
+The split is always the same: 1,297 training and 500 test images, stratified by class, shuffled with random
 state 0. Ink levels 0 … 16 become 0 … 255 by round(255 v / 16).
 
 Reference:  Alpaydin & Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998.
@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from normbench.data.decoded import once
+from normbench.data.decoded import load_or_read
 from normbench.data.raw import Images, Labels, Raw
 from normbench.data.shapes import KNOWN
 from normbench.spec import DataSpec
 
 
 def read(spec: DataSpec, cache: Path | None) -> Raw:
-    """The fixed split; neither argument changes it."""
+    """The fixed split. `spec` does not change it."""
     place = None if cache is None else cache / "data" / f"digits-{version('scikit-learn')}"
-    return once(place, KNOWN["digits"], _read)
+    return load_or_read(place, KNOWN["digits"], _read)
 
 
 def _read() -> Raw:

@@ -1,8 +1,8 @@
-"""Fetching a torchvision data set so that the root holds it whole or not at all.
+"""Download a torchvision data set so that the root holds all of it or none of it.
 
-torchvision unpacks in place and takes MNIST's unpacked files for the data set by their names alone, so what
-an interrupted download leaves would count as data. Here it works in a folder of its own, and finished files
-are moved out.
+torchvision unpacks in place, and it recognises MNIST's unpacked files by their names alone. So the remains
+of an interrupted download would count as data. Here torchvision works in a temporary folder; finished files
+are moved out of it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-#: Seconds without an answer after which a server is given up; torchvision alone would wait for ever.
-PATIENCE_S = 15.0
+#: Give up if a server does not answer for this many seconds. torchvision alone would wait for ever.
+TIMEOUT_S = 15.0
 
 
 class DownloadFailed(Exception):
-    """Why a data set could not be fetched, in one line."""
+    """The cause in one line."""
 
 
 def fetch(source: Any, root: Path, archives: Sequence[str]) -> None:
@@ -29,45 +29,45 @@ def fetch(source: Any, root: Path, archives: Sequence[str]) -> None:
 
     Args:
         source:   a torchvision data set class.
-        root:     folder to hold the data set; created where it is absent, and removed again on failure.
-        archives: packed files, relative to the root; those that lie there whole are unpacked and not fetched.
+        root:     folder to hold the data set; created if it does not exist, and removed again on failure.
+        archives: packed files, relative to the root; whole ones that exist are unpacked, not downloaded.
 
     Raises:
-        DownloadFailed: no network, a wrong checksum, a full disk …; the root is as it was before.
+        DownloadFailed: no network, a wrong checksum or a full disk, for example. The root is unchanged.
     """
     absent = [folder for folder in (root, *root.parents) if not folder.exists()]
-    workshop = root / f".download-{uuid4().hex}"
+    staging = root / f".download-{uuid4().hex}"
     try:
-        workshop.mkdir(parents=True)
+        staging.mkdir(parents=True)
         for archive in archives:
             if (root / archive).is_file():
-                (workshop / archive).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(root / archive, workshop / archive)
-        with _patience():
-            source(workshop, download=True)
-        _move(workshop, root)
+                (staging / archive).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(root / archive, staging / archive)
+        with _socket_timeout():
+            source(staging, download=True)
+        _move(staging, root)
     except (OSError, RuntimeError, EOFError, HTTPException) as error:
         raise DownloadFailed(_last_line(error)) from None
     finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
         for folder in absent:
             with suppress(OSError):  # not empty: the download succeeded
                 folder.rmdir()
 
 
-def _move(workshop: Path, root: Path) -> None:
-    """Move what was unpacked, file by file: each is whole, and replaces a damaged one of its name."""
-    for file in sorted(workshop.rglob("*")):
+def _move(staging: Path, root: Path) -> None:
+    """Move the unpacked files. Each one is whole and replaces a damaged file of the same name."""
+    for file in sorted(staging.rglob("*")):
         if file.is_file() and file.suffix != ".gz":
-            target = root / file.relative_to(workshop)
+            target = root / file.relative_to(staging)
             target.parent.mkdir(parents=True, exist_ok=True)
             file.replace(target)
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
+def _socket_timeout() -> Iterator[None]:
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE_S)
+    socket.setdefaulttimeout(TIMEOUT_S)
     try:
         yield
     finally:

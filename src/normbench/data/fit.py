@@ -1,4 +1,4 @@
-"""Images fitted to the side that a model wants: padded where little is missing, resized otherwise."""
+"""Fit images to the side that a model wants: pad them if they are slightly smaller, otherwise resize."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-#: Up to this ratio of sides images get a border and keep their pixels (lecun1998 puts 28×28 into 32×32).
+#: Up to this ratio of new side to old side, images are padded (lecun1998 puts 28×28 into 32×32).
 PADDED_UP_TO = 1.25
 _CHUNK = 1024  # images resized at once: bounds the memory of their float copy
 
 
 def describe_fit(side: int, size: int | None) -> str:
-    """What `fit` does to images of that side, in words for the record.
+    """What `fit` does to images of side `side`, in words for the record.
 
     >>> describe_fit(28, None), describe_fit(28, 32), describe_fit(8, 32)
     ('as is (28×28)', 'padded 28→32', 'resized 8→32 bilinear')
@@ -23,9 +23,10 @@ def describe_fit(side: int, size: int | None) -> str:
 
 
 def fit(images: Tensor, size: int | None) -> Tensor:
-    """Images (n, C, side, side) uint8 → (n, C, size, size) uint8; those that fit are returned as they are.
+    """Images (n, C, side, side) uint8 → (n, C, size, size) uint8; unchanged if the side is right.
 
-    Padding is zeros, evenly, an odd one at the bottom and the right; resizing is bilinear with antialiasing.
+    Padding is zeros on all sides; an odd pixel goes to the bottom and the right. Resizing is bilinear with
+    antialiasing.
     """
     side = images.shape[-1]
     if size is None or size == side:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from normbench.data.decoded import keep, load_arrays, load_shape
-from normbench.data.folder_layout import Layout, layout, unreadable
+from normbench.data.decoded import load_arrays, load_shape, save
+from normbench.data.folder_index import FolderIndex, index_folder, unreadable
 from normbench.data.members import members
 from normbench.data.raw import Images, Raw
 from normbench.data.shape import Shape
@@ -28,7 +28,7 @@ def shape(spec: DataSpec, cache: Path | None) -> Shape:
     known = load_shape(_place(spec, cache))
     if known is not None:
         return known
-    found = _layout(spec)
+    found = _index(spec)
     return Shape(
         channels=spec.channels if isinstance(spec.channels, int) else found.channels,
         size=spec.size if isinstance(spec.size, int) else found.side,
@@ -39,21 +39,21 @@ def shape(spec: DataSpec, cache: Path | None) -> Shape:
 
 
 def read(spec: DataSpec, cache: Path | None) -> Raw:
-    """Both splits, decoded now or at an earlier time; see `Layout` for the order of the images.
+    """Both splits, decoded now or at an earlier time; see `FolderIndex` for the order of the images.
 
     Raises:
-        InputError: what `layout` raises, an image that cannot be decoded, or a cache that cannot be written.
+        InputError: what `index_folder` raises, an image cannot be decoded, or the cache cannot be written.
     """
     place = _place(spec, cache)
     raw = load_arrays(place)
     if raw is None:
         whole = shape(spec, None)
-        raw = _decode(_source(spec)[0], _layout(spec), whole)
-        keep(place, raw, whole)
+        raw = _decode(_source(spec)[0], _index(spec), whole)
+        save(place, raw, whole)
     return raw
 
 
-def _decode(path: str, found: Layout, whole: Shape) -> Raw:
+def _decode(path: str, found: FolderIndex, whole: Shape) -> Raw:
     image = (whole.channels, whole.size, whole.size)
     pixels = {s: np.empty((n, *image), np.uint8) for s, n in found.counts.items()}
     labels = {s: np.empty(n, np.int64) for s, n in found.counts.items()}
@@ -83,8 +83,8 @@ def _image(content: bytes, whole: Shape) -> Images:
     return np.asarray(image).reshape(whole.size, whole.size, whole.channels).transpose(2, 0, 1)
 
 
-def _layout(spec: DataSpec) -> Layout:
-    return layout(*_source(spec))
+def _index(spec: DataSpec) -> FolderIndex:
+    return index_folder(*_source(spec))
 
 
 def _place(spec: DataSpec, cache: Path | None) -> Path | None:

@@ -1,4 +1,4 @@
-"""What a source hands over."""
+"""Raw: what a source returns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Labels = NDArray[np.int64]
 
 
 class Raw(NamedTuple):
-    """Both splits whole, in the order of which `train_size` and `test_size` take the first."""
+    """Both whole splits. `train_size` and `test_size` take the first images of this order."""
 
     train_images: Images  # (n, C, size, size)
     train_labels: Labels  # (n,), 0 … classes−1

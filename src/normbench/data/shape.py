@@ -1,4 +1,4 @@
-"""Shape: what a data set is, without its pixels."""
+"""Shape: channels, side, classes and image counts of a data set, without its pixels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Shape:
-    """Images are (channels, size, size) uint8; the counts are those of the splits in use."""
+    """Images are (channels, size, size) uint8; the counts are those of the images in use."""
 
     channels: int
     size: int
@@ -16,5 +16,5 @@ class Shape:
     test_images: int
 
     def resized(self, size: int) -> Shape:
-        """The same splits with images of another side."""
+        """The same, with images of another side."""
         return replace(self, size=size)

@@ -1,4 +1,4 @@
-"""What a data set is, known without loading a pixel: channels, side, classes, images. Never imports torch."""
+"""The shape of every data set (channels, side, classes, images), without its pixels and without torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from normbench.spec import DataSpec
 
 
-#: Data sets that are always the same.
+#: Data sets whose shape never changes.
 KNOWN = {
     "digits": Shape(1, 8, 10, 1297, 500),
     "mnist": Shape(1, 28, 10, 60_000, 10_000),
@@ -35,12 +35,12 @@ SOURCES = {
 
 
 def shape_of(spec: DataSpec, cache: Path | None = None) -> Shape:
-    """The shape of the splits that a spec asks for, before a model's size is applied.
+    """The shape of the images that a spec asks for, before they are fitted to a model.
 
-    Only `folder` looks at files: at names and one image, or at what an earlier decoding left in `cache`.
+    Only `folder` reads files: the copy that an earlier decoding left in `cache`, or else the images.
 
     Raises:
-        InputError: an unknown name, a folder without a data set, more images asked for than there are.
+        InputError: the name is unknown, a folder holds no data set, or more images are wanted than exist.
     """
     if spec.name in KNOWN:
         whole = KNOWN[spec.name]
@@ -64,8 +64,8 @@ def _first(spec: DataSpec, knob: str, wanted: int | Literal["all"], held: int) -
         return held
     if wanted > held:
         raise InputError(
-            f"data.{knob} takes the first images of a split, but that of {spec.name} holds {held}; "
-            f"got {wanted}; give at most {held}, or all"
+            f"data.{knob} must be at most {held}, the images of that split of {spec.name}; got {wanted}; "
+            f"give at most {held}, or all"
         )
     return wanted
 
@@ -75,7 +75,7 @@ def _synthetic(spec: DataSpec) -> Shape:
     channels, size, classes, train, test = (n if isinstance(n, int) else 0 for n in numbers)
     if not all((channels, size, classes, train, test)):
         raise InputError(
-            "data=synthetic has no files to look at: channels, size, classes, train_size and test_size must "
+            "data=synthetic has no files, so channels, size, classes, train_size and test_size must "
             f"be numbers; got {', '.join(map(str, numbers))}"
         )
     return Shape(channels, size, classes, train, test)

@@ -1,8 +1,8 @@
-"""Made images for speed measurements and tests: a random prototype per class under three parts of noise.
+"""Generated images for speed measurements and tests: one random prototype per class plus noise.
 
     pixel = ⌊256 (prototype + 3 noise) / 4⌋        both uniform in [0, 1)
 
-Not a benchmark: any network tells the classes apart. Image i is the same whatever the sizes of the splits.
+Not a benchmark: every network can separate the classes. Image i does not depend on the sizes of the splits.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from normbench.data.shape import Shape
 from normbench.data.shapes import shape_of
 from normbench.spec import DataSpec
 
-_CHUNK = 256  # images made at once: bounds the memory of the 64-bit words behind the noise
+_CHUNK = 256  # images generated at once: limits the memory of the 64-bit words behind the noise
 
 
 def read(spec: DataSpec, cache: Path | None) -> Raw:
-    """Both splits, labels 0, 1, … in turn."""
+    """Both splits, with labels 0, 1, …, 0, 1, … in turn."""
     shape = shape_of(spec)
     pixels = shape.channels * shape.size**2
     prototypes = rng.uniform(rng.lane_keys(range(shape.classes), "synthetic/prototype"), count=pixels)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from normbench.data.decoded import once
+from normbench.data.decoded import load_or_read
 from normbench.data.download import DownloadFailed, fetch
 from normbench.data.raw import Images, Labels, Raw
 from normbench.data.shapes import KNOWN
@@ -58,7 +58,7 @@ def read(spec: DataSpec, cache: Path | None) -> Raw:
         InputError: the files are absent and cannot be fetched, or are not what they should be.
     """
     root = Path(spec.root or "data").expanduser()
-    return once(_place(spec.name, root, cache), KNOWN[spec.name], lambda: _read(spec, root))
+    return load_or_read(_place(spec.name, root, cache), KNOWN[spec.name], lambda: _read(spec, root))
 
 
 def _place(name: str, root: Path, cache: Path | None) -> Path | None:

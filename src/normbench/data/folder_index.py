@@ -26,7 +26,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layout:
+class FolderIndex:
     """A folder data set before its pixels are decoded.
 
     A split stands in rounds: the first image of every class, then the second of every class, and so on, by
@@ -41,7 +41,7 @@ class Layout:
 
 
 @lru_cache(maxsize=8)
-def layout(path: str, fingerprint: str) -> Layout:
+def index_folder(path: str, fingerprint: str) -> FolderIndex:
     """Find the images under `path`; `fingerprint` tells this content of the path from an earlier one.
 
     Raises:
@@ -64,7 +64,7 @@ def layout(path: str, fingerprint: str) -> Layout:
     splits = _splits(path, tops, found)
     classes = _classes(path, set(splits["train"]), set(splits["test"]))
     side, channels = _look_at(path, first[1] if first else "", content)
-    return Layout(
+    return FolderIndex(
         classes=classes,
         places={
             name: Place(split, position, label)
