@@ -12,7 +12,8 @@ SOURCE = ROOT / "src" / "normbench"
 FILES = sorted(SOURCE.rglob("*.py"))
 NO_TORCH = (
     "errors", "spec", "record", "events", "momentum", "labels", "store", "config", "sweeps.plan",
-    "sweeps.provenance", "papers", "report", "tracking", "data.shapes", "data.fingerprint", "cli",
+    "sweeps.provenance", "papers", "report", "tracking", "data.shapes", "data.fingerprint",
+    "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
     "commands.parser",
 )  # fmt: skip
 #: The vocabulary: torch-free values that every room may use.

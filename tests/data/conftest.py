@@ -15,21 +15,20 @@ from PIL import Image
 
 from normbench.config.resolve import declared
 from normbench.data.dataset import Dataset, moments
-from normbench.data.fingerprint import fingerprint
+from normbench.data.fingerprint import state
 from normbench.spec import DataSpec
 
 
 @pytest.fixture
 def data_spec():
-    """Build the spec of a packaged choice with some knobs set, as `spec.resolve` leaves it."""
+    """Build the spec of a packaged choice with some knobs set, as `config.resolve` leaves it."""
 
     def build(name, **knobs):
         tree = {**declared("data", name), **knobs}
         tree = {knob: None if str(value).startswith(("${", "???")) else value for knob, value in tree.items()}
         if tree["path"]:
-            fingerprint.cache_clear()
-            tree |= {"path": str(tree["path"]), "fingerprint": fingerprint(str(tree["path"]))}
-        return DataSpec(**tree)
+            tree["path"] = str(tree["path"])
+        return DataSpec(**tree | {"fingerprint": state(tree)})
 
     return build
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tarfile
 import time
 
 import numpy as np
@@ -59,33 +58,14 @@ def test_hidden_files_and_files_that_are_no_images_are_passed_over(data_spec, pi
     assert same(data.load(data_spec("folder", path=pictures.folder)), plain)
 
 
-def test_a_link_in_an_archive_leads_nowhere(data_spec, pictures, tmp_path, pack):
-    archive = pack(pictures.folder, tmp_path / "set.tar")
-    link = tarfile.TarInfo("train/cat/9.png")
-    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-    with tarfile.open(archive, "a") as opened:
-        opened.addfile(link)
-    assert len(data.load(data_spec("folder", path=archive)).train_images) == 9
-
-
 def test_images_are_cut_to_their_middle_square_and_resized(data_spec, pictures):
     wide = np.zeros((8, 20, 3), np.uint8)
     wide[:, 6:14] = 200  # the middle square alone
     Image.fromarray(wide).save(pictures.folder / "train" / "cat" / "0.png")
-    dataset = data.load(data_spec("folder", path=pictures.folder))
-    assert dataset.size == 8  # the shorter side of the first image
+    dataset = data.load(data_spec("folder", path=pictures.folder, size=8))
     assert torch.equal(dataset.train_images[0], torch.full((3, 8, 8), 200, dtype=torch.uint8))
+    assert dataset.fitted == "as is (8×8); 15 of 15 images cropped to a square and resized to 8×8"
     assert data.load(data_spec("folder", path=pictures.folder, size=4)).train_images.shape == (9, 3, 4, 4)
-
-
-def test_channels_are_those_of_the_first_image_unless_given(data_spec, pictures):
-    grey = np.arange(36, dtype=np.uint8).reshape(6, 6)
-    Image.fromarray(grey).save(pictures.folder / "train" / "cat" / "0.png")
-    auto, rgb = (data.load(data_spec("folder", path=pictures.folder, channels=c)) for c in ("auto", 3))
-    assert (auto.channels, rgb.channels) == (1, 3)
-    assert np.array_equal(auto.train_images[0, 0], grey)
-    assert np.array_equal(rgb.train_images[0], [grey] * 3)
-    assert torch.equal(rgb.train_images[1], torch.from_numpy(pictures.pixels["train/dog/0.png"]))
 
 
 def test_transparency_and_palettes_become_rgb(data_spec, pictures):

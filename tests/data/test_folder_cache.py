@@ -19,10 +19,10 @@ from normbench.errors import InputError
 @pytest.fixture
 def decodings(monkeypatch):
     """Counts how often an image is decoded to pixels."""
-    from normbench.data import folder
+    from normbench.data import image
 
-    count, decode = [], folder._image
-    monkeypatch.setattr(folder, "_image", lambda *args: count.append(1) or decode(*args))
+    count, decode = [], image.decode
+    monkeypatch.setattr(image, "decode", lambda *args: count.append(1) or decode(*args))
     return count
 
 

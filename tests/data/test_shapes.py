@@ -9,7 +9,8 @@ import pytest
 
 from normbench.config.resolve import choices
 from normbench.data import Shape, shape_of
-from normbench.data.shapes import KNOWN, SOURCES
+from normbench.data.shape import KNOWN
+from normbench.data.shapes import SOURCES
 from normbench.errors import InputError
 
 

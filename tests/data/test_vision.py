@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import http.server
 import io
+import os
 import pickle
 import re
 import socket
@@ -19,8 +20,8 @@ import torch
 from torchvision import datasets
 
 from normbench import data
-from normbench.data import download
-from normbench.data.shapes import KNOWN, Shape
+from normbench.data import download, published
+from normbench.data.shape import KNOWN, Shape
 from normbench.errors import InputError
 
 TRAIN, TEST = 20, 10
@@ -44,15 +45,17 @@ def idx(array):
 
 @pytest.fixture
 def mnist_files(monkeypatch):
-    """Contents of the four idx files by name; the data set is declared to be that small."""
-    monkeypatch.setitem(KNOWN, "mnist", Shape(1, 28, 10, TRAIN, TEST))
-    monkeypatch.setitem(KNOWN, "fashion_mnist", Shape(1, 28, 10, TRAIN, TEST))
-    return {
+    """Contents of the four idx files by name; these are declared to be the published ones."""
+    files = {
         "train-images-idx3-ubyte": idx(noise(TRAIN, 28, 28)),
         "train-labels-idx1-ubyte": idx(noise(TRAIN) % 10),
         "t10k-images-idx3-ubyte": idx(noise(TEST, 28, 28)),
         "t10k-labels-idx1-ubyte": idx(noise(TEST) % 10),
     }
+    for name in ("mnist", "fashion_mnist"):
+        monkeypatch.setitem(KNOWN, name, Shape(1, 28, 10, TRAIN, TEST))
+        monkeypatch.setitem(published.IDX_MD5, name, {file: md5(content) for file, content in files.items()})
+    return files
 
 
 def write(folder, files):
@@ -114,19 +117,20 @@ def test_cifar_batches_are_read_in_their_order(data_spec, tmp_path, cifar, name)
     assert dataset.classes == (100 if name == "cifar100" else 10)
 
 
-def test_files_are_read_once_until_they_change(data_spec, tmp_path, mnist_files, monkeypatch):
-    raw, cache = tmp_path / "MNIST" / "raw", tmp_path / "cache"
-    write(raw, mnist_files)
-    spec = data_spec("mnist", root=str(tmp_path))
+def test_a_copy_of_cifar_belongs_to_the_content_of_its_files(data_spec, tmp_path, cifar, monkeypatch, same):
+    source, files, _, _ = cifar("cifar10")
+    folder, cache = tmp_path / source.base_folder, tmp_path / "cache"
+    write(folder, files)
+    spec = data_spec("cifar10", root=str(tmp_path), download=False)
     first = data.load(spec, cache=cache)
     with monkeypatch.context() as patch:
-        patch.delattr(datasets, "MNIST")
-        again = data.load(spec, cache=cache)
-    assert torch.equal(again.train_images, first.train_images)
-    assert again.test_labels.tolist() == first.test_labels.tolist()
-    write(raw, {"t10k-labels-idx1-ubyte": idx((noise(TEST) + 1) % 10)})
-    changed = data.load(spec, cache=cache)
-    assert changed.test_labels.tolist() == ((noise(TEST) + 1) % 10).tolist()
+        patch.delattr(datasets, "CIFAR10")
+        assert same(data.load(spec, cache=cache), first)
+    before = (folder / "test_batch").stat()
+    write(folder, {"test_batch": files["test_batch"].replace(files["test_batch"][-400:-300], bytes(100))})
+    os.utime(folder / "test_batch", ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(InputError, match=r"no whole copy of data=cifar10 .*\(test_batch: damaged"):
+        data.load(spec, cache=cache)
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(data_spec, tmp_path, mnist_files):
@@ -274,12 +278,109 @@ def test_a_torn_file_is_reported_with_its_place(data_spec, tmp_path, mnist_files
 
 def test_another_data_set_under_the_name_is_refused(data_spec, tmp_path, mnist_files):
     write(tmp_path / "MNIST" / "raw", {**mnist_files, "t10k-images-idx3-ubyte": idx(noise(TEST + 1, 28, 28))})
-    with pytest.raises(InputError, match=r"damaged \(the test split holds \(11, 1, 28, 28\) and 10 labels\)"):
+    with pytest.raises(
+        InputError, match="t10k-images-idx3-ubyte must hold 10×28×28 numbers; it holds 11×28×28"
+    ):
         data.load(data_spec("mnist", root=str(tmp_path)))
 
 
 def test_a_damaged_cifar_batch_is_not_read(data_spec, tmp_path, cifar):
     source, files, _, _ = cifar("cifar10")
     write(tmp_path / source.base_folder, {**files, "data_batch_3": files["data_batch_3"][:-1] + b"!"})
-    with pytest.raises(InputError, match="no whole copy of data=cifar10"):
+    with pytest.raises(
+        InputError, match=r"no whole copy of data=cifar10 .*\(data_batch_3: damaged, the checksum"
+    ):
         data.load(data_spec("cifar10", root=str(tmp_path), download=False))
+
+
+def replaced(content, start, new):
+    return content[:start] + new + content[start + len(new) :]
+
+
+@pytest.mark.parametrize("split", ["train", "t10k"])
+@pytest.mark.parametrize("label", [10, 200, 255])
+def test_a_label_that_cannot_be_is_refused(data_spec, tmp_path, mnist_files, split, label):
+    """Also if no file is the published one."""
+    name = f"{split}-labels-idx1-ubyte"
+    files = own(mnist_files)
+    write(tmp_path / "MNIST" / "raw", {**files, name: replaced(files[name], 13, bytes([label]))})
+    with pytest.raises(InputError, match=rf"labels must be 0 … 9; label 5 of {name} is {label}"):
+        data_spec("mnist", root=str(tmp_path))
+
+
+@pytest.mark.parametrize("split", ["train", "t10k"])
+def test_images_that_are_mostly_zeros_are_refused(data_spec, tmp_path, mnist_files, split):
+    name, files = f"{split}-images-idx3-ubyte", own(mnist_files)
+    zeros = bytes(int(0.95 * len(files[name])))
+    write(
+        tmp_path / "MNIST" / "raw",
+        {**files, name: replaced(files[name], len(files[name]) - len(zeros), zeros)},
+    )
+    with pytest.raises(InputError, match=rf"damaged \(9\d\.0% of the images in {name} are blank"):
+        data_spec("mnist", root=str(tmp_path))
+
+
+def test_labels_that_are_mostly_zeros_are_refused(data_spec, tmp_path, mnist_files):
+    files = own(mnist_files)
+    labels = idx(np.array([3] + [0] * (TRAIN - 1), np.uint8))
+    write(tmp_path / "MNIST" / "raw", {**files, "train-labels-idx1-ubyte": labels})
+    with pytest.raises(InputError, match=r"95\.0% of the labels in train-labels-idx1-ubyte are equal"):
+        data_spec("mnist", root=str(tmp_path))
+
+
+@pytest.mark.parametrize("change", [lambda c: c + b"\0", lambda c: c[:-1], lambda c: b"\0\0\x0d" + c[3:]])
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
+def test_a_file_of_another_length_or_type_than_it_should_have_is_refused(
+    data_spec, tmp_path, mnist_files, name, change
+):
+    files = own(mnist_files)
+    write(tmp_path / "MNIST" / "raw", {**files, name: change(files[name])})
+    with pytest.raises(InputError, match=rf"damaged \({name} (must have|does not begin)"):
+        data_spec("mnist", root=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte"]
+)
+def test_one_changed_byte_in_one_published_file_is_refused(data_spec, tmp_path, mnist_files, name):
+    content = mnist_files[name]
+    write(tmp_path / "MNIST" / "raw", {**mnist_files, name: replaced(content, 20, bytes([content[20] ^ 1]))})
+    with pytest.raises(
+        InputError, match=rf"damaged \({name} is not the published file, but the other three are"
+    ):
+        data_spec("mnist", root=str(tmp_path))
+
+
+def test_own_files_under_a_published_name_are_other_data(data_spec, tmp_path, mnist_files):
+    write(tmp_path / "MNIST" / "raw", mnist_files)
+    assert data_spec("mnist", root=str(tmp_path)).fingerprint is None
+    assert data.load(data_spec("mnist", root=str(tmp_path))).fitted == "as is (28×28)"
+    write(tmp_path / "MNIST" / "raw", own(mnist_files))
+    spec = data_spec("mnist", root=str(tmp_path))
+    assert re.fullmatch("[0-9a-f]{16}", spec.fingerprint)
+    assert data.load(spec).fitted == (
+        f"as is (28×28); own files of this layout ({spec.fingerprint}), not the published ones"
+    )
+
+
+def test_files_that_change_after_the_run_was_identified_are_refused(data_spec, tmp_path, mnist_files):
+    write(tmp_path / "MNIST" / "raw", mnist_files)
+    spec = data_spec("mnist", root=str(tmp_path))
+    write(tmp_path / "MNIST" / "raw", own(mnist_files))
+    with pytest.raises(InputError, match="data=mnist must not change while a command runs"):
+        data.load(spec)
+
+
+def test_the_published_checksums_are_those_of_the_real_mnist(data_spec, real_data):
+    root = real_data("MNIST/raw/train-images-idx3-ubyte")
+    found = {file.name: md5(file.read_bytes()) for file in (root / "MNIST" / "raw").iterdir()}
+    assert found == published.IDX_MD5["mnist"]
+    assert data_spec("mnist", root=str(root)).fingerprint is None
+
+
+def own(files):
+    """Whole files with other contents than the published ones."""
+    other = {name: bytearray(content) for name, content in files.items()}
+    for name, content in other.items():
+        content[-1] = content[-1] ^ 1 if "labels" in name else content[-1] ^ 128
+    return {name: bytes(content) for name, content in other.items()}

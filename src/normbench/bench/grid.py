@@ -11,7 +11,8 @@ from normbench import data, models
 from normbench.config.compose import compose, listed
 from normbench.config.resolve import resolve
 from normbench.data.dataset import Dataset
-from normbench.data.shapes import KNOWN, shape_of
+from normbench.data.shape import KNOWN
+from normbench.data.shapes import shape_of
 from normbench.engine.device import check
 from normbench.errors import InputError
 from normbench.spec import DataSpec, RunSpec

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from normbench.data.fingerprint import fingerprint
+from normbench.data.fingerprint import state
 from normbench.errors import InputError, unknown
 from normbench.momentum import parse_momentum
 from normbench.spec import Resolved, RunSpec
@@ -55,8 +55,7 @@ def resolve(config: Mapping[str, Any]) -> Resolved:
     _resolve_norm(tree["norm"])
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(tree["engine"]["device"])):
         raise InputError(f"unknown engine.device={tree['engine']['device']}; use auto, cpu, cuda or cuda:N")
-    if tree["data"].get("path"):
-        tree["data"]["fingerprint"] = fingerprint(tree["data"]["path"])
+    tree["data"]["fingerprint"] = state(tree["data"])
     try:
         spec = RunSpec.model_validate(tree)
     except ValidationError as error:

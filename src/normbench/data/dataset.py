@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from normbench.data.fingerprint import check_unchanged, remember
 from normbench.data.fit import describe_fit, fit
 from normbench.data.raw import Raw
 from normbench.data.shape import Shape
@@ -67,6 +68,10 @@ def assemble(spec: DataSpec, size: int | None, cache: Path | None) -> Dataset:
     """Read, keep the images in use, fit them, and compute the moments; see `normbench.data.load`."""
     shape = shape_of(spec, cache)
     raw: Raw = import_module(f"normbench.data.{SOURCES[spec.name]}").read(spec, cache)
+    knobs = spec.model_dump()
+    check_unchanged(knobs, spec.fingerprint, cache)
+    if cache is not None:
+        remember(knobs, cache)
     train = fit(torch.from_numpy(raw.train_images[: shape.train_images]), size)
     test = fit(torch.from_numpy(raw.test_images[: shape.test_images]), size)
     mean, std = moments(train)
@@ -79,7 +84,7 @@ def assemble(spec: DataSpec, size: int | None, cache: Path | None) -> Dataset:
         test_labels=torch.from_numpy(raw.test_labels[: shape.test_images]),
         mean=mean,
         std=std,
-        fitted=describe_fit(shape.size, size),
+        fitted="; ".join(filter(None, (describe_fit(shape.size, size), raw.note))),
     )
 
 

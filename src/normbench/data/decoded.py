@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -17,27 +18,43 @@ from normbench.data.raw import Raw
 from normbench.data.shape import Shape
 from normbench.errors import InputError
 
-_SHAPE = "shape.json"
+_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+_ABOUT = "shape.json"
 
 
-def load_shape(place: Path | None) -> Shape | None:
-    """The shape of the images in `place`; None if nothing readable is there."""
+class About(NamedTuple):
+    """What is known of a copy without its arrays."""
+
+    shape: Shape
+    note: str  # see `Raw.note`
+
+
+def load_about(place: Path | None) -> About | None:
+    """Shape and note of the images in `place`; None if nothing readable is there."""
     if place is None:
         return None
     try:
-        return Shape(**json.loads((place / _SHAPE).read_text()))
-    except (OSError, ValueError, TypeError):
+        tree = json.loads((place / _ABOUT).read_text(encoding="utf-8"))
+        return About(note=str(tree.pop("note", "")), shape=Shape(**tree))
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
 
 
 def load_arrays(place: Path | None) -> Raw | None:
     """Memory-map the images in `place`; None if no whole copy is there. Writes do not reach the files."""
-    if place is None or load_shape(place) is None:
+    about = load_about(place)
+    if place is None or about is None:
         return None
     try:
-        return Raw(*(np.load(place / f"{name}.npy", mmap_mode="c") for name in Raw._fields))
+        arrays = [np.load(place / f"{name}.npy", mmap_mode="c") for name in _ARRAYS]
     except (OSError, ValueError, EOFError):
         return None
+    whole = about.shape
+    image = (whole.channels, whole.size, whole.size)
+    train, test = whole.train_images, whole.test_images
+    if [array.shape for array in arrays] != [(train, *image), (train,), (test, *image), (test,)]:
+        return None
+    return Raw(arrays[0], arrays[1], arrays[2], arrays[3], about.note)
 
 
 def load_or_read(place: Path | None, shape: Shape, read: Callable[[], Raw]) -> Raw:
@@ -66,11 +83,11 @@ def save(place: Path | None, raw: Raw, shape: Shape) -> None:
     draft = place.with_name(f".{place.name}.{uuid4().hex}")
     try:
         draft.mkdir(parents=True)
-        for name, array in raw._asdict().items():
+        for name in _ARRAYS:
             with (draft / f"{name}.npy").open("wb") as file:
-                np.save(file, array)
+                np.save(file, getattr(raw, name))
                 os.fsync(file.fileno())  # otherwise the rename may reach the disk before the pixels
-        (draft / _SHAPE).write_text(json.dumps(asdict(shape)))
+        (draft / _ABOUT).write_text(json.dumps(asdict(shape) | {"note": raw.note}), encoding="utf-8")
         _publish(draft, place)
     except OSError as error:
         raise InputError(

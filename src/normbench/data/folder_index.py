@@ -1,20 +1,20 @@
-"""Which image of a folder data set stands where: train/<class>/ and test/<class>/, by names alone."""
+"""Which image of a folder data set stands where in the arrays: train/<class>/ and test/<class>/."""
 
 from __future__ import annotations
 
-import io
-from collections import defaultdict
+import unicodedata
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from normbench.data.members import members
+from normbench.data import folder_causes as causes
+from normbench.data.folder_scan import FoundImage, Scan, scan
+from normbench.data.image import Look
+from normbench.data.members import Key
 from normbench.errors import InputError
 
-_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-
-_ByClass = dict[str, list[str]]  # class → member names
+_ByClass = dict[str, list[FoundImage]]
 
 
 class Place(NamedTuple):
@@ -23,6 +23,7 @@ class Place(NamedTuple):
     split: str  # train | test
     position: int
     label: int
+    name: str
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,33 @@ class FolderIndex:
     """
 
     classes: tuple[str, ...]  # sorted; the label is the position
-    places: dict[str, Place]  # by member name
+    places: dict[Key, tuple[Place, ...]]  # by the member that holds the bytes
     counts: dict[str, int]  # images of "train" and "test"
-    side: int  # of the first training image, the shorter one
-    channels: int  # of the first training image: 1 (grey) | 3
+    sizes: Counter[tuple[int, int]]  # images of each width and height, over both splits
+    coloured: int  # images that are not grey, over both splits
+    notes: tuple[str, ...]  # what was not used or not applied
+
+    @property
+    def side(self) -> int:
+        """The median of the shorter sides of all images, the lower one of two."""
+        return sorted(min(size) for size in self.sizes.elements())[(sum(self.counts.values()) - 1) // 2]
+
+    @property
+    def channels(self) -> int:
+        """1 if all images are grey, else 3: colour cannot be restored, grey can be repeated."""
+        return 3 if self.coloured else 1
+
+    def decisions(self, side: int, channels: int, *, auto_side: bool, auto_channels: bool) -> str:
+        """What was decided about images that differ, for the record; "" if they are all alike."""
+        images, words = sum(self.counts.values()), []
+        shorter = {min(size) for size in self.sizes}
+        if auto_side and len(shorter) > 1:
+            words.append(f"side {side}: the median of {images} images of {min(shorter)} … {max(shorter)}")
+        if auto_channels and 0 < self.coloured < images:
+            words.append(f"{channels} channels: {self.coloured} of {images} images have colour")
+        if changed := images - self.sizes[side, side]:
+            words.append(f"{changed} of {images} images cropped to a square and resized to {side}×{side}")
+        return "; ".join((*words, *self.notes))
 
 
 @lru_cache(maxsize=8)
@@ -45,97 +69,75 @@ def index_folder(path: str, fingerprint: str) -> FolderIndex:
     """Find the images under `path`; `fingerprint` tells this content of the path from an earlier one.
 
     Raises:
-        InputError: the data cannot be read, a split is missing, the splits differ in their classes, or there
-            are fewer than two classes.
+        InputError: the data cannot be read, a split is missing, a class has no image, the splits differ in
+            their classes, two classes have the same name, or there are fewer than two classes.
     """
-    found: dict[str, _ByClass] = defaultdict(lambda: defaultdict(list))
-    tops = set()
-    first, content = None, b""
-    for member in members(Path(path).expanduser()):
-        parsed = _parse(member.name)
-        if parsed is None:
-            continue
-        top, split, class_name = parsed
-        tops.add(top)
-        found[split][class_name].append(member.name)
-        key = (class_name, member.name)
-        if split == "train" and (first is None or key < first):
-            first, content = key, member.read()
-    splits = _splits(path, tops, found)
-    classes = _classes(path, set(splits["train"]), set(splits["test"]))
-    side, channels = _look_at(path, first[1] if first else "", content)
+    found = scan(path)
+    if len(found.tops) > 1:
+        listing = ", ".join(sorted(top or "." for top in found.tops))
+        raise InputError(f"data.path={path} must hold one data set; got those in {listing}; keep one")
+    splits, unused = _splits(path, found)
+    classes = _classes(path, splits)
+    places: dict[Key, list[Place]] = defaultdict(list)
+    looks = []
+    for split, by_class in splits.items():
+        for place, (_, label, name, key) in enumerate(_rounds(by_class, classes)):
+            places[key].append(Place(split, place, label, name))
+            looks.append(found.looks[key])
+    seen = [each for each in looks if isinstance(each, Look)]
     return FolderIndex(
         classes=classes,
-        places={
-            name: Place(split, position, label)
-            for split, by_class in splits.items()
-            for position, (_, label, name) in enumerate(_rounds(by_class, classes))
-        },
+        places={key: tuple(where) for key, where in places.items()},
         counts={split: sum(map(len, by_class.values())) for split, by_class in splits.items()},
-        side=side,
-        channels=channels,
+        sizes=Counter((each.width, each.height) for each in seen),
+        coloured=sum(each.colour for each in seen),
+        notes=tuple(causes.notes(seen, unused, found)),
     )
 
 
-def unreadable(path: str, name: str, error: Exception) -> InputError:
-    """The error for a member that is named like an image and cannot be decoded."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return InputError(f"cannot decode {name} of data.path={path} ({reason}); replace or remove it")
-
-
-def _parse(name: str) -> tuple[str, str, str] | None:
-    """(top, split, class) of [top/](train|test|val)/<class>/…/<image>; None for hidden and other files."""
-    path = PurePosixPath(name)
-    if path.suffix.lower() not in _SUFFIXES or any(p.startswith((".", "__MACOSX")) for p in path.parts):
-        return None
-    for depth in (0, 1):
-        if len(path.parts) >= depth + 3 and path.parts[depth] in ("train", "test", "val"):
-            return "/".join(path.parts[:depth]), path.parts[depth], path.parts[depth + 1]
-    return None
-
-
-def _splits(path: str, tops: set[str], found: dict[str, _ByClass]) -> dict[str, _ByClass]:
-    """The two splits; `val` stands in for `test` where there is none."""
-    if len(tops) > 1:
-        listing = ", ".join(sorted(top or "." for top in tops))
-        raise InputError(f"data.path={path} must hold one data set; got those in {listing}; keep one")
-    splits = {"train": found["train"], "test": found["test"] or found["val"]}
+def _splits(path: str, found: Scan) -> tuple[dict[str, _ByClass], int]:
+    """The two splits, and how many images of `val` are not used because there is a `test`."""
+    grouped: dict[str, _ByClass] = defaultdict(lambda: defaultdict(list))
+    for image in found.images:
+        grouped[image.split][image.class_name].append(image)
+    held_out = "test" if grouped["test"] else "val"
+    splits = {"train": grouped["train"], "test": grouped[held_out]}
     for split, by_class in splits.items():
         if not by_class:
-            raise InputError(
-                f"data.path={path} must hold images as train/<class>/* and test/<class>/* or val/<class>/*, "
-                f"but has none for the {split} split; arrange them so"
-            )
-    return splits
+            raise causes.no_images(path, split, found)
+    for split, class_name, name in sorted(found.class_folders):
+        if split in ("train", held_out) and class_name not in grouped[split]:
+            raise causes.empty_class(path, name)
+    return splits, sum(map(len, grouped["val"].values())) if held_out == "test" else 0
 
 
-def _classes(path: str, train: set[str], test: set[str]) -> tuple[str, ...]:
+def _classes(path: str, splits: dict[str, _ByClass]) -> tuple[str, ...]:
+    """The classes, sorted; those of `test` take the spelling of `train` if only the Unicode form differs."""
+    spelling: dict[str, dict[str, str]] = {}
+    for split, by_class in splits.items():
+        spelling[split] = {}
+        for name in sorted(by_class):
+            same = spelling[split].setdefault(_composed(name), name)
+            if same != name:
+                raise causes.same_name(path, split, same, name)
+    splits["test"] = {spelling["train"].get(_composed(name), name): images
+                      for name, images in splits["test"].items()}  # fmt: skip
+    train, test = set(splits["train"]), set(splits["test"])
     if train != test:
-        name = min(train ^ test)
-        raise InputError(
-            f"train and test of data.path={path} must have the same classes; {name} is only in "
-            f"{'train' if name in train else 'test'} ({len(train ^ test)} differ); add or remove its images"
-        )
+        raise causes.other_classes(path, train, test)
     if len(train) < 2:
         raise InputError(f"data.path={path} must hold 2 classes or more; got {min(train)} alone; add another")
     return tuple(sorted(train))
 
 
-def _rounds(by_class: _ByClass, classes: tuple[str, ...]) -> list[tuple[int, int, str]]:
-    """(round, label, member name), sorted."""
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _rounds(by_class: _ByClass, classes: tuple[str, ...]) -> list[tuple[int, int, str, Key]]:
+    """(round, label, name, member that holds the bytes), sorted."""
     return sorted(
-        (turn, label, name)
+        (turn, label, image.name, image.key)
         for label, class_name in enumerate(classes)
-        for turn, name in enumerate(sorted(by_class[class_name]))
+        for turn, image in enumerate(sorted(by_class[class_name], key=lambda image: image.name))
     )
-
-
-def _look_at(path: str, name: str, content: bytes) -> tuple[int, int]:
-    """The shorter side and the channels of an encoded image."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return min(image.size), 1 if image.mode in ("1", "L", "LA", "La") else 3
-    except Exception as error:  # an image decoder fed with damaged bytes may raise anything
-        raise unreadable(path, name, error) from None

@@ -1,53 +1,93 @@
-"""The files of a directory or an archive, one after the other; nothing is ever extracted to disk."""
+"""The entries of a directory or an archive, one after the other; nothing is ever unpacked to disk."""
 
 from __future__ import annotations
 
 import gzip
+import os
+import posixpath
+import stat
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Literal, NamedTuple
 
+from normbench.data.walk import walk
 from normbench.errors import InputError
+
+#: A member's name, and how many earlier members of the archive have the same name.
+Key = tuple[str, int]
 
 
 class Member(NamedTuple):
-    """A file: its path inside, with forward slashes, and how to read it before asking for the next one."""
+    """One entry.
+
+    `name` has forward slashes, no "." part and no leading slash, as `tar -x` would write it. A "link" leads
+    to `target`, a name in the same archive. Links in a directory are followed and not shown as links.
+    """
 
     name: str
-    read: Callable[[], bytes]
+    kind: Literal["file", "folder", "link", "hard link", "broken link", "loop", "special file"]
+    read: Callable[[], bytes]  # of a file; call it before asking for the next member
+    target: str = ""
 
 
 def members(path: Path) -> Iterator[Member]:
-    """Walk the regular files of a directory, or of a .tar, .tar.gz, .tgz or .zip archive (told by content).
+    """Walk a directory, or a .tar, .tar.gz, .tgz or .zip archive (recognised by content).
 
     An archive is read once, from beginning to end; its checksums and end mark are verified on the way.
 
     Raises:
-        InputError: nothing there, no permission, no archive, or a damaged one; the place of the damage is
+        InputError: there is nothing, no permission, no archive, or a damaged one; the place of the damage is
             named. Reading a member raises the same.
     """
-    walk, place = _walk(path), "at its start"
+    walking, place = _walk(path), "at its start"
     while True:
-        with _one_line(path, place):
-            member = next(walk, None)
+        with _as_input_error(path, place):
+            member = next(walking, None)
         if member is None:
             return
-        yield Member(member.name, partial(_read, path, member))
-        place = f"after {member.name}"
+        yield member._replace(read=partial(_read, path, member))
+        place = f"after {printable(member.name)}"
+
+
+def keyed_members(path: Path) -> Iterator[tuple[Key, Member]]:
+    """`members`, each with a key that does not depend on members of other names."""
+    seen: Counter[str] = Counter()
+    for member in members(path):
+        yield (member.name, seen[member.name]), member
+        seen[member.name] += 1
+
+
+def printable(name: str) -> str:
+    """A name that any terminal and file can hold: bytes that are no UTF-8 are written as escapes.
+
+    >>> printable(b"caf\\xe9.png".decode("utf-8", "surrogateescape"))
+    'caf\\\\xe9.png'
+    """
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def clean(name: str) -> str:
+    """A member's name without "." parts, doubled slashes and leading slashes.
+
+    >>> clean("./train//cat/0.png"), clean("/train/cat/")
+    ('train/cat/0.png', 'train/cat')
+    """
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
 def _read(path: Path, member: Member) -> bytes:
-    with _one_line(path, f"at {member.name}"):
+    with _as_input_error(path, f"at {printable(member.name)}"):
         return member.read()
 
 
 @contextmanager
-def _one_line(path: Path, place: str) -> Iterator[None]:
+def _as_input_error(path: Path, place: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
@@ -56,7 +96,10 @@ def _one_line(path: Path, place: str) -> Iterator[None]:
         raise InputError(
             f"data.path={path} must be readable; no permission for {error.filename}; give it"
         ) from None
-    except (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError, EOFError, RuntimeError, NotImplementedError, UnicodeError, tarfile.TarError,
+        zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
         raise InputError(
             f"data.path={path} cannot be read {place} ({error}); an archive must be a whole .tar, .tar.gz, "
             ".tgz or .zip: copy or pack it again"
@@ -65,7 +108,8 @@ def _one_line(path: Path, place: str) -> Iterator[None]:
 
 def _walk(path: Path) -> Iterator[Member]:
     if path.is_dir():
-        yield from _directory(path)
+        for entry in walk(path):
+            yield Member(entry.name, entry.kind, entry.path.read_bytes)
         return
     with path.open("rb") as file:
         magic = file.read(2)
@@ -79,29 +123,42 @@ def _walk(path: Path) -> Iterator[Member]:
             yield from _tar(file)
 
 
-def _directory(path: Path) -> Iterator[Member]:
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            yield Member(file.relative_to(path).as_posix(), file.read_bytes)
-
-
 def _zip(file: IO[bytes]) -> Iterator[Member]:
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
-            if not info.is_dir():
-                yield Member(info.filename, partial(archive.read, info))
+            # Slashes are the only separators that the format allows; some programs write the other ones.
+            name, read = info.filename.replace("\\", "/"), partial(archive.read, info)
+            if stat.S_ISLNK(info.external_attr >> 16):
+                target = read().decode("utf-8", "surrogateescape")
+                yield Member(clean(name), "link", read, _beside(clean(name), target))
+            else:
+                yield Member(clean(name), "folder" if name.endswith("/") else "file", read)
 
 
 def _tar(stream: IO[bytes] | gzip.GzipFile) -> Iterator[Member]:
     with tarfile.open(fileobj=stream, mode="r:") as archive:
         for info in archive:
+            name, read = clean(info.name), partial(_content, archive, info)
             if info.isreg():
-                yield Member(info.name, partial(_content, archive, info))
+                yield Member(name, "file", read)
+            elif info.isdir():
+                yield Member(name, "folder", read)
+            elif info.islnk():
+                yield Member(name, "hard link", read, clean(info.linkname))
+            elif info.issym():
+                yield Member(name, "link", read, _beside(name, info.linkname))
+            else:
+                yield Member(name, "special file", read)
         stream.seek(archive.offset)
         rest = stream.read()
     # tarfile takes a damaged header for the end of the archive; the real end is marked by blocks of zeros.
     if not rest or rest.strip(b"\0"):
         raise tarfile.ReadError("the end mark is missing")
+
+
+def _beside(name: str, target: str) -> str:
+    """Where a symbolic link leads, from the top of the archive; "/…" and "../…" lead out of it."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
 
 
 def _content(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:

@@ -18,3 +18,4 @@ class Raw(NamedTuple):
     train_labels: Labels  # (n,), 0 … classes−1
     test_images: Images
     test_labels: Labels
+    note: str = ""  # what was decided about the images, for the record; "" if there was nothing to decide

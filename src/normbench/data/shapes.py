@@ -6,21 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from normbench.data.shape import Shape
+from normbench.data.shape import KNOWN, Shape
 from normbench.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from normbench.spec import DataSpec
 
-
-#: Data sets whose shape never changes.
-KNOWN = {
-    "digits": Shape(1, 8, 10, 1297, 500),
-    "mnist": Shape(1, 28, 10, 60_000, 10_000),
-    "fashion_mnist": Shape(1, 28, 10, 60_000, 10_000),
-    "cifar10": Shape(3, 32, 10, 50_000, 10_000),
-    "cifar100": Shape(3, 32, 100, 50_000, 10_000),
-}
 
 #: Name of a data set → the module of this package that reads it.
 SOURCES = {

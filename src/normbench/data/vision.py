@@ -1,6 +1,6 @@
-"""MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 from the files that torchvision reads.
+"""MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 from the files that torchvision downloads.
 
-Files that are there are used; only where there are none, and `data.download` allows it, are they fetched.
+Files that exist are used. They are downloaded only if some are missing and `data.download` allows it.
 
 Reference:  lecun1998 (MNIST) · xiao2017 (Fashion-MNIST) · krizhevsky2009 (CIFAR).
 """
@@ -9,111 +9,124 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from normbench.data import idx, published
 from normbench.data.decoded import load_or_read
 from normbench.data.download import DownloadFailed, fetch
+from normbench.data.published import FILES, IDX_MD5, damaged
 from normbench.data.raw import Images, Labels, Raw
-from normbench.data.shapes import KNOWN
+from normbench.data.shape import KNOWN
 from normbench.errors import InputError
 from normbench.spec import DataSpec
 
 
-@dataclass(frozen=True)
-class _Files:
-    """A torchvision data set and where it keeps its files under the root."""
-
-    torchvision: str
-    folder: str
-    names: tuple[str, ...]
-    archives: tuple[str, ...]  # packed forms, used where they lie under the root already
-
-
-def _idx(torchvision: str) -> _Files:
-    parts = ("images-idx3-ubyte", "labels-idx1-ubyte")
-    names = tuple(f"{split}-{part}" for split in ("train", "t10k") for part in parts)
-    folder = f"{torchvision}/raw"
-    return _Files(torchvision, folder, names, tuple(f"{folder}/{name}.gz" for name in names))
-
-
-_BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
-_FILES = {
-    "mnist": _idx("MNIST"),
-    "fashion_mnist": _idx("FashionMNIST"),
-    "cifar10": _Files("CIFAR10", "cifar-10-batches-py", _BATCHES, ("cifar-10-python.tar.gz",)),
-    "cifar100": _Files(
-        "CIFAR100", "cifar-100-python", ("train", "test", "meta"), ("cifar-100-python.tar.gz",)
-    ),
-}
-
-
 def read(spec: DataSpec, cache: Path | None) -> Raw:
-    """Both splits in their published order, of files as they stood when they were first read.
+    """Both splits in their published order.
 
     Raises:
-        InputError: the files are absent and cannot be fetched, or are not what they should be.
+        InputError: files are missing and cannot be downloaded, or they are damaged.
     """
-    root = Path(spec.root or "data").expanduser()
-    return load_or_read(_place(spec.name, root, cache), KNOWN[spec.name], lambda: _read(spec, root))
-
-
-def _place(name: str, root: Path, cache: Path | None) -> Path | None:
-    """Where the arrays of these very files are kept, None where there are no files."""
-    files = [root / _FILES[name].folder / each for each in _FILES[name].names]
-    if cache is None or not all(file.is_file() for file in files):
-        return None
-    states = [f"{file.absolute()}\0{file.stat().st_size}\0{file.stat().st_mtime_ns}" for file in files]
-    return cache / "data" / f"{name}-{hashlib.sha256(chr(10).join(states).encode()).hexdigest()[:16]}"
-
-
-def _read(spec: DataSpec, root: Path) -> Raw:
-    from torchvision import datasets
-
-    source = getattr(datasets, _FILES[spec.name].torchvision)
-    with warnings.catch_warnings():
-        # Early NumPy 2.4 on CIFAR's pickles of 2009, which nobody can change (pytorch/vision#9340).
-        warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
-        return _existing(spec.name, source, root) or _fetched(spec, source, root)
-
-
-def _fetched(spec: DataSpec, source: Any, root: Path) -> Raw:
-    if not spec.download:
-        raise _missing(spec.name, root, ", and data.download=false")
-    try:
-        fetch(source, root, _FILES[spec.name].archives)
-    except DownloadFailed as error:
-        raise _missing(spec.name, root, f", and its download failed: {error}") from None
-    raw = _existing(spec.name, source, root)
+    root = published.root(spec.root)
+    existing = _existing_idx if spec.name in IDX_MD5 else _existing_cifar
+    raw = existing(spec.name, root, cache)
+    if raw is None:
+        _download(spec, root)
+        raw = existing(spec.name, root, cache)
     if raw is None:
         raise _missing(spec.name, root, " after its download")
     return raw
 
 
-def _existing(name: str, source: Any, root: Path) -> Raw | None:
-    """What lies under the root, None where that is nothing that torchvision takes for the data set."""
+def _existing_idx(name: str, root: Path, cache: Path | None) -> Raw | None:
+    """The arrays of the idx files; None if some files are missing."""
+    paths = published.present(name, root)
+    if not paths:
+        return None
+    own = published.idx_state(name, root, cache)
     try:
-        train, test = source(root, train=True), source(root, train=False)
+        train, train_labels, test, test_labels = map(idx.read, paths)
+    except (OSError, ValueError) as error:
+        raise damaged(name, root, error) from None
+    note = f"own files of this layout ({own}), not the published ones" if own else ""
+    return Raw(_images(train), _labels(train_labels), _images(test), _labels(test_labels), note)
+
+
+def _existing_cifar(name: str, root: Path, cache: Path | None) -> Raw | None:
+    """The arrays of CIFAR's pickles; None unless all files are the published ones."""
+    digests = published.digests(name, root, cache)
+    if not digests:
+        return None
+    # The copy is found by content, so a copy of other files is never used.
+    key = hashlib.sha256("\n".join(digests.values()).encode()).hexdigest()[:16]
+    place = cache and cache / "data" / f"{name}-{key}"
+    try:
+        return load_or_read(place, KNOWN[name], lambda: _unpickle(name, root))
+    except _NotPublished:
+        return None
+
+
+class _NotPublished(Exception):
+    """torchvision's checksums do not fit the files."""
+
+
+def _unpickle(name: str, root: Path) -> Raw:
+    source = _torchvision(name)
+    try:
+        with warnings.catch_warnings():
+            # Early NumPy 2.4 on CIFAR's pickles of 2009, which nobody can change (pytorch/vision#9340).
+            warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
+            train, test = source(root, train=True), source(root, train=False)
     except RuntimeError as error:
         if "not found" in str(error):
-            return None
-        raise _damaged(name, root, error) from None
+            raise _NotPublished from None
+        raise damaged(name, root, error) from None
     except (OSError, ValueError, TypeError, AssertionError, LookupError, EOFError) as error:
-        raise _damaged(name, root, error) from None
+        raise damaged(name, root, error) from None
     raw = Raw(_images(train.data), _labels(train.targets), _images(test.data), _labels(test.targets))
     known = KNOWN[name]
-    for split, (images, labels) in {"train": raw[:2], "test": raw[2:]}.items():
+    for split, images, labels in (("train", raw.train_images, raw.train_labels),
+                                  ("test", raw.test_images, raw.test_labels)):  # fmt: skip
         count = getattr(known, f"{split}_images")
         if images.shape != (count, known.channels, known.size, known.size) or len(labels) != count:
-            raise _damaged(name, root, f"the {split} split holds {images.shape} and {len(labels)} labels")
+            raise damaged(name, root, f"the {split} split holds {images.shape} and {len(labels)} labels")
+        if labels.min() < 0 or labels.max() >= known.classes:
+            raise damaged(name, root, f"labels of the {split} split must be 0 … {known.classes - 1}")
     return raw
 
 
+def _download(spec: DataSpec, root: Path) -> None:
+    cause = _wrong_file(spec.name, root)
+    if not spec.download:
+        raise _missing(spec.name, root, f"{cause}, and data.download=false")
+    try:
+        fetch(_torchvision(spec.name), root, FILES[spec.name].archives)
+    except DownloadFailed as error:
+        raise _missing(spec.name, root, f"{cause}, and its download failed: {error}") from None
+
+
+def _wrong_file(name: str, root: Path) -> str:
+    """Which of CIFAR's files is not the published one, for an error message."""
+    found = published.digests(name, root, None)
+    if not found or name in IDX_MD5:
+        return ""
+    source = _torchvision(name)
+    sums = dict([*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])])
+    wrong = [file for file, digest in found.items() if sums.get(file) != digest]
+    return f" ({', '.join(wrong)}: damaged, the checksum is not that of the published file)"
+
+
+def _torchvision(name: str) -> Any:
+    from torchvision import datasets
+
+    return getattr(datasets, FILES[name].torchvision)
+
+
 def _images(pixels: Any) -> Images:
-    """(n, H, W) or (n, H, W, 3), tensor or array → (n, C, H, W)."""
+    """(n, H, W) or (n, H, W, 3) → (n, C, H, W)."""
     array = np.asarray(pixels, dtype=np.uint8)
     return array[:, None] if array.ndim == 3 else np.ascontiguousarray(array.transpose(0, 3, 1, 2))
 
@@ -123,18 +136,10 @@ def _labels(targets: Any) -> Labels:
 
 
 def _missing(name: str, root: Path, cause: str) -> InputError:
-    files = _FILES[name]
+    files = FILES[name]
     first, *others = files.names
     return InputError(
         f"no whole copy of data={name} under data.root={root}{cause}; put {root / files.folder / first} "
         f"there and beside it {', '.join(others)}, or point data.root or NORMBENCH_DATA to the folder that "
         f"holds {files.folder}"
-    )
-
-
-def _damaged(name: str, root: Path, cause: object) -> InputError:
-    reason = " ".join(str(cause).split()) or type(cause).__name__
-    return InputError(
-        f"the files of data={name} in {root / _FILES[name].folder} are damaged ({reason}); remove them, and "
-        "put whole ones there or allow data.download=true"
     )

@@ -1,0 +1,73 @@
+"""One encoded image: its header and its pixels. Any decoder error is passed on; the caller names the file."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from normbench.data.raw import Images
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_GREY = ("1", "L", "LA", "La")
+#: Pillow's names of what holds more than 8 bits a channel. Its conversion to 8 bits would clip, not scale.
+_DEEP = ("I", "F")
+_ORIENTATION = 0x0112  # the EXIF tag; 1: as stored
+
+
+class Look(NamedTuple):
+    """What the header of an image says."""
+
+    width: int
+    height: int
+    colour: bool
+    animated: bool  # more than one frame; the first one is used
+    turned: bool  # EXIF asks viewers to turn or mirror it; not done here
+
+
+def look(content: bytes) -> Look:
+    """Read the header of an image.
+
+    Raises:
+        Exception: this is no image, it is damaged, or it has more than 8 bits a channel.
+    """
+    with _open(content) as image:
+        # `Image.info` first: `getexif` of some formats reads the whole file.
+        turned = "exif" in image.info and image.getexif().get(_ORIENTATION, 1) != 1
+        return Look(*image.size, image.mode not in _GREY, getattr(image, "is_animated", False), turned)
+
+
+def decode(content: bytes, channels: int, size: int) -> Images:
+    """Decode to (C, size, size) uint8: grey or RGB, the middle square, resized bilinearly with antialiasing.
+
+    Transparency is dropped, as torchvision's ImageFolder does.
+
+    Raises:
+        Exception: as `look`.
+    """
+    from PIL import Image, ImageOps
+
+    with _open(content) as opened:
+        if opened.mode == "P" and "transparency" in opened.info:
+            opened = opened.convert("RGBA")  # Pillow warns about the direct way; the pixels are the same
+        image = opened.convert("L" if channels == 1 else "RGB")
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
+
+
+def _open(content: bytes) -> Image:
+    from PIL import Image, UnidentifiedImageError
+
+    if not content:
+        raise ValueError("the file is empty")
+    try:
+        image = Image.open(io.BytesIO(content))
+    except UnidentifiedImageError:
+        raise ValueError("no image format that Pillow knows") from None
+    if image.mode.startswith(_DEEP):
+        raise ValueError(f"Pillow mode {image.mode}: images must have 8 bits a channel")
+    return image
