@@ -35,7 +35,7 @@ def data_spec():
 
 @pytest.fixture
 def real_data():
-    """The root of the real data files; skips the test where it does not hold the file asked for."""
+    """The root of the real data files; skips the test if it lacks the file."""
 
     def root(file):
         place = os.environ.get("NORMBENCH_DATA")
@@ -69,7 +69,7 @@ def tiny():
 
 
 class Pictures(NamedTuple):
-    """An image folder on disk and what it holds."""
+    """An image folder on disk and its pixels."""
 
     folder: Path
     pixels: dict[str, np.ndarray]  # by name inside the folder, (3, 6, 6) uint8

@@ -1,4 +1,4 @@
-"""Batches of a stack: a lane sees what it would see alone, at any step, each image at most once an epoch."""
+"""Batches of a stack: a lane sees the images it sees alone, at any step; each at most once per epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading: what every source gives, and the moments by which its pixels are standardized."""
+"""Loading: the images of every source, and the moments that standardize them."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def hashed(monkeypatch):
 
 
 def forget():
-    """What another process does not know."""
+    """Drop what one process remembers, as if the next one began."""
     file_hashes._shared.cache_clear()
     fingerprint._walked.clear()
 
@@ -62,7 +62,7 @@ def test_exchanged_contents_are_other_data(pictures):
 
 
 def test_a_change_is_noticed_although_the_time_was_put_back(pictures, settled):
-    """The system's own change time tells."""
+    """The change time, which only the system sets, is newer."""
     before = state(folder(pictures.folder))
     victim = pictures.folder / "test" / "dog" / "1.png"
     times = victim.stat()

@@ -1,4 +1,4 @@
-"""Images fitted to a model's side: padded up to a quarter more, resized otherwise, and said in words."""
+"""Images fitted to a model's side: padded up to a ratio of 1.25, otherwise resized; and the words for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image folders and archives: one data set however it is packed."""
+"""Image folders and archives: the same data set in every packing."""
 
 from __future__ import annotations
 

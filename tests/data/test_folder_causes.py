@@ -1,4 +1,4 @@
-"""Folders that are arranged in another way: the refusal names the cause that is seen and the remedy."""
+"""Folders that are arranged in another way: the error names the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_class_names_that_differ_in_case_or_spaces_are_named(data_spec, pictures
 
 
 def test_classes_of_one_split_may_differ_in_case(data_spec, pictures):
-    """Letters are a data set."""
+    """A data set of letters has classes a and A."""
     for split in ("train", "test"):
         shutil.copytree(pictures.folder / split / "cat", pictures.folder / split / "CAT")
     assert data.load(data_spec("folder", path=pictures.folder)).classes == 4

@@ -112,3 +112,9 @@ def test_a_class_may_be_spelled_in_another_unicode_form_in_test(data_spec, pictu
     dataset = data.load(data_spec("folder", path=pictures.folder))
     assert dataset.classes == 3
     assert dataset.test_labels.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0damaged", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0"])
+def test_damaged_exif_does_not_damage_an_image(data_spec, pictures, exif):
+    colour().save(pictures.folder / "train" / "cat" / "9.jpg", exif=exif)
+    assert data.load(data_spec("folder", path=pictures.folder)).fitted == "as is (6×6)"

@@ -1,4 +1,4 @@
-"""Entries that are no plain files: members twice, links, odd names. Used as intended, or refused by name."""
+"""Repeated members, links and odd names: used as intended, or refused by name."""
 
 from __future__ import annotations
 

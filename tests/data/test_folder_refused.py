@@ -16,7 +16,7 @@ from normbench.errors import InputError
 
 
 def refused(spec, match):
-    """The message of the one-line error that both questions give."""
+    """Expect the same one-line error from `shape_of` and `load`."""
     for ask in (data.shape_of, data.load):
         with pytest.raises(InputError, match=match) as raised:
             ask(spec)
@@ -136,3 +136,8 @@ def test_more_than_eight_bits_a_channel_is_refused(data_spec, pictures):
     Image.fromarray(np.full((6, 6), 40_000, np.uint16)).save(pictures.folder / "train" / "eel" / "1.png")
     with pytest.raises(InputError, match=r"cannot decode train/eel/1\.png .*8 bits a channel"):
         data.load(data_spec("folder", path=pictures.folder))
+
+
+def test_a_path_that_is_neither_file_nor_folder_is_refused(data_spec):
+    with pytest.raises(InputError, match=r"data.path=/dev/zero must be a directory or an archive"):
+        data_spec("folder", path="/dev/zero")

@@ -1,4 +1,4 @@
-"""What a data set is, without its pixels and without torch."""
+"""The shape of every data set is known without its pixels and without torch."""
 
 from __future__ import annotations
 

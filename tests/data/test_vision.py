@@ -1,4 +1,4 @@
-"""MNIST, Fashion-MNIST and CIFAR from files in their true formats: used where they lie, else fetched."""
+"""MNIST, Fashion-MNIST and CIFAR from files in their true formats: used if they exist, else downloaded."""
 
 from __future__ import annotations
 
@@ -192,18 +192,18 @@ def test_a_server_that_never_answers_is_given_up(data_spec, tmp_path, monkeypatc
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch):
-    """Addresses on this machine are asked directly."""
+    """Requests to this machine do not use a proxy."""
     monkeypatch.setenv("no_proxy", "*")
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args):
-        """Requests are not printed among the tests."""
+        """Print nothing."""
 
 
 @pytest.fixture
 def mirror(tmp_path, monkeypatch, mnist_files):
-    """A folder that a server on this machine gives out in MNIST's place."""
+    """A folder that a local server offers as MNIST's mirror."""
     packed = {f"{name}.gz": gzip.compress(content) for name, content in mnist_files.items()}
     write(tmp_path / "mirror", packed)
     handler = functools.partial(Quiet, directory=tmp_path / "mirror")
@@ -384,3 +384,12 @@ def own(files):
     for name, content in other.items():
         content[-1] = content[-1] ^ 1 if "labels" in name else content[-1] ^ 128
     return {name: bytes(content) for name, content in other.items()}
+
+
+def test_packed_files_that_download_false_leaves_packed_are_named(data_spec, tmp_path, mnist_files):
+    packed = {f"{name}.gz": gzip.compress(content) for name, content in mnist_files.items()}
+    write(tmp_path / "MNIST" / "raw", packed)
+    with pytest.raises(
+        InputError, match=r"raw/train-images-idx3-ubyte\.gz is there: data\.download=true unpacks"
+    ):
+        data.load(data_spec("mnist", root=str(tmp_path), download=False))

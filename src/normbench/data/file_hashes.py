@@ -48,7 +48,7 @@ class FileHashes:
 
         Args:
             name: identifies the file under the common path.
-            path: where the file is.
+            path: the file.
             stat: its `os.stat`, if that is known already.
 
         Raises:

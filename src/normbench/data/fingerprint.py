@@ -1,4 +1,4 @@
-"""The state of the data as part of a run's identity: what the files hold, not where they lie.
+"""The state of the data as part of a run's identity: what the files contain, not where they are.
 
 The published files of a data set add nothing to a run's identity. Other contents under the same name do, and
 so do a user's own images (`data=folder`). Never imports torch.
@@ -34,8 +34,8 @@ def state(data: Mapping[str, Any], cache: Path | None = None, *, fresh: bool = F
 
     Args:
         data:  the `data` group of a configuration; `name`, `path` and `root` are read.
-        cache: where hashes are remembered; by default the cache folder of this shell's results. Nothing is
-            written there; see `remember`.
+        cache: the folder with remembered hashes; by default the cache folder of this shell's results. Nothing
+            is written there; see `remember`.
         fresh: look at every file, even if a large directory was looked through a moment ago.
 
     Raises:
@@ -73,6 +73,8 @@ def _fingerprint(path: str, cache: Path | None) -> tuple[str, int]:
         hashes = hashes_under(place, "sha256", cache or _cache())
         if place.is_dir():
             return _directory(place, hashes)
+        if place.exists() and not place.is_file():
+            raise InputError(f"data.path={path} must be a directory or an archive; it is neither")
         return hashes.of("", place)[:16], 1
     except FileNotFoundError:
         raise InputError(
@@ -119,7 +121,7 @@ def _folder_state(path: str, cache: Path | None, fresh: bool) -> str:
 
 
 def _directory(place: Path, hashes: FileHashes) -> tuple[str, int]:
-    """Hash names and contents; also what the reader refuses, so that no copy decoded before hides it."""
+    """Hash names and contents. Entries that the reader refuses count too: no earlier copy may hide them."""
     digest, files = hashlib.sha256(), 0
     empty: dict[str, None] = {}  # class folders without an image so far
     for entry in walk(place):

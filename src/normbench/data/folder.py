@@ -57,7 +57,8 @@ def read(spec: DataSpec, cache: Path | None) -> Raw:
             auto_side=not isinstance(spec.size, int),
             auto_channels=not isinstance(spec.channels, int),
         )
-        raw = _decode(_source(spec)[0], found, whole)._replace(note=note)
+        with image.without_exif_warnings():
+            raw = _decode(_source(spec)[0], found, whole)._replace(note=note)
         check_unchanged(spec.model_dump(), spec.fingerprint, cache)
         save(place, raw, whole)
     return raw

@@ -1,4 +1,4 @@
-"""Which image of a folder data set stands where in the arrays: train/<class>/ and test/<class>/."""
+"""The label of each image of a folder data set, and its position in the arrays."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ByClass = dict[str, list[FoundImage]]
 
 
 class Place(NamedTuple):
-    """Where an image stands in the decoded arrays."""
+    """The position of an image in the decoded arrays."""
 
     split: str  # train | test
     position: int
@@ -30,8 +30,8 @@ class Place(NamedTuple):
 class FolderIndex:
     """A folder data set before its pixels are decoded.
 
-    A split stands in rounds: the first image of every class, then the second of every class, and so on, by
-    name. So the first n images of a split hold all classes in near equal parts.
+    The images of a split are in rounds: the first image of every class by name, then the second of every
+    class, and so on. So the first n images of a split contain all classes in nearly equal numbers.
     """
 
     classes: tuple[str, ...]  # sorted; the label is the position
@@ -52,7 +52,7 @@ class FolderIndex:
         return 3 if self.coloured else 1
 
     def decisions(self, side: int, channels: int, *, auto_side: bool, auto_channels: bool) -> str:
-        """What was decided about images that differ, for the record; "" if they are all alike."""
+        """What was decided about images that differ, for the record; "" if all have one size and mode."""
         images, words = sum(self.counts.values()), []
         shorter = {min(size) for size in self.sizes}
         if auto_side and len(shorter) > 1:
@@ -87,7 +87,7 @@ def index_folder(path: str, fingerprint: str) -> FolderIndex:
     seen = [each for each in looks if isinstance(each, Look)]
     return FolderIndex(
         classes=classes,
-        places={key: tuple(where) for key, where in places.items()},
+        places={key: tuple(each) for key, each in places.items()},
         counts={split: sum(map(len, by_class.values())) for split, by_class in splits.items()},
         sizes=Counter((each.width, each.height) for each in seen),
         coloured=sum(each.colour for each in seen),

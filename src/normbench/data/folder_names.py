@@ -15,7 +15,7 @@ SUFFIXES = frozenset(
 
 
 class Position(NamedTuple):
-    """Where a name stands: [top/]split/class/rest. `class_name` is "" for the split folder itself."""
+    """The parts of a name: [top/]split/class/rest. `class_name` is "" for the split folder itself."""
 
     top: str
     split: str

@@ -1,7 +1,7 @@
 """Look through a directory or an archive: which entries are images of which split and class.
 
 Every entry in a split folder is used, passed over because it is no image, or refused with its cause. If a
-name stands twice in an archive, the last entry wins, as when it is unpacked. Links inside an archive are
+name occurs twice in an archive, the last entry wins, as when it is unpacked. Links inside an archive are
 followed to files; a link that leads anywhere else is refused.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from normbench.data.folder_names import SPLITS, is_image, position
-from normbench.data.image import Look, look
+from normbench.data.image import Look, look, without_exif_warnings
 from normbench.data.members import Key, Member, keyed_members, printable
 from normbench.data.walk import hidden
 from normbench.errors import InputError
@@ -29,7 +29,7 @@ class FoundImage(NamedTuple):
 
 @dataclass
 class Scan:
-    """What a directory or an archive holds."""
+    """What a directory or an archive contains."""
 
     images: list[FoundImage] = field(default_factory=list)
     tops: set[str] = field(default_factory=set)  # folders that hold the split folders; "" for none
@@ -51,6 +51,11 @@ def scan(path: str) -> Scan:
     Raises:
         InputError: the data cannot be read, or an entry in a split folder is refused.
     """
+    with without_exif_warnings():
+        return _scan(path)
+
+
+def _scan(path: str) -> Scan:
     found, entries = Scan(), dict[str, _Entry]()
     for key, member in keyed_members(Path(path).expanduser()):
         entries[member.name] = _entry(key, member, entries)

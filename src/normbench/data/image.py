@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -28,6 +31,14 @@ class Look(NamedTuple):
     turned: bool  # EXIF asks viewers to turn or mirror it; not done here
 
 
+@contextmanager
+def without_exif_warnings() -> Iterator[None]:
+    """Hide what Pillow says about damaged EXIF, once per file: it does not concern the pixels."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Corrupt EXIF")
+        yield
+
+
 def look(content: bytes) -> Look:
     """Read the header of an image.
 
@@ -35,9 +46,7 @@ def look(content: bytes) -> Look:
         Exception: this is no image, it is damaged, or it has more than 8 bits a channel.
     """
     with _open(content) as image:
-        # `Image.info` first: `getexif` of some formats reads the whole file.
-        turned = "exif" in image.info and image.getexif().get(_ORIENTATION, 1) != 1
-        return Look(*image.size, image.mode not in _GREY, getattr(image, "is_animated", False), turned)
+        return Look(*image.size, image.mode not in _GREY, _animated(image), _turned(image))
 
 
 def decode(content: bytes, channels: int, size: int) -> Images:
@@ -57,6 +66,22 @@ def decode(content: bytes, channels: int, size: int) -> Images:
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
+
+
+def _animated(image: Image) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # later frames are damaged; the first one is used
+        return True
+
+
+def _turned(image: Image) -> bool:
+    if "exif" not in image.info:  # `getexif` of some formats reads the whole file
+        return False
+    try:
+        return bool(image.getexif().get(_ORIENTATION, 1) != 1)
+    except Exception:  # damaged EXIF says nothing about the pixels
+        return False
 
 
 def _open(content: bytes) -> Image:

@@ -138,6 +138,8 @@ def _labels(targets: Any) -> Labels:
 def _missing(name: str, root: Path, cause: str) -> InputError:
     files = FILES[name]
     first, *others = files.names
+    if packed := [archive for archive in files.archives if (root / archive).is_file()]:
+        cause += f" ({packed[0]} is there: data.download=true unpacks it if it is whole)"
     return InputError(
         f"no whole copy of data={name} under data.root={root}{cause}; put {root / files.folder / first} "
         f"there and beside it {', '.join(others)}, or point data.root or NORMBENCH_DATA to the folder that "
