@@ -48,7 +48,7 @@ ROOMS = {
     "config": (*WORDS, "data.fingerprint"),
     "norms": ("errors", "momentum", "rng", "instruments"),
     "weight_norms": ("errors",),
-    "data": ("errors", "spec", "store", "rng"),
+    "data": ("errors", "files", "spec", "store", "rng"),
     "models": (*WORDS, "rng", "norms", "weight_norms", "data"),
     "engine": (*WORDS, "rng", "norms", "weight_norms", "data", "models"),
     "autotune": (*WORDS, "instruments", "data", "models", "engine"),

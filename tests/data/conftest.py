@@ -25,6 +25,7 @@ def data_spec():
 
     def build(name, **knobs):
         tree = {**declared("data", name), **knobs}
+        tree.pop("numerics", None)
         tree = {knob: None if str(value).startswith(("${", "???")) else value for knob, value in tree.items()}
         if tree["path"]:
             tree["path"] = str(tree["path"])

@@ -285,6 +285,13 @@ def test_own_data_are_another_run_and_published_data_are_the_same_one(make_spec,
     assert make_spec("data=digits").data.fingerprint is None
 
 
+def test_runs_on_folders_that_were_read_by_the_first_image_do_not_count(make_spec, pictures):
+    """The numbers of other data sets did not change."""
+    spec = make_spec("data=folder", f"data.path={pictures.folder}", "model=lenet5")
+    assert spec.identity()["numerics"]["data"] == 2
+    assert "data" not in make_spec("data=digits").identity().get("numerics", {})
+
+
 def test_the_state_of_many_files_is_known_fast(tmp_path, settled):
     for number in range(3000):
         file = tmp_path / "set" / "train" / f"c{number % 3}" / f"{number}.png"

@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from normbench.errors import RunFailure
-from normbench.store import write_atomically
+from normbench.files import write_atomically
 
 #: Nanoseconds: the coarsest clock of a file system in use (FAT) ticks every two seconds.
 UNSETTLED_NS = 2_000_000_000
