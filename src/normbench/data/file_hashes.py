@@ -5,6 +5,8 @@ change time at every write and rename, so a restored modification time (`cp -p`,
 nothing. A file that changed less than `UNSETTLED_NS` before it was hashed is hashed again next time: a second
 write may fall into the same tick of the file system's clock.
 
+A file dated in the future is hashed every time.
+
 Not noticed: a change that leaves all four values as they were. That needs a clock that was set back, or a
 program that writes to the disk below the file system.
 """
@@ -43,7 +45,7 @@ class FileHashes:
         self._known = _load(memory, algorithm)
         self._unsaved = False
 
-    def of(self, name: str, path: Path, stat: os.stat_result | None = None) -> str:
+    def of(self, name: str, path: str | Path, stat: os.stat_result | None = None) -> str:
         """Hex digest of the file's content.
 
         Args:
@@ -54,12 +56,12 @@ class FileHashes:
         Raises:
             OSError: the file cannot be read.
         """
-        before = _stamp(stat or path.stat())
+        before = _stamp(stat or Path(path).stat())
         known = self._known.get(name)
         if known is not None and known[0] == before:
             return known[1]
         asked = time.time_ns()
-        with path.open("rb") as stream:
+        with Path(path).open("rb") as stream:
             digest = hashlib.new(self._algorithm, usedforsecurity=False)
             while block := stream.read(_BLOCK):
                 digest.update(block)

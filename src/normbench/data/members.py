@@ -109,7 +109,7 @@ def _as_input_error(path: Path, place: str) -> Iterator[None]:
 def _walk(path: Path) -> Iterator[Member]:
     if path.is_dir():
         for entry in walk(path):
-            yield Member(entry.name, entry.kind, entry.path.read_bytes)
+            yield Member(entry.name, entry.kind, Path(entry.path).read_bytes)
         return
     with path.open("rb") as file:
         magic = file.read(2)

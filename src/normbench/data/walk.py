@@ -19,7 +19,7 @@ class Entry(NamedTuple):
     """
 
     name: str  # relative to the root, with forward slashes
-    path: Path
+    path: str
     kind: Kind
     stat: os.stat_result | None  # of the target; None for a broken link
 
@@ -31,7 +31,7 @@ def walk(root: Path) -> Iterator[Entry]:
         OSError: the root or a folder below it cannot be read.
     """
     top = root.stat()
-    yield from _below(root, "", ((top.st_dev, top.st_ino),))
+    yield from _below(str(root), "", ((top.st_dev, top.st_ino),))
 
 
 def hidden(part: str) -> bool:
@@ -43,18 +43,19 @@ def hidden(part: str) -> bool:
     return part.startswith((".", "__MACOSX"))
 
 
-def _below(folder: Path, prefix: str, parents: tuple[tuple[int, int], ...]) -> Iterator[Entry]:
-    for path in sorted(folder.iterdir()):
-        if hidden(path.name):
-            continue
-        name = prefix + path.name
+def _below(folder: str, prefix: str, parents: tuple[tuple[int, int], ...]) -> Iterator[Entry]:
+    # PERF: scandir and strings take half the time of Path.iterdir and Path.stat.
+    with os.scandir(folder) as listing:
+        entries = sorted((each for each in listing if not hidden(each.name)), key=lambda each: each.name)
+    for entry in entries:
+        name, path = prefix + entry.name, entry.path
         try:
-            found = path.stat()
+            found = entry.stat()
         except FileNotFoundError:
             yield Entry(name, path, "broken link", None)
             continue
         except OSError:
-            if not path.is_symlink():
+            if not entry.is_symlink():
                 raise
             yield Entry(name, path, "loop", None)  # a link to itself
             continue
