@@ -18,6 +18,7 @@ from typing import NoReturn, TextIO
 
 from normbench import __version__
 from normbench.commands import VERBS
+from normbench.commands.streams import leave_ascii, never_raise
 from normbench.errors import InputError, NormbenchError, unknown
 
 HELP = """normbench: normalization ablations, with error bars
@@ -43,6 +44,8 @@ INTERRUPTED = 130
 
 def main() -> NoReturn:
     """The entry point of the installed command."""
+    leave_ascii(sys.argv[1:])
+    never_raise()
     logging.raiseExceptions = False  # a library that cannot write its log does not fill the screen instead
     sys.exit(run(sys.argv[1:]))
 

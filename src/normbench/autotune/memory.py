@@ -48,7 +48,7 @@ def stack_bytes(stack: Stack) -> int:
 def _available() -> int:
     """Bytes that the operating system can give to programs; all of its memory if it does not say."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         kibibytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable"))
         return 1024 * int(kibibytes)
     except (OSError, StopIteration):  # not Linux
@@ -59,12 +59,12 @@ def _limits() -> Iterator[int]:
     """Memory limits of the control groups that hold this process, as containers and batch systems set."""
     yield 2**63
     try:
-        own = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2].strip("/")
+        own = Path("/proc/self/cgroup").read_text(encoding="utf-8").strip().rpartition("::")[2].strip("/")
     except OSError:
         return
     group = Path("/sys/fs/cgroup") / own
     for folder in (group, *group.parents):
         try:
-            yield int((folder / "memory.max").read_text())
+            yield int((folder / "memory.max").read_text(encoding="utf-8"))
         except (OSError, ValueError):  # no such control, or "max"
             continue

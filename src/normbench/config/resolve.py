@@ -76,7 +76,7 @@ def declared(group: str, name: str) -> dict[str, Any]:
     file = folder / f"{name}.yaml"
     if not file.is_file():
         raise unknown(group, name, choices(group))
-    knobs: dict[str, Any] = yaml.safe_load(file.read_text())
+    knobs: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
     return knobs
 
 

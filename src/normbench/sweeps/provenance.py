@@ -42,6 +42,11 @@ def commit() -> str | None:
 
 def _git(root: Path, *words: str) -> str:
     done = subprocess.run(
-        ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True
+        ["git", "-C", str(root), *words],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=10,
+        check=True,
     )
     return done.stdout.strip()
