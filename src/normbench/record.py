@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -17,6 +18,9 @@ FAILED = "failed"
 STATUSES = (COMPLETE, DIVERGED, FAILED)
 
 Metrics = dict[str, float | None]
+#: Groups of a specification that have the name of a choice, and its whole numbers.
+_CHOICES = ("model", "norm", "weight", "placement", "data", "optim", "schedule")
+_COUNTS = ("batch", "workers", "seed")
 _GROUPS = ("spec", "metrics", "timing", "environment", "provenance")
 
 
@@ -114,7 +118,10 @@ class Record:
         tree = _tree(text)
         if tree.get("schema") == 1:
             tree = _of_schema_1(tree)
-        return cls(**_checked(tree, cls, _GROUPS))
+        record = cls(**_checked(tree, cls, _GROUPS))
+        if (wrong := fault(record)) is not None:
+            raise ValueError(wrong)
+        return record
 
 
 def _tree(text: str) -> dict[str, Any]:
@@ -154,11 +161,63 @@ def _checked(tree: dict[str, Any], kind: type, groups: tuple[str, ...]) -> dict[
         raise ValueError(f"{', '.join(absent)} must be mappings")
     if kind is Record and tree.get("status") not in STATUSES:
         raise ValueError(f"it has the unknown status {tree.get('status')!r}")
-    for name, value in tree["metrics"].items():
-        if value is not None and not _is_finite(value):
-            raise ValueError(f"metric {name} must be a finite number or null")
+    if (name := no_number(tree["metrics"])) is not None:
+        raise ValueError(f"metric {name} must be a finite number or null")
     return tree
 
 
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def fault(record: Record, *, whole: bool = False) -> str | None:
+    """What is wrong with a record that was read; None if readers can rely on it.
+
+    Choices and counts of the specification and the numbers of the timing are checked; `from_json` has checked
+    the rest. The values of knobs are checked when a run is resolved, not here.
+
+    Args:
+        whole: also refuse a specification that lacks a choice or a count, as no run has it.
+    """
+    spec = record.spec
+    for group in (group for group in _CHOICES if whole or group in spec):
+        choice = spec.get(group)
+        if not isinstance(choice, dict) or not isinstance(choice.get("name"), str):
+            return f"spec.{group} must be a mapping with a name"
+    for key in (key for key in _COUNTS if whole or key in spec):
+        if type(spec.get(key)) is not int or spec[key] < (0 if key == "seed" else 1):
+            return f"spec.{key} must be a whole number"
+    if not isinstance(spec.get("norm", {}).get("args", {}), dict):
+        return "spec.norm.args must be a mapping"
+    if (number := _not_finite(spec)) is not None:
+        return f"spec.{number} must be a finite number"
+    timing = {name: math.nan if value is None else value for name, value in record.timing.items()}
+    if (number := no_number(timing)) is not None:
+        return f"timing.{number} must be a finite number"
+    return None
+
+
+def no_number(values: Mapping[str, Any]) -> str | None:
+    """The first name whose value is neither a finite number nor None; None if there is no such name."""
+    return next((name for name, value in values.items() if value is not None and not is_number(value)), None)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number that fits a float. Booleans are none.
+
+    >>> [is_number(value) for value in (1, 0.5, float("nan"), True, "1", 10**400)]
+    [True, True, False, False, False, False]
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _not_finite(tree: Any, path: str = "") -> str | None:
+    """The dotted path of the first number in plain containers that is not finite; None if all are."""
+    if isinstance(tree, int | float):
+        return None if isinstance(tree, bool) or is_number(tree) else path
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, part in items:
+        if (found := _not_finite(part, f"{path}.{key}".lstrip("."))) is not None:
+            return found
+    return None

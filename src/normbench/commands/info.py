@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from normbench.commands.parser import Parser
-from normbench.report.selection import label
+from normbench.errors import NormbenchError
+from normbench.labels import label
+from normbench.record import FAILED, Record
 
 
 def parser() -> Parser:
+    """The options of the verb."""
     made = Parser(
         "info",
-        "Show one run: metrics, what it took, configuration, environment, and the command that reruns it.",
+        "Show one run: metrics, timing, configuration, environment, and the command that reruns it.",
         "normbench info 3f2a9c",
         "normbench info results/runs/3f/3f2a9c01d5b7e846 --json",
     )
@@ -24,10 +27,8 @@ def parser() -> Parser:
 def run(argv: Sequence[str]) -> int:
     """Print a record."""
     args = parser().parse_args(argv)
-    from normbench.commands.momenta import effect
-    from normbench.commands.rerun import command
+    from normbench.commands.damage import warn_of_damage
     from normbench.commands.summary import failure, metric
-    from normbench.record import FAILED
     from normbench.store import Store
 
     store = Store.default()
@@ -38,30 +39,52 @@ def run(argv: Sequence[str]) -> int:
     why = f", {failure(record)}" if record.status == FAILED else ""
     print(f"run {record.signature}: {record.status}{why}")
     _section("metrics", {name: metric(name, value) for name, value in record.metrics.items()})
-    if (curve := store.history(record.signature)) and (steps := curve[-1].get("step")):
-        norm = record.spec["norm"]
-        _section("running statistics", effect(norm["momentum"], norm["args"], int(steps)))
+    curve = store.history(record.signature)
+    warn_of_damage(store)
+    _section("running statistics", _momentum(record, curve[-1].get("step") if curve else None))
     _section("timing", {name: f"{value:.4g}" for name, value in record.timing.items()})
     _section("environment", record.environment)
     _section("provenance", record.provenance)
     print("\nconfiguration")
     for line in _yaml(record.spec).splitlines():
         print(f"  {line}")
-    print(f"\nrerun\n  {command(record.spec)}")
+    print(f"\nrerun\n  {_rerun(record)}")
     return 0
+
+
+def _momentum(record: Record, steps: float | None) -> dict[str, str]:
+    """What the norm momentum does over the run's steps; empty if that is not known."""
+    from normbench.commands.momenta import effect
+
+    norm = record.spec.get("norm", {})
+    try:
+        return effect(norm.get("momentum"), norm.get("args", {}), int(steps)) if steps else {}
+    except (NormbenchError, ArithmeticError, TypeError, ValueError):  # a record written by another version
+        return {}
+
+
+def _rerun(record: Record) -> str:
+    from normbench.commands.rerun import command
+
+    try:
+        return command(record.spec)
+    except (NormbenchError, KeyError, TypeError) as error:
+        return f"not with this version of normbench: {error}"
 
 
 def _section(title: str, values: Mapping[str, Any], indent: str = "") -> None:
     """A title and its values, one per line, values of values below them; an empty section is left out."""
+    from normbench.report.text import visible
+
     if not values:
         return
-    print(f"{indent or chr(10)}{title}")
-    width = max(map(len, values))
+    print(f"{indent or chr(10)}{visible(title)}")
+    width = max(len(visible(name)) for name in values)
     for name, value in values.items():
         if isinstance(value, Mapping):
             _section(name, value, f"{indent}  ")
         else:
-            print(f"{indent}  {name:<{width}}  {label(value)}")
+            print(f"{indent}  {visible(name):<{width}}  {visible(label(value))}")
 
 
 def _yaml(tree: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ def parser() -> Parser:
 def run(argv: Sequence[str]) -> int:
     """Print the plan."""
     args = parser().parse_intermixed_args(list(argv))
+    from normbench.commands.damage import warn_of_damage
     from normbench.commands.momenta import momenta
     from normbench.commands.stacks import stacks
     from normbench.config.compose import compose
@@ -41,4 +42,5 @@ def run(argv: Sequence[str]) -> int:
         print(line)
     if plan.packs:
         print("\n".join([*sweep.estimate().lines(), *sweep.weights_lines()]))
+    warn_of_damage(store)
     return 0

@@ -50,12 +50,14 @@ class Training:
             InputError: one of them cannot be trained as asked. Nothing was written then.
         """
         from normbench import tracking
+        from normbench.commands.damage import warn_of_damage
         from normbench.sweeps.get_or_train import train
 
         resolved = [resolve(config) for config in configs]
         tally = Tally()
         observers = tracking.observers(resolved[0].spec.tracking, self.store.root, console=True)
         records = train(resolved, self.store, [*observers, tally])
+        warn_of_damage(self.store)
         self.records += records
         self.trained |= tally.ended
         return [RunFailure(failure(r)) if r.status == FAILED else r.metrics for r in records]

@@ -1,0 +1,24 @@
+"""What a command says of files in the store that it could not use: one line each, and it goes on."""
+
+from __future__ import annotations
+
+import sys
+
+from normbench.record import Record, fault
+from normbench.store import Store
+
+
+def whole_records(store: Store) -> list[Record]:
+    """The records that a table can take. Others are noted in `store.damaged`."""
+    found = store.records()
+    faults = {record.signature: fault(record, whole=True) for record in found}
+    wrong = {signature: text for signature, text in faults.items() if text is not None}
+    store.damaged += [f"run {signature}: {text}; it is left out" for signature, text in wrong.items()]
+    return [record for record in found if record.signature not in wrong]
+
+
+def warn_of_damage(store: Store) -> None:
+    """Name every damaged file that was met, on standard error, once."""
+    for message in store.damaged:
+        print(f"warning: {' '.join(message.split())}", file=sys.stderr)
+    store.damaged.clear()
