@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -84,7 +86,7 @@ def test_words_narrow_a_table(trainer, capsys: Capture) -> None:
     ("argv", "said"),
     [
         (["scale=tiny,small"], "one scale at a time"),
-        (["scale=tiny", "--json", "nowhere/out.json"], "--json must lie in a folder that exists"),
+        (["scale=tiny", "--json", "/dev/null/out.json"], "--json must lie in a folder"),
         (["scale=tiny", "nrom=bn"], "unknown key 'nrom'"),
         (["scale=tiny", "norm=bm"], "unknown norm 'bm'"),
     ],
@@ -103,3 +105,91 @@ def test_a_run_that_two_grids_share_counts_once(
     monkeypatch.setattr(papers, "sweeps", lambda *args: once(*args) * 2)
     assert cli.run([*TINY, "--json", str(tmp_path / "out.json")]) == 0
     assert {cell["n"] for cell in json.loads((tmp_path / "out.json").read_text())["cells"]} == {5}
+
+
+# Files of a reproduction
+
+
+def files(root: Path) -> set[str]:
+    return {file.name for file in root.rglob("*.md") if file.is_file()}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["norm=bn,gn"],
+        ["batch=32,2"],
+        ["epochs=1"],
+        ["optim.lr=0.1", "seed=0"],
+        ["norm.momentum=0.2"],
+        ["model.activation=tanh"],
+        ["engine.precision=bf16"],
+    ],
+)
+def test_other_runs_never_overwrite_the_papers_table(words: list[str], trainer, tmp_path: Path) -> None:
+    trainer.error = as_published
+    cli.run([*TINY, "seed=0"])
+    tables = tmp_path / "results" / "tables" / "wu2018"
+    before = {file.name: file.read_bytes() for file in tables.iterdir()}
+    assert before.keys() == {f"batch_size.tiny.{suffix}" for suffix in ("md", "csv", "tex", "json")}
+    cli.run([*TINY, "seed=0", *words])
+    after = {file.name: file.read_bytes() for file in tables.iterdir()}
+    assert before.items() <= after.items()
+    [page] = [name for name in after.keys() - before.keys() if name.endswith(".md")]
+    assert re.fullmatch(r"batch_size\.tiny\.[0-9a-f]{8}\.md", page)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["seed=range(2)"],
+        ["seed=0,1", "tracking=none"],
+        ["engine.device=cpu", "engine.lanes=1", "seed=0"],
+        ["norm=none,ln_chw,gn,bn", "seed=0"],
+        ["epochs=12", "batch=32,16,8,4,2", "seed=0"],
+    ],
+)
+def test_words_that_change_only_seeds_keep_the_name(words: list[str], trainer, tmp_path: Path) -> None:
+    trainer.error = as_published
+    cli.run([*TINY, *words])
+    assert files(tmp_path / "results") == {"batch_size.tiny.md"}
+
+
+def test_two_variants_have_two_names_and_each_its_own_again(trainer, tmp_path: Path) -> None:
+    trainer.error = as_published
+    for batches in ("32,2", "32,4", "2,32"):
+        cli.run([*TINY, "seed=0", f"batch={batches}"])
+    assert len(files(tmp_path / "results")) == 2
+
+
+def test_rows_and_columns_stand_in_the_order_of_the_words(trainer, tmp_path: Path) -> None:
+    trainer.error = as_published
+    cli.run([*TINY, "seed=0", "norm=gn,bn", "batch=2,32", "--json", str(tmp_path / "new" / "out.json")])
+    cells = json.loads((tmp_path / "new" / "out.json").read_text(encoding="utf-8"))["cells"]
+    assert [(cell["row"], cell["col"]) for cell in cells] == [
+        ("gn", "2"),
+        ("gn", "32"),
+        ("bn", "2"),
+        ("bn", "32"),
+    ]
+
+
+def test_the_files_can_lie_in_another_folder(trainer, tmp_path: Path) -> None:
+    trainer.error = as_published
+    assert cli.run([*TINY, "seed=0", "--out", str(tmp_path / "reference")]) == 0
+    assert (tmp_path / "reference" / "wu2018" / "batch_size.tiny.md").is_file()
+    assert not (tmp_path / "results" / "tables").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_training(
+    trainer, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "file").touch()
+    assert cli.run([*TINY, "--out", str(tmp_path / "file")]) == 2
+    assert "--out must lie in a folder" in capsys.readouterr().err
+    assert trainer.trained == []
+
+
+def test_the_command_of_a_report_can_be_repeated_with_words_that_need_quotes() -> None:
+    report = papers.report(papers.load("wu2018/batch_size"), "tiny", [], {"data.path": ["my images"]})
+    assert shlex.split(report.command)[-1] == "data.path=my images"

@@ -3,12 +3,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from dataclasses import replace
 
 import pytest
 
 from normbench.errors import InputError
 from normbench.report.cells import Table
-from normbench.report.render import FORMATS, escape, render
+from normbench.report.escapes import latex
+from normbench.report.render import FORMATS, render
+from normbench.report.run_list import list_runs, render_runs
 from normbench.report.tables import build_table
 
 
@@ -82,13 +86,13 @@ def test_an_error_under_other_statistics_is_percent_too(make) -> None:
 def test_a_target_that_was_never_met_is_not_a_number(make) -> None:
     runs = [make(0.1, seed=seed, metrics={"steps_to_0.1": steps}) for seed, steps in enumerate((100.0, None))]
     text = render(build_table(runs, "norm", "batch", "steps_to_0.1"), "md")
-    assert "| bn | 100.0 (1/2 no value) |" in text
+    assert "| bn | 100 (1/2 no value) |" in text
 
 
 def test_csv_holds_every_number_in_full(table) -> None:
     rows = list(csv.DictReader(io.StringIO(render(table, "csv"))))
     cell = table.cells["bn", "2"]
-    [row] = [row for row in rows if (row["row"], row["col"]) == ("bn", "2")]
+    [row] = [row for row in rows if (row["norm"], row["batch"]) == ("bn", "2")]
     assert [float(value) for value in row["values"].split()] == list(cell.values)
     assert row["runs"].split() == list(cell.runs)
     assert float(row["mean"]) == cell.summary.mean
@@ -109,10 +113,112 @@ def test_json_reads_back_as_the_table(table) -> None:
     ],
 )
 def test_latex_takes_no_label_for_a_command(text, escaped) -> None:
-    assert escape(text) == escaped
+    assert latex(text) == escaped
 
 
 def test_a_bar_in_a_label_does_not_split_a_markdown_cell(make) -> None:
     run = make(0.1, placement={"sites": "conv1|conv2"})
     text = render(build_table([run], "placement.sites", "batch", "test_error"), "md")
     assert r"| conv1\|conv2 | 10.00 |" in text
+
+
+# Hostile names
+
+HOSTILE = (
+    "[red]x[/]", "<b>n</b>", "_a_", "50%", "a&b", "a|b", "two\nlines", "\u202ertl", "*s*", "`c`", "$x$",
+    "{y}", "\\z", "&lt;", "#1", "~", "\ud800", "a\tb", " · ",
+)  # fmt: skip
+
+
+@pytest.fixture
+def hostile(make) -> Table:
+    runs = []
+    for number, name in enumerate(HOSTILE):
+        run = make(0.1, seed=number)
+        runs.append(replace(run, spec=run.spec | {"norm": run.spec["norm"] | {"name": name}}))
+    return build_table(runs, "norm", "batch", "test_error")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_no_name_breaks_a_file(hostile, format) -> None:
+    text = render(hostile, format)
+    text.encode("utf-8")
+    assert len(hostile.row_labels) == len(HOSTILE)
+    assert not {"\u202e", "\t"} & set(text)
+    if format == "md":
+        rows = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
+        assert len(rows) == 1 + len(HOSTILE)
+        assert all(len(re.split(r"(?<!\\)\|", row)) == 4 for row in rows)
+        assert "<b>" not in text
+    if format == "latex":
+        body = text.partition("\\midrule")[2].partition("\\bottomrule")[0]
+        rows = body.strip().splitlines()
+        assert len(rows) == len(HOSTILE)
+        assert all(len(re.split(r"(?<!\\)&", row)) == 2 for row in rows)
+    if format == "csv":
+        assert [len(row) for row in csv.reader(io.StringIO(text))] == [14] * (1 + len(HOSTILE))
+    if format == "json":
+        assert len(json.loads(text)["cells"]) == len(HOSTILE)
+
+
+def test_every_key_has_a_csv_column(make) -> None:
+    runs = [make(0.1, norm="bn", batch=3, optim={"lr": 0.5})]
+    [row] = csv.DictReader(
+        io.StringIO(render(build_table(runs, "norm,optim.lr", "batch,seed", "test_error"), "csv"))
+    )
+    assert [row[key] for key in ("norm", "optim.lr", "batch", "seed")] == ["bn", "0.5", "3", "0"]
+    assert "row" not in row
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "shown"),
+    [
+        ("steps_to_0.1", (20, 20), "20 ± 0"),
+        ("steps_to_0.1", (20.0, 25.0), "22.5 ± 3.5"),
+        ("images", (12_000_000, 12_000_000), "12000000 ± 0"),
+        ("test_loss", (0.0, 0.0), "0.0000 ± 0.0000"),
+        ("test_loss", (1e-5, 3e-5), "0.00002000 ± 0.00001414"),
+        ("test_loss", (1.5e30, 2.5e30), "2e+30 ± 7.071e+29"),
+        ("test_loss", (1e308, 1e308), "1e+308 ± 0"),
+    ],
+)
+def test_counts_are_integers_and_extreme_numbers_are_readable(make, metric, values, shown) -> None:
+    runs = [make(None, seed=seed, metrics={metric: value}) for seed, value in enumerate(values)]
+    table = build_table(runs, "norm", "batch", metric)
+    assert f"| bn | {shown} |" in render(table, "md")
+    for format in FORMATS:
+        render(table, format)
+
+
+@pytest.mark.parametrize("value", [[1, 2], "text", float("nan"), float("inf"), True, {}, 10**400])
+def test_what_is_no_number_counts_as_no_value(make, value) -> None:
+    runs = [make(None, metrics={"test_loss": value}), make(None, seed=1, metrics={"test_loss": 0.5})]
+    table = build_table(runs, "norm", "batch", "test_loss")
+    assert "| bn | 0.5000 (1/2 no value) |" in render(table, "md")
+
+
+# One line per run
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_runs_are_listed_one_per_line_in_every_format(make, format) -> None:
+    runs = [make(0.1 + seed / 10, norm=norm, seed=seed) for norm in ("gn", "bn") for seed in range(2)]
+    runs.append(make(0.9, norm="bn", seed=2, status="diverged"))
+    text = render_runs(list_runs(runs, "norm", "batch", "test_error", "norm=gn,bn"), format)
+    if format == "json":
+        assert [row["test_error"] for row in json.loads(text)] == [0.1, 0.2, 0.1, 0.2, None]
+    if format == "csv":
+        rows = list(csv.DictReader(io.StringIO(text)))
+        assert list(rows[0]) == ["norm", "batch", "seed", "status", "test_error", "run"]
+        assert [(row["norm"], row["seed"]) for row in rows] == [
+            ("gn", "0"), ("gn", "1"), ("bn", "0"), ("bn", "1"), ("bn", "2"),
+        ]  # fmt: skip
+        assert (rows[4]["status"], rows[4]["test_error"], rows[4]["run"]) == (
+            "diverged",
+            "",
+            runs[4].signature,
+        )
+    if format == "md":
+        assert f"| bn | 32 | 2 | diverged | – | {runs[4].signature} |" in text
+    if format == "latex":
+        assert f"gn & 32 & 0 & complete & 0.1 & {runs[0].signature} \\\\" in text

@@ -100,7 +100,7 @@ def test_environments_are_merged_and_differences_kept(table, make) -> None:
 def test_the_four_files_are_golden(table, records, tmp_path, golden) -> None:
     paths = papers.write(papers.report(table, "tiny", records), tmp_path)
     names = [f"batch_size.tiny.{suffix}" for suffix in ("md", "csv", "tex", "json")]
-    assert [path.relative_to(tmp_path / "tables" / "wu2018").name for path in paths] == names
+    assert [path.relative_to(tmp_path / "wu2018").name for path in paths] == names
     for path in paths:
         golden(f"wu2018/{path.name}", path.read_text(encoding="utf-8"))
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import scipy.stats
 
 from normbench.report.cells import Table
@@ -74,3 +77,54 @@ def test_more_is_better_for_speed(make) -> None:
     ]
     assert best(build_table(runs, "norm", "batch", "steps_per_s")) == {("bn", "32")}
     assert best(build_table(runs, "norm", "batch", "test_error")) == set()
+
+
+def test_the_mark_never_goes_to_a_cell_that_is_worse_over_the_common_seeds(make) -> None:
+    """bn has the better mean only because of easy seeds that gn lacks; over those of both it is worse."""
+    errors = {
+        "bn": {0: 0.300, 1: 0.302, 2: 0.301, 3: 0.303, 10: 0.01, 11: 0.01, 12: 0.01, 13: 0.01, 14: 0.01},
+        "gn": {0: 0.200, 1: 0.203, 2: 0.202, 3: 0.204},
+    }
+    runs = [make(v, norm=norm, seed=s) for norm, values in errors.items() for s, v in values.items()]
+    table = build_table(runs, "norm", "batch", "test_error")
+    assert table.cells["bn", "32"].summary.mean < table.cells["gn", "32"].summary.mean
+    assert best(table) == set()
+
+
+@pytest.mark.parametrize(
+    ("metric", "winner"), [("test_loss", "bn"), ("steps_per_s", "gn"), ("weight_norm", None)]
+)
+def test_the_mark_follows_the_direction_of_the_metric(make, metric, winner) -> None:
+    values = {"bn": (1.0, 1.1, 1.05), "gn": (2.0, 2.15, 2.1)}
+    runs = [
+        make(None, norm=norm, seed=seed, metrics={metric: value})
+        for norm, row in values.items()
+        for seed, value in enumerate(row)
+    ]
+    assert best(build_table(runs, "norm", "batch", metric)) == ({(winner, "32")} if winner else set())
+
+
+def test_cells_without_a_common_seed_are_not_compared(make) -> None:
+    runs = [make(0.02 + 0.001 * s, norm="bn", seed=s) for s in range(3)]
+    runs += [make(0.50 + 0.002 * s, norm="gn", seed=10 + s) for s in range(3)]
+    assert best(build_table(runs, "norm", "batch", "test_error")) == set()
+
+
+def test_one_far_worse_seed_of_a_third_row_takes_no_mark_away(make) -> None:
+    runs = [make(0.02 + 0.001 * s, norm="bn", seed=s) for s in range(3)]
+    runs += [make(0.50 + 0.002 * s, norm="gn", seed=s) for s in range(3)]
+    runs.append(make(0.9, norm="ln_chw", seed=0))
+    assert best(build_table(runs, "norm", "batch", "test_error")) == {("bn", "32")}
+
+
+def test_times_that_runs_of_a_stack_share_are_never_marked(make) -> None:
+    def run(norm: str, seed: int, speed: float):
+        made = make(0.1, norm=norm, seed=seed)
+        return replace(made, timing={"steps_per_s": speed}, provenance={"stack_size": 8})
+
+    runs = [run("bn", seed, 100.0 + seed / 1e3) for seed in range(8)]
+    runs += [run("gn", seed, 50.0) for seed in range(8)]
+    table = build_table(runs, "norm", "batch", "steps_per_s")
+    assert table.cells["bn", "32"].summary.n == 8
+    assert best(table) == set()
+    assert "Runs of one stack share its time: no significance is claimed." in table.notes

@@ -89,3 +89,17 @@ def test_holm_stays_below_one_and_keeps_a_single_p() -> None:
     assert holm([0.6, 0.7]) == [1.0, 1.0]
     assert holm([0.03]) == [0.03]
     assert holm([]) == []
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 0.1 + 0.2, 1e-300, 1e300])
+@pytest.mark.parametrize("n", [2, 3, 6, 7])
+def test_equal_values_have_no_deviation_at_all(value, n) -> None:
+    summary = summarize([value] * n)
+    assert summary.sd == 0.0
+    assert summary.ci95 == (summary.mean, summary.mean)
+
+
+def test_huge_values_give_no_interval_instead_of_an_error() -> None:
+    summary = summarize([1.7e308, 0.0])
+    assert summary.mean == pytest.approx(0.85e308)
+    assert summary.ci95 is None

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from normbench.errors import InputError
@@ -113,6 +115,64 @@ def test_without_columns_the_metric_is_the_column(runs) -> None:
     table = build_table(runs, "norm", "", "test_error", "batch=32")
     assert labels(table) == (["bn", "gn"], ["test_error"])
     assert table.cells["bn", "test_error"].values == BN_AT_32
+
+
+def test_two_layers_of_one_method_are_two_rows(make) -> None:
+    """A user's own YAML with other arguments of a layer: never pooled, and named."""
+    runs = [
+        make(0.1 * seed, norm={"name": "gn", "args": {"num_groups": groups, "group_size": None}}, seed=seed)
+        for groups in (None, 2)
+        for seed in range(2)
+    ]
+    table = build_table(runs, "norm", "batch", "test_error")
+    assert labels(table)[0] == ["gn", "gn (num_groups=2)"]
+    assert [cell.summary.n for cell in table.cells.values()] == [2, 2]
+    assert table.warnings == ()
+
+
+def test_equal_layers_are_one_row(make) -> None:
+    runs = [make(0.1, norm=norm, seed=seed) for seed in range(2) for norm in ("gn", "gn")]
+    assert labels(build_table(runs, "norm", "batch", "test_error"))[0] == ["gn"]
+
+
+def test_knobs_are_named_only_if_a_cell_would_pool_them(make) -> None:
+    runs = [make(0.1, norm={"momentum": m}, batch=b, seed=0) for m, b in ((0.1, 2), (0.2, 4))]
+    assert labels(build_table(runs, "norm", "batch", "test_error"))[0] == ["bn"]
+    assert labels(build_table(runs, "norm", "norm.momentum", "test_error"))[0] == ["bn"]
+    assert labels(build_table(runs, "norm", "seed", "test_error"))[0] == [
+        "bn (momentum=0.1)",
+        "bn (momentum=0.2)",
+    ]
+
+
+def test_a_listed_order_holds_for_joint_keys_and_numbers_written_otherwise(make) -> None:
+    runs = [make(0.1, norm=norm, optim={"lr": lr}) for norm in ("bn", "gn") for lr in (0.1, 0.05)]
+    table = build_table(runs, "norm,optim.lr", "batch", "test_error", ["norm=gn,bn", "optim.lr=0.10,5e-2"])
+    assert labels(table)[0] == ["gn · 0.1", "gn · 0.05", "bn · 0.1", "bn · 0.05"]
+
+
+def test_names_stand_in_the_order_in_which_they_were_asked_for(make) -> None:
+    asked = {
+        "ln_chw": "2026-01-01T00:00:00 00000",
+        "bn": "2026-01-01T00:00:00 00001",
+        "gn": "2026-01-02T00:00:00 00000",
+    }
+    runs = [
+        replace(make(0.1, norm=norm, batch=batch), provenance={"asked": since})
+        for norm, since in asked.items()
+        for batch in (16, 2)
+    ]
+    assert labels(build_table(runs[::-1], "norm", "batch", "test_error")) == (
+        ["ln_chw", "bn", "gn"],
+        ["2", "16"],
+    )
+
+
+@pytest.mark.parametrize(("metric", "mean"), [("train_s", 1.5), ("steps_per_s", 250.0), ("stack_s", 3.0)])
+def test_times_are_metrics(make, metric, mean) -> None:
+    timing = {"train_s": 1.5, "steps_per_s": 250.0, "stack_s": 3.0}
+    runs = [replace(make(0.1, seed=seed), timing=timing) for seed in range(3)]
+    assert build_table(runs, "norm", "batch", metric).cells["bn", "32"].summary.mean == mean
 
 
 # Conditions

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from normbench.report.render import render
+from normbench.report.run_list import list_runs
 from normbench.report.tables import build_table
-from normbench.report.terminal import renderable
+from normbench.report.terminal import renderable, run_lines
 
 
 def shown(table, width: int) -> list[str]:
@@ -81,3 +83,51 @@ def test_text_in_brackets_is_no_markup(make) -> None:
     run = make(0.1, placement={"sites": "[bold]stage"})
     lines = shown(build_table([run], "placement.sites", "batch", "test_error"), 80)
     assert any(line.startswith("[bold]stage") for line in lines)
+
+
+def test_a_star_marks_in_a_pipe_what_is_bold_on_a_terminal(runs) -> None:
+    table = build_table(runs, "norm", "batch", "test_error")
+    lines = shown(table, 100)
+    assert any("2.10* ± 0.10" in line for line in lines)
+    assert any(line.startswith("Star (*): better than the runner-up") for line in lines)
+    assert not any("Bold" in line for line in lines)
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system="standard")
+    console.print(renderable(table, console))
+    styled = console.file.getvalue()
+    assert "\x1b[1m2.10\x1b[0m" in styled
+    assert "*" not in styled
+    assert "Bold: better" in styled
+
+
+@pytest.mark.parametrize("name", ["[red]x[/]", ":smile:", "[link=a]b", "<b>"])
+def test_no_name_is_markup(make, name) -> None:
+    run = make(0.1)
+    run = replace(run, spec=run.spec | {"norm": run.spec["norm"] | {"name": name}})
+    assert any(line.startswith(name) for line in shown(build_table([run], "norm", "batch", "test_error"), 80))
+    assert any(name in line for line in shown(build_table([run], "batch", "norm", "test_error"), 80))
+
+
+def test_a_long_name_is_folded_and_not_cut(make) -> None:
+    run = make(0.1, placement={"sites": "x" * 150})
+    lines = shown(build_table([run], "placement.sites", "batch", "test_error"), 60)
+    assert max(map(len, lines)) <= 60
+    assert "".join(lines).count("x") == 150
+
+
+def test_thousands_of_cells_are_drawn_in_seconds(make) -> None:
+    run = make(0.1)
+    runs = [
+        replace(run, signature=f"{n:016x}", spec=run.spec | {"seed": n % 60, "batch": 1 + n // 60})
+        for n in range(6000)
+    ]
+    lines = shown(build_table(runs, "seed", "batch", "test_error"), 80)
+    assert max(map(len, lines)) <= 80
+    assert sum(line.count("10.00") for line in lines) == 6000
+
+
+def test_runs_are_listed_with_numbers_to_the_right(runs) -> None:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(run_lines(list_runs(runs, "norm", "batch", "test_error")))
+    lines = console.file.getvalue().splitlines()
+    assert lines[0].split() == ["norm", "batch", "seed", "status", "test_error", "run"]
+    assert len(lines) == 2 + len(runs)

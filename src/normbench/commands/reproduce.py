@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from normbench.commands.parser import Parser
 from normbench.errors import InputError
 
 if TYPE_CHECKING:
-    from normbench.papers import PaperReport
+    from normbench.papers import Extra, PaperReport, PaperTable
 
 
 def parser() -> Parser:
+    """The options of the verb."""
     made = Parser(
         "reproduce",
         "Train the missing runs of a published table, print it beside its numbers, say which claims hold.",
@@ -25,6 +26,10 @@ def parser() -> Parser:
     made.add_argument("name", nargs="?", metavar="NAME", help="the table; without a name all are listed")
     made.add_argument("words", nargs="*", metavar="key=value", help="scale=…, and words over the table's")
     made.add_argument("--json", type=Path, metavar="FILE", help="also write table and claims to FILE")
+    made.add_argument(
+        "--out", type=Path, metavar="DIR",
+        help="write the table's files into DIR instead of tables/ of the results folder",
+    )  # fmt: skip
     return made
 
 
@@ -35,11 +40,9 @@ def run(argv: Sequence[str]) -> int:
         return _list()
     if "=" in args.name:
         raise InputError(f"the name of a table must come first; got '{args.name}'; see normbench reproduce")
-    if args.json is not None and not args.json.absolute().parent.is_dir():
-        raise InputError(f"--json must lie in a folder that exists; got '{args.json}'")
     from normbench import papers
     from normbench.commands.summary import broken
-    from normbench.commands.table import write
+    from normbench.commands.text_file import check_writable, write
     from normbench.commands.training import Training
     from normbench.config.compose import compose, listed
     from normbench.config.search_path import own_config_dir
@@ -51,18 +54,39 @@ def run(argv: Sequence[str]) -> int:
     if others:
         raise InputError(f"one scale at a time; got scale={','.join([scale, *others])}")
     training = Training()
-    grids = papers.sweeps(table, scale, extra)
-    training.many([config for words in grids for config in compose(words, own)])
+    folder = args.out or training.store.root / "tables"
+    for option, file in (("--json", args.json), ("--out", args.out and args.out / f"{table.name}.md")):
+        if file is not None:
+            check_writable(file, option)
+    configs = [config for words in papers.sweeps(table, scale, extra) for config in compose(words, own)]
+    variant = _variant(table, scale, extra, configs)
+    training.many(configs)
     records = list({record.signature: record for record in training.records}.values())  # grids may share runs
-    made = papers.report(table, scale, records, extra)
-    files = papers.write(made, training.store.root)
+    report = papers.report(table, scale, records, extra, variant)
+    files = papers.write(report, folder)
     if args.json is not None:
-        write(args.json, json.dumps(made.to_json(), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+        tree = report.to_json()
+        write(args.json, json.dumps(tree, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
         files.append(args.json)
-    _say(made)
+    _show(report)
     for line in [*broken(records), "", *(f"wrote {file}" for file in files)]:
         print(line)
-    return int(any(claim.broken for claim in made.claims) or bool(broken(records)))
+    return int(any(claim.broken for claim in report.claims) or bool(broken(records)))
+
+
+def _variant(table: PaperTable, scale: str, extra: Extra, configs: Sequence[dict[str, Any]]) -> str:
+    """Empty if the words change nothing but the seeds, else what tells the files from the table's own."""
+    if not extra.keys() - {"seed"}:
+        return ""
+    from normbench import papers
+    from normbench.config.compose import compose
+    from normbench.config.resolve import resolve
+    from normbench.config.search_path import own_config_dir
+
+    sweeps = papers.sweeps(table, scale, {"seed": ["0"]})
+    unchanged = [config for words in sweeps for config in compose(words, own_config_dir())]
+    groups = ([resolve(config).spec.group() for config in each] for each in (unchanged, configs))
+    return papers.variant(*groups)
 
 
 def _list() -> int:
@@ -75,18 +99,18 @@ def _list() -> int:
     return 0
 
 
-def _say(made: PaperReport) -> None:
+def _show(report: PaperReport) -> None:
     from rich.console import Console
     from rich.padding import Padding
     from rich.text import Text
 
     from normbench.report.terminal import renderable
 
-    console = Console(highlight=False, markup=False)
-    for line in made.heading():
-        console.print(line)
+    console = Console(highlight=False)
+    for line in report.heading():
+        console.print(Text(line))
     console.print()
-    console.print(renderable(made.table, console))
+    console.print(renderable(report.table, console))
     console.print("\nclaims")
-    for claim in made.claims:
+    for claim in report.claims:
         console.print(Padding(Text(claim.line(), style="red" if claim.broken else ""), (0, 0, 0, 2)))

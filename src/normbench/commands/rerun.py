@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from normbench.config.compose import compose
-from normbench.report.selection import flatten
+from normbench.labels import flatten
 
 #: What the words leave to the machine that reruns: none of it changes the result.
 _LEFT_OUT = re.compile(

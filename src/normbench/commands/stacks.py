@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from normbench.commands.summary import varying
 from normbench.commands.text_table import columns
-from normbench.report.selection import flatten, label
+from normbench.labels import flatten, label
 from normbench.spec import LANE_FIELDS
 from normbench.sweeps.plan import Pack
 

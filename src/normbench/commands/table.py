@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,28 +10,35 @@ from normbench.commands.parser import Parser
 from normbench.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from normbench.report.cells import Table
+    from normbench.report.run_list import RunList
 
 FORMATS = ("rich", "md", "csv", "latex", "json")
 _BY_SUFFIX = {".md": "md", ".csv": "csv", ".tex": "latex", ".json": "json"}
 
 
 def parser() -> Parser:
+    """The options of the verb."""
     made = Parser(
         "table",
-        "Summarize the runs at hand: mean ± sd over seeds; bold is what a paired test finds best.",
+        "Summarize the runs at hand: mean ± sd over seeds. Bold marks the best of a column if a paired test\n"
+        "finds it better; in a pipe or a log a star does.",
         "normbench table --rows norm --cols batch",
         "normbench table --rows norm,placement --cols model --metric test_error@batch --where data=mnist",
         "normbench table --rows norm --cols batch --where batch=2,32 --out table.tex",
+        "normbench table --metric steps_per_s --runs --format csv",
     )
     made.add_argument("--rows", default="norm", metavar="KEYS", help="keys of the rows (default: norm)")
     made.add_argument("--cols", default="batch", metavar="KEYS", help="keys of the columns (default: batch)")
     made.add_argument("--metric", default="test_error", help="what is averaged (default: test_error)")
     made.add_argument(
         "--where", action="append", default=[], metavar="COND",
-        help="only runs with key=value, key=a,b or key!=value; may be repeated",
+        help="only runs with key=value, key=a,b or key!=value; may be repeated; gives the order of rows",
     )  # fmt: skip
-    made.add_argument("--format", choices=FORMATS, help="default: rich, with --out what its suffix says")
+    made.add_argument("--runs", action="store_true", help="one line per run instead of means")
+    made.add_argument("--format", choices=FORMATS, help="default: rich, or what the suffix of --out says")
     made.add_argument("--out", type=Path, metavar="FILE", help="write to FILE: .md, .csv, .tex or .json")
     return made
 
@@ -40,47 +46,49 @@ def parser() -> Parser:
 def run(argv: Sequence[str]) -> int:
     """Print the table or write it to a file."""
     args = parser().parse_args(argv)
-    form = args.format or _format_of(args.out)
-    if args.out is not None and form == "rich":
+    format = args.format or _format_of(args.out)
+    if args.out is not None and format == "rich":
         raise InputError("a file takes the format md, csv, latex or json; got rich")
+    from normbench.commands.damage import warn_of_damage, whole_records
+    from normbench.commands.text_file import check_writable, print_file, write
+    from normbench.report.run_list import list_runs
     from normbench.report.tables import build_table
     from normbench.store import Store
 
+    if args.out is not None:
+        check_writable(args.out, "--out")
     store = Store.default()
-    table = build_table(store.records(), args.rows, args.cols, args.metric, args.where)
-    for message in store.damaged:
-        print(f"warning: {message}", file=sys.stderr)
-    if form == "rich":
+    try:
+        build = list_runs if args.runs else build_table
+        table = build(whole_records(store), args.rows, args.cols, args.metric, args.where)
+    finally:
+        warn_of_damage(store)
+    if format == "rich":
         _show(table)
     elif args.out is None:
-        print(_text(table, form), end="")
+        print_file(_text(table, format))
     else:
-        write(args.out, _text(table, form))
+        write(args.out, _text(table, format))
         print(f"wrote {args.out}")
     return 0
 
 
-def _show(table: Table) -> None:
+def _show(table: Table | RunList) -> None:
     from rich.console import Console
 
-    from normbench.report.terminal import renderable
+    from normbench.report.run_list import RunList
+    from normbench.report.terminal import renderable, run_lines
 
     console = Console(highlight=False)
-    console.print(renderable(table, console))
+    shown: RenderableType = run_lines(table) if isinstance(table, RunList) else renderable(table, console)
+    console.print(shown)
 
 
-def write(file: Path, text: str) -> None:
-    """Write a text file, or say in one line why it cannot be written."""
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write {file}: {error.strerror or error}; give another file") from None
-
-
-def _text(table: Table, form: str) -> str:
+def _text(table: Table | RunList, format: str) -> str:
     from normbench.report.render import render
+    from normbench.report.run_list import RunList, render_runs
 
-    return render(table, form)
+    return render_runs(table, format) if isinstance(table, RunList) else render(table, format)
 
 
 def _format_of(out: Path | None) -> str:

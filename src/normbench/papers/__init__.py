@@ -5,8 +5,8 @@ decides a setting or trains a run.
 
     table = papers.load("wu2018/batch_size")
     sweeps = papers.sweeps(table, "tiny")           # words for the same composition that `train` uses
-    made = papers.report(table, "tiny", records)    # its Table, and a verdict on every claim
-    papers.write(made, store.root)                  # tables/wu2018/batch_size.tiny.{md,csv,tex,json}
+    report = papers.report(table, "tiny", records)  # its Table, and a verdict on every claim
+    papers.write(report, store.root / "tables")     # tables/wu2018/batch_size.tiny.{md,csv,tex,json}
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from normbench.papers.catalogue import load, names
 from normbench.papers.claims import ClaimResult, check_claims
 from normbench.papers.description import PaperTable
 from normbench.papers.grids import Extra, overrides, sweeps
-from normbench.papers.reproduction import PaperReport, report, write
+from normbench.papers.reproduction import PaperReport, report, variant, write
 
 __all__ = [
     "ClaimResult",
@@ -28,5 +28,6 @@ __all__ = [
     "overrides",
     "report",
     "sweeps",
+    "variant",
     "write",
 ]

@@ -9,10 +9,10 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from normbench.papers.description import Claim, Greater, Spread
+from normbench.report.axes import agrees
 from normbench.report.cells import Cell, Table
-from normbench.report.selection import agrees
+from normbench.report.metrics import NumberFormat
 from normbench.report.stats import compare
-from normbench.report.table_layout import NumberFormat, number_format
 
 _ROUNDING = 1e-12
 
@@ -74,7 +74,7 @@ def check_claims(claims: Sequence[Claim], table: Table) -> tuple[ClaimResult, ..
 
 def _check(claim: Claim, table: Table) -> ClaimResult:
     keys, axes = (*table.rows, *table.cols), list(product(table.row_labels, table.col_labels))
-    places = [place for where in claim.places for place in axes if agrees(keys, place, where)]
+    places = [p for where in claim.places for p in axes if agrees(keys, table.parts(*p), where)]
     if len(places) < 2:  # every claim compares cells
         left_out = "not judged: the overrides leave its cells out"
         return ClaimResult(claim.id, claim.text, False, left_out, None, claim.asserted, judged=False)
@@ -83,7 +83,7 @@ def _check(claim: Claim, table: Table) -> ClaimResult:
     if faults:
         finding = _Finding(False, "; ".join(dict.fromkeys(faults)))
     else:
-        finding = _JUDGES[claim.kind](claim, cells, number_format(table))
+        finding = _JUDGES[claim.kind](claim, cells, table.number_format)
     return ClaimResult(claim.id, claim.text, finding.holds, finding.evidence, finding.p, claim.asserted)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -13,19 +15,29 @@ import yaml
 
 from normbench.errors import RunFailure
 from normbench.files import write_atomically
+from normbench.labels import label
 from normbench.papers.claims import ClaimResult, check_claims
 from normbench.papers.description import PaperTable, Scale
 from normbench.papers.grids import Extra, grids
 from normbench.record import Record
+from normbench.report.axes import JOINT, agrees
 from normbench.report.cells import Table
 from normbench.report.render import comma_separated, latex, markdown
-from normbench.report.selection import JOINT, agrees, label
 from normbench.report.tables import build_table
+from normbench.report.text import visible
+
+#: A row or column: one text per key.
+Parts = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class PaperReport:
-    """What a reproduction gave. `command` repeats it, `environment` merges those of its runs."""
+    """What a reproduction gave.
+
+    command:     the command that repeats it.
+    environment: those of its runs, merged.
+    variant:     empty for the table as the paper has it, else what tells its files from that table's.
+    """
 
     paper: PaperTable
     scale: str
@@ -33,6 +45,7 @@ class PaperReport:
     table: Table
     claims: tuple[ClaimResult, ...]
     environment: dict[str, Any]
+    variant: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The containers of `reproduce --json`: those of the table, then claims, scale and environment."""
@@ -53,46 +66,64 @@ class PaperReport:
         """The table between its setting and its claims, as a page of its own."""
         title, *lines = self.heading()
         claims = [f"- {claim.line()}" for claim in self.claims]
-        head = [f"<!-- made by: {self.command} -->", f"# {title}", *lines]
+        command = visible(self.command).replace("-->", "--&gt;")
+        head = [f"<!-- made by: {command} -->", f"# {title}", *lines]
         return "\n\n".join([*head, markdown(self.table).rstrip(), "## Claims", "\n".join(claims)]) + "\n"
 
 
 def report(
-    paper: PaperTable, scale: str, records: Sequence[Record], extra: Extra | None = None
+    paper: PaperTable, scale: str, records: Sequence[Record], extra: Extra | None = None, variant: str = ""
 ) -> PaperReport:
     """Arrange the records of a reproduction as its table and judge its claims.
 
     Args:
         records: those of the runs that `papers.overrides` names for this scale and extra, if there are any.
+        extra:   the values that the user set.
+        variant: as `papers.variant` gives it.
 
     Raises:
         InputError: the table has no such scale.
     """
     chosen = paper.scale(scale)
     axes = _axes(chosen, extra)
-    published, sources = _published(paper, chosen, list(product(*axes)))
+    published, sources = _published(paper, chosen, axes)
     table = build_table(records, chosen.rows, chosen.cols, paper.metric, published=published, axes=axes)
     table = replace(table, notes=(*table.notes, *sources))
     words = [f"{key}={','.join(map(str, values))}" for key, values in (extra or {}).items()]
-    command = " ".join(["normbench reproduce", paper.name, f"scale={scale}", *words])
+    command = shlex.join(["normbench", "reproduce", paper.name, f"scale={scale}", *words])
     claims = check_claims(chosen.claims, table)
-    return PaperReport(paper, scale, command, table, claims, _environment(records))
+    return PaperReport(paper, scale, command, table, claims, _environment(records), variant)
 
 
-def write(made: PaperReport, root: Path) -> list[Path]:
-    """Write the report as md, csv, tex and json under `root`/tables; return the files.
+def variant(own: Iterable[str], asked: Iterable[str]) -> str:
+    """Empty if the runs asked for are those of the paper's table, whatever their seeds.
+
+    Else eight hex digits, which stand in the names of its files: `<table>.<scale>.<variant>.<suffix>`.
+
+    Args:
+        own:   the groups of the table's runs: their identity without the seed (`RunSpec.group`).
+        asked: the groups of the runs that the user asked for.
+    """
+    if set(own) == (groups := set(asked)):
+        return ""
+    return hashlib.sha256(" ".join(sorted(groups)).encode()).hexdigest()[:8]
+
+
+def write(report: PaperReport, folder: Path) -> list[Path]:
+    """Write the report as md, csv, tex and json into `folder`/<citekey>; return the files.
 
     Raises:
         RunFailure: they cannot be written.
     """
     texts = {
-        "md": made.markdown(),
-        "csv": comma_separated(made.table),
-        "tex": f"% made by: {made.command}\n{latex(made.table)}",
-        "json": json.dumps(made.to_json(), indent=2, allow_nan=False, ensure_ascii=False) + "\n",
+        "md": report.markdown(),
+        "csv": comma_separated(report.table),
+        "tex": f"% made by: {visible(report.command)}\n{latex(report.table)}",
+        "json": json.dumps(report.to_json(), indent=2, allow_nan=False, ensure_ascii=False) + "\n",
     }
-    stem = root / "tables" / made.paper.name
-    paths = [stem.with_name(f"{stem.name}.{made.scale}.{suffix}") for suffix in texts]
+    stem = folder / report.paper.name
+    name = ".".join(part for part in (stem.name, report.scale, report.variant) if part)
+    paths = [stem.with_name(f"{name}.{suffix}") for suffix in texts]
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
         for path, text in zip(paths, texts.values(), strict=True):
@@ -105,19 +136,19 @@ def write(made: PaperReport, root: Path) -> list[Path]:
     return paths
 
 
-def _axes(scale: Scale, extra: Extra | None) -> tuple[list[str], list[str]]:
-    """The rows and columns that the grids span, in the order of the file."""
-    rows: dict[str, None] = {}
-    cols: dict[str, None] = {}
+def _axes(scale: Scale, extra: Extra | None) -> tuple[list[Parts], list[Parts]]:
+    """The rows and columns that the grids span, one text per key, in the order of the file."""
+    rows: dict[Parts, None] = {}
+    cols: dict[Parts, None] = {}
     for grid in grids(scale, extra):
-        for labels, keys in ((rows, scale.rows), (cols, scale.cols)):
-            values = ([label(yaml.safe_load(word)) for word in grid[key]] for key in keys)
-            labels.update(dict.fromkeys(JOINT.join(combination) for combination in product(*values)))
+        for axis, keys in ((rows, scale.rows), (cols, scale.cols)):
+            values = ([visible(label(yaml.safe_load(word))) for word in grid[key]] for key in keys)
+            axis.update(dict.fromkeys(product(*values)))
     return list(rows), list(cols)
 
 
 def _published(
-    paper: PaperTable, scale: Scale, places: Sequence[tuple[str, str]]
+    paper: PaperTable, scale: Scale, axes: tuple[Sequence[Parts], Sequence[Parts]]
 ) -> tuple[dict[tuple[str, str], float], list[str]]:
     """The published numbers that belong beside cells, and a line on each source of one."""
     numbers: dict[tuple[str, str], float] = {}
@@ -127,15 +158,15 @@ def _published(
         source = known[beside.id]
         how = "as printed" if source.read == "text" else "read by eye off the figure"
         for where, number in source.numbers():
-            for place in places:
-                if agrees((*scale.rows, *scale.cols), place, {**beside.where, **where}):
-                    numbers[place] = number
+            for row, col in product(*axes):
+                if agrees((*scale.rows, *scale.cols), (*row, *col), {**beside.where, **where}):
+                    numbers[JOINT.join(row), JOINT.join(col)] = number
                     sources[f"Published: {source.source} ({source.setting}), {how}."] = None
     return numbers, list(sources)
 
 
 def _environment(records: Sequence[Record]) -> dict[str, Any]:
-    """The environments of the runs as one: a value where all agree, else the list of those that occur."""
+    """The environments of the runs as one: a value if all agree, else the list of those that occur."""
     merged: dict[str, Any] = {"runs": len(records)}
     given = [{"commit": record.provenance.get("commit"), **record.environment} for record in records]
     for key in sorted({key for environment in given for key in environment}):

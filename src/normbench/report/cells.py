@@ -1,4 +1,4 @@
-"""A table and its cells as values; making them is `tables`, drawing them is `render` and `terminal`."""
+"""A table and its cells as values. `tables` makes them, `render` and `terminal` draw them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from normbench.report.axes import Axis
+from normbench.report.metrics import NumberFormat, number_format
 from normbench.report.stats import EMPTY, Summary
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The runs of one row and column. `runs`, `seeds` and `values` run in parallel, sorted by seed.
+    """The runs of one row and column. `runs`, `seeds` and `values` have the same order, that of the seeds.
 
-    `diverged` and `failed` count runs that broke; `without` counts complete runs whose metric is null, such
-    as `steps_to_<target>` where the target was never met.
+    `diverged` and `failed` count runs that broke. `without` counts complete runs without a value, such as
+    `steps_to_<target>` if the target was never met.
     """
 
     row: str
@@ -36,7 +38,7 @@ class Cell:
         return len(self.values) + self.diverged + self.failed + self.without
 
     def by_seed(self) -> dict[int, float] | None:
-        """The values by their seed; None where a seed occurs twice, so that nothing can be paired."""
+        """The values by their seed; None if a seed occurs twice, so that nothing can be paired."""
         pairs = dict(zip(self.seeds, self.values, strict=True))
         return pairs if len(pairs) == len(self.values) else None
 
@@ -63,22 +65,48 @@ class Cell:
 class Table:
     """Cells by row and column label, and what a reader must be told about them.
 
-    `rows` and `cols` are the spec keys of the axes, `row_labels` and `col_labels` what stands along them.
     `cells` holds those that have a run or a published number, row by row.
     """
 
     metric: str
-    rows: tuple[str, ...]
-    cols: tuple[str, ...]
-    row_labels: tuple[str, ...]
-    col_labels: tuple[str, ...]
+    row_axis: Axis
+    col_axis: Axis
     cells: Mapping[tuple[str, str], Cell] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
-    def usual_n(self) -> int:
-        """The number of values that most cells have; the larger one where two are equally common."""
+    def rows(self) -> tuple[str, ...]:
+        """The keys of the rows."""
+        return self.row_axis.keys
+
+    @property
+    def cols(self) -> tuple[str, ...]:
+        """The keys of the columns; empty if the metric is the one column."""
+        return self.col_axis.keys
+
+    @property
+    def row_labels(self) -> tuple[str, ...]:
+        return self.row_axis.labels
+
+    @property
+    def col_labels(self) -> tuple[str, ...]:
+        return self.col_axis.labels
+
+    def parts(self, row: str, col: str) -> tuple[str, ...]:
+        """The labels of a cell, one text per key: those of the rows, then those of the columns."""
+        return (*self.row_axis.parts[row], *self.col_axis.parts[col])
+
+    @property
+    def number_format(self) -> NumberFormat:
+        """How the metric is written, the same in every cell."""
+        cells = self.cells.values()
+        means = [cell.summary.mean for cell in cells if cell.summary.mean is not None]
+        return number_format(self.metric, [value for cell in cells for value in cell.values], means)
+
+    @property
+    def typical_n(self) -> int:
+        """The number of values that most cells have; the larger one if two are equally common."""
         counts = Counter(cell.summary.n for cell in self.cells.values() if cell.summary.n)
         return max(counts, key=lambda n: (counts[n], n), default=0)
 

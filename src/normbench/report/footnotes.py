@@ -1,118 +1,168 @@
-"""What must stand under a table: what cells pool, how many seeds, what bold means, where it comes from."""
+"""What must stand under a table: what cells pool, how many seeds, what bold means, where runs come from."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 
+from normbench.labels import label, material
 from normbench.record import Record
 from normbench.report.cells import Table
-from normbench.report.selection import flatten, label, natural
+from normbench.report.selection import ENVIRONMENT
 from normbench.report.stats import LEVEL, MIN_SEEDS
+from normbench.report.text import natural, visible
 
-#: What repetitions may differ in: the seed, and where and how a run was computed and tracked.
-_IMMATERIAL = re.compile(r"seed$|data\.(root|path|download)$|engine\.(?!precision$)|tracking\.")
+#: Values of one field that a line names; of more it gives the count.
+_NAMED = 8
+_Texts = Mapping[str, str]
+_Differing = dict[str, set[str]]
 
 
-def warnings(groups: Sequence[Sequence[Record]]) -> tuple[str, ...]:
-    """One line where cells pool runs that are no repetitions of each other."""
-    pooled: dict[str, set[str]] = {}
-    count = 0
-    for group in groups:
-        differing = _differing(group)
-        count += bool(differing)
-        for key, values in differing.items():
+class Footnotes:
+    """The warnings and notes of a table.
+
+    Args:
+        groups: the runs of its cells.
+        tested: the number of columns with a test.
+        shared_time: the metric is a time, and runs of one stack share it.
+    """
+
+    def __init__(
+        self, table: Table, groups: Sequence[Sequence[Record]], tested: int, *, shared_time: bool
+    ) -> None:
+        self._table, self._groups, self._tested, self._shared_time = table, groups, tested, shared_time
+        self._records = [record for group in groups for record in group]
+        self._settings = {record.signature: _settings(record) for record in self._records}
+        self._pooled = [self._differing(group) for group in groups]
+
+    def warnings(self) -> tuple[str, ...]:
+        """A line if cells pool runs that are not repetitions; another if they mix environments."""
+        mixed = [_differing([_environment(record) for record in group]) for group in self._groups]
+        advice = "select with where, or make it a row or a column"
+        lines = (
+            _count(self._pooled, f"pool runs that differ in {{}}; {advice}"),
+            _count(mixed, f"mix runs of different {{}}; {advice}"),
+        )
+        return tuple(line for line in lines if line)
+
+    def notes(self) -> tuple[str, ...]:
+        """The lines under a table, most important first."""
+        if not self._records:
+            return ("No runs yet.",)
+        return (*self._seeds(), *self._significance(), *self._companions(), self._provenance())
+
+    def _differing(self, records: Sequence[Record]) -> _Differing:
+        return _differing([self._settings[record.signature] for record in records])
+
+    def _seeds(self) -> list[str]:
+        cells = self._table.cells.values()
+        counts = {cell.summary.n for cell in cells if cell.summary.n}
+        if not counts:
+            return ["No cell has a value."]
+        repeated = any(cell.by_seed() is None for cell in cells)
+        if counts == {1}:
+            return ["One seed per cell: a spread cannot be given."]
+        exception = " unless a cell says otherwise" if len(counts) > 1 else ""
+        if self._table.typical_n == 1:
+            return ["One seed per cell unless a cell says otherwise: mean ± sd if there are several."]
+        return [f"Mean ± sd over n = {self._table.typical_n} {'runs' if repeated else 'seeds'}{exception}."]
+
+    def _significance(self) -> list[str]:
+        lines = []
+        cells = self._table.cells.values()
+        if self._shared_time:
+            return ["Runs of one stack share its time: no significance is claimed."]
+        if any(0 < cell.summary.n < MIN_SEEDS for cell in cells):
+            lines.append(f"Fewer than {MIN_SEEDS} seeds in some cells: no significance is claimed there.")
+        if self._tested:
+            columns = f"{self._tested} column{'s' * (self._tested > 1)}"
+            method = f"paired by seed, t-test, Holm over {columns}, {LEVEL:g}"
+            if any(cell.best for cell in cells):
+                lines.append(f"Bold: better than the runner-up of its column ({method}).")
+            else:
+                lines.append(f"In no column is the best significantly better than the runner-up ({method}).")
+        return lines
+
+    def _companions(self) -> list[str]:
+        """What varies along with the rows and columns, so that nobody takes them for the only difference."""
+        table = self._table
+        own = {*table.rows, *table.cols, *(key for found in self._pooled for key in found)}
+        if "total" in own:
+            own |= {"batch", "workers"}
+        rest = {
+            key: values
+            for key, values in self._differing(self._records).items()
+            if key not in own and _group(key) not in own
+        }
+        swapped = {
+            _group(key) for key in rest if key.endswith(".name")
+        }  # the name stands for the whole group
+        shown = {
+            key.removesuffix(".name"): values
+            for key, values in rest.items()
+            if key.endswith(".name") or _group(key) not in swapped
+        }
+        return [f"Rows and columns also differ in {_listing(shown)}."] if shown else []
+
+    def _provenance(self) -> str:
+        records = self._records
+        commits = _distinct(str(commit) for r in records if (commit := r.provenance.get("commit")))
+        devices = _distinct(str(device) for r in records if (device := r.environment.get("device")))
+        parts = [f"{len(records)} run{'s' * (len(records) > 1)} on {_distinct(_data(r) for r in records)}"]
+        parts += [f"commit {commits}"] if commits else []
+        parts += [f"device {devices}"] if devices else []
+        return "; ".join(parts) + "."
+
+
+def _settings(record: Record) -> _Texts:
+    """The fields in which repetitions must not differ, as text. Contents tell data apart, paths do not."""
+    return {key: label(given) for key, given in material(record.spec).items() if key != "data.path"}
+
+
+def _environment(record: Record) -> _Texts:
+    known = {key: record.environment.get(key) for key in ENVIRONMENT}
+    return {key: label(given) for key, given in known.items() if given is not None}
+
+
+def _differing(runs: Sequence[_Texts]) -> _Differing:
+    """The keys in which the runs differ, each with the values that occur."""
+    if len(runs) < 2 or all(run == runs[0] for run in runs):
+        return {}
+    found = {key: {run.get(key, label(None)) for run in runs} for key in sorted({k for r in runs for k in r})}
+    return {key: values for key, values in found.items() if len(values) > 1}
+
+
+def _count(cells: Sequence[_Differing], text: str) -> str:
+    """A line that counts the cells with differences and lists these; empty if there are none."""
+    pooled: _Differing = {}
+    for found in cells:
+        for key, values in found.items():
             pooled.setdefault(key, set()).update(values)
-    if not pooled:
-        return ()
-    return (
-        f"{count} of {len(groups)} cells pool runs that differ in {_listing(pooled)}; "
-        "select with where, or make it a row or a column",
-    )
+    count = sum(map(bool, cells))
+    return f"{count} of {len(cells)} cells {text.format(_listing(pooled))}" if pooled else ""
 
 
-def notes(groups: Sequence[Sequence[Record]], table: Table, tested: int) -> tuple[str, ...]:
-    """The lines under a table, most important first."""
-    records = [record for group in groups for record in group]
-    if not records:
-        return ("No runs yet.",)
-    return (
-        _seeds(table),
-        *_significance(table, tested),
-        *_companions(records, {key for group in groups for key in _differing(group)}, table),
-        _provenance(records),
-    )
+def _listing(found: _Differing) -> str:
+    return ", ".join(f"{key} ({_some(values)})" for key, values in found.items())
 
 
-def _seeds(table: Table) -> str:
-    counts = {cell.summary.n for cell in table.cells.values() if cell.summary.n}
-    if not counts:
-        return "No cell has a value."
-    if counts == {1}:
-        return "One seed per cell: a spread cannot be given."
-    exception = " unless a cell says otherwise" if len(counts) > 1 else ""
-    return f"Mean ± sd over n = {table.usual_n} seeds{exception}."
-
-
-def _significance(table: Table, tested: int) -> list[str]:
-    lines = []
-    if any(0 < cell.summary.n < MIN_SEEDS for cell in table.cells.values()):
-        lines.append(f"Fewer than {MIN_SEEDS} seeds in some cells: no significance is claimed there.")
-    if tested:
-        method = f"paired by seed, t-test, Holm over {tested} column{'s' * (tested > 1)}, {LEVEL:g}"
-        if any(cell.best for cell in table.cells.values()):
-            lines.append(f"Bold: better than the runner-up of its column ({method}).")
-        else:
-            lines.append(f"In no column is the best significantly better than the runner-up ({method}).")
-    return lines
-
-
-def _companions(records: Sequence[Record], pooled: set[str], table: Table) -> list[str]:
-    """What varies along with the rows and columns, so that nobody takes them for the only difference."""
-    own = {*table.rows, *table.cols, *pooled}
-    if "total" in own:
-        own |= {"batch", "workers"}
-    rest = {key: v for key, v in _differing(records).items() if key not in own and _group(key) not in own}
-    swapped = {_group(key) for key in rest if key.endswith(".name")}  # the name stands for the whole group
-    shown = {
-        key.removesuffix(".name"): values
-        for key, values in rest.items()
-        if key.endswith(".name") or _group(key) not in swapped
-    }
-    return [f"Rows and columns also differ in {_listing(shown)}."] if shown else []
-
-
-def _provenance(records: Sequence[Record]) -> str:
-    commits = _distinct(str(commit) for r in records if (commit := r.provenance.get("commit")))
-    devices = _distinct(str(device) for r in records if (device := r.environment.get("device")))
-    parts = [f"{len(records)} run{'s' * (len(records) > 1)} on {_distinct(_data(r) for r in records)}"]
-    parts += [f"commit {commits}"] if commits else []
-    parts += [f"device {devices}"] if devices else []
-    return "; ".join(parts) + "."
+def _some(values: set[str]) -> str:
+    ordered = [visible(text) for text in sorted(values, key=natural)]
+    if len(ordered) <= _NAMED:
+        return ", ".join(ordered)
+    return f"{', '.join(ordered[: _NAMED - 1])}, …, {ordered[-1]}: {len(ordered)} values"
 
 
 def _data(record: Record) -> str:
     """The data set; a user's own by the name of its folder or archive."""
     data = record.spec["data"]
-    return f"{data['name']} ({PurePath(data['path']).name})" if data.get("path") else str(data["name"])
-
-
-def _differing(records: Sequence[Record]) -> dict[str, set[str]]:
-    """The material spec keys in which the records differ, each with its values as text."""
-    flat = [flatten(record.spec) for record in records]
-    keys = {key for spec in flat for key in spec if not _IMMATERIAL.match(key)}
-    values = {key: {label(spec.get(key)) for spec in flat} for key in sorted(keys)}
-    return {key: found for key, found in values.items() if len(found) > 1}
+    path = data.get("path")
+    return visible(f"{data['name']} ({PurePath(path).name})" if path else str(data["name"]))
 
 
 def _group(key: str) -> str:
     return key.partition(".")[0]
 
 
-def _listing(found: dict[str, set[str]]) -> str:
-    return ", ".join(f"{key} ({', '.join(sorted(values, key=natural))})" for key, values in found.items())
-
-
 def _distinct(texts: Iterable[str]) -> str:
-    return ", ".join(sorted(set(texts)))
+    return _some(set(texts))

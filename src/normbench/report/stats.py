@@ -1,12 +1,14 @@
 """The statistics of tables: mean, spread, interval, paired comparison, correction for many comparisons.
 
-scipy is imported inside the functions that need it: a table of one seed starts without it. Results carry
-twelve digits; what would follow is rounding that differs between machines.
+Means and deviations are exact sums of fractions, rounded once: the deviation of equal values is 0. Results
+carry twelve digits, because later digits differ between machines. scipy is imported inside the functions that
+need it: a table of one seed starts without it.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,7 +17,7 @@ MIN_SEEDS = 3  # with fewer, no significance is claimed
 
 
 class Summary(NamedTuple):
-    """Some values: how many, their mean, standard deviation (n − 1), 95 % t-interval of the mean."""
+    """Some values: count, mean, standard deviation (n − 1), 95 % t-interval of the mean."""
 
     n: int
     mean: float | None
@@ -36,7 +38,7 @@ class Paired(NamedTuple):
 
 
 def summarize(values: Sequence[float]) -> Summary:
-    """Mean, sd and 95 % interval; what takes more values than there are is None.
+    """Mean, sd and 95 % interval. None stands for what needs more values, or leaves the finite numbers.
 
     >>> summarize([1.0, 2.0, 3.0])[:3]
     (3, 2.0, 1.0)
@@ -46,32 +48,34 @@ def summarize(values: Sequence[float]) -> Summary:
     n = len(values)
     if n == 0:
         return EMPTY
-    mean = math.fsum(values) / n
+    mean = float(statistics.mean(values))
     if n == 1:
         return Summary(1, _tidy(mean), None, None)
     from scipy.special import stdtrit
 
-    sd = _sd(values, mean)
+    sd = statistics.stdev(values)
     half = float(stdtrit(n - 1, 0.975)) * sd / math.sqrt(n)
-    return Summary(n, _tidy(mean), _tidy(sd), (_tidy(mean - half), _tidy(mean + half)))
+    interval = (_tidy(mean - half), _tidy(mean + half))
+    return Summary(n, _tidy(mean), _tidy(sd), interval if all(map(math.isfinite, interval)) else None)
 
 
 def compare(a: Mapping[int, float], b: Mapping[int, float]) -> Paired | None:
-    """Paired t-test of a against b over the seeds that both have; None where they share no seed.
+    """Paired t-test of a against b over the seeds that both have; None if they share no seed.
 
-    p is None for a single pair. Where all differences are equal there is no t statistic (test errors come in
-    steps of one image, so this happens); p is then that of the exact sign-flip test: 2⁻ⁿ one-sided, and 1 for
+    p is None for a single pair. If all differences are equal, there is no t statistic (test errors come in
+    steps of one image, so this happens). p is then that of the exact sign-flip test: 2⁻ⁿ one-sided, and 1 for
     a difference of zero.
     """
-    differences = [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
-    n = len(differences)
+    common = sorted(a.keys() & b.keys())
+    n = len(common)
     if n == 0:
         return None
-    mean = math.fsum(differences) / n
+    differences = [a[seed] - b[seed] for seed in common]
+    mean = float(statistics.mean(differences))
     if n == 1:
         return Paired(1, mean, None, None)
-    sd = _sd(differences, mean)
-    rounding = 1e-12 * max(abs(value) for value in (*a.values(), *b.values()))
+    sd = statistics.stdev(differences)
+    rounding = 1e-12 * max(abs(values[seed]) for values in (a, b) for seed in common)
     if sd <= rounding:
         if abs(mean) <= rounding:
             return Paired(n, mean, 1.0, 1.0)
@@ -103,7 +107,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _tidy(number: float) -> float:
     return float(f"{number:.12g}")
-
-
-def _sd(values: Sequence[float], mean: float) -> float:
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))

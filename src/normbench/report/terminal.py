@@ -1,66 +1,99 @@
-"""Tables on a terminal. What does not fit side by side is stacked, never wrapped."""
+"""Tables on a terminal. Columns that do not fit side by side are split over several grids, never wrapped."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
-from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text as Styled
 
 from normbench.report.cells import Table
+from normbench.report.run_list import RunList
 from normbench.report.table_layout import Line, Text, caption, corner, lines
+
+#: Characters between two columns of a grid.
+_GAP = 3
 
 
 def renderable(table: Table, console: Console) -> RenderableType:
     """The table with its warnings and footnotes, laid out for the width of the console.
 
-    Where the columns do not fit, spread and remark move below the mean; where that is not enough, the columns
-    are split over several grids.
+    If the columns do not fit, spread and remark move below the mean; if that is not enough, the columns are
+    split over several grids. Without styles, as in a pipe or a log, a star marks what is bold elsewhere.
     """
+    starred = console.color_system is None
     body = lines(table)
     parts: list[RenderableType] = [Styled(caption(table), style="bold")]
-    parts += _grids(table, body, console)
+    parts += _grids(table, body, console.width, starred)
     parts += [Styled(f"Warning: {warning}", style="yellow") for warning in table.warnings]
-    parts += [Styled(note, style="dim") for note in table.notes]
+    parts += [Styled(_plain(note) if starred else note, style="dim") for note in table.notes]
     return Group(*parts)
 
 
-def _grids(table: Table, body: Sequence[Line], console: Console) -> list[RenderableType]:
-    count = len(table.col_labels)
-    for per_grid in range(count, 0, -1):
-        chunks = [slice(start, start + per_grid) for start in range(0, count, per_grid)]
-        for stacked in (False, True):
-            grids = [_grid(table, body, chunk, stacked=stacked) for chunk in chunks]
-            if all(_width(grid, console) <= console.width for grid in grids):
-                return list(grids)
-    return [_grid(table, body, slice(place, place + 1), stacked=True) for place in range(count)]
-
-
-def _grid(table: Table, body: Sequence[Line], chunk: slice, *, stacked: bool) -> Grid:
-    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    grid.add_column(corner(table), no_wrap=True)
-    for header in table.col_labels[chunk]:
-        grid.add_column(header, justify="right", no_wrap=True)
-    for line in body:
-        name = Styled(f"  {line.label}" if line.published else line.label)
-        texts = [_cell(text, stacked) for text in line.texts[chunk]]
-        grid.add_row(name, *texts, style="dim" if line.published else "")
+def run_lines(runs: RunList) -> RenderableType:
+    """A grid with one line per run; numbers stand to the right."""
+    grid = _empty_grid()
+    for place, column in enumerate(runs.columns):
+        numbers = all(isinstance(row[place], int | float | None) for row in runs.rows)
+        grid.add_column(Styled(column), justify="right" if numbers else "left", overflow="fold")
+    for row in runs.texts():
+        grid.add_row(*map(Styled, row))
     return grid
 
 
-def _cell(text: Text, stacked: bool) -> Styled:
-    cell = Styled(text.mean, style="bold" if text.best else "")
+def _plain(note: str) -> str:
+    return f"Star (*): {note.removeprefix('Bold: ')}" if note.startswith("Bold: ") else note
+
+
+def _grids(table: Table, body: Sequence[Line], width: int, starred: bool) -> list[Grid]:
+    first = max(cell_len(text) for text in (corner(table), *map(_name, body)))
+    for stacked in (False, True):
+        widths = [
+            max(cell_len(header), *(_cell(line.texts[i], stacked, starred)[1] for line in body))
+            for i, header in enumerate(table.col_labels)
+        ]
+        if first + sum(_GAP + each for each in widths) <= width:
+            return [_grid(table, body, range(len(widths)), stacked, starred)]
+    chunks: list[list[int]] = []
+    used = width
+    for i, each in enumerate(widths):
+        used += _GAP + each
+        if used > width:
+            chunks.append([])
+            used = first + _GAP + each
+        chunks[-1].append(i)
+    return [_grid(table, body, chunk, True, starred) for chunk in chunks]
+
+
+def _grid(table: Table, body: Sequence[Line], columns: Sequence[int], stacked: bool, starred: bool) -> Grid:
+    grid = _empty_grid()
+    grid.add_column(Styled(corner(table)), overflow="fold")
+    for i in columns:
+        grid.add_column(Styled(table.col_labels[i]), justify="right", overflow="fold")
+    for line in body:
+        texts = [_cell(line.texts[i], stacked, starred)[0] for i in columns]
+        grid.add_row(Styled(_name(line)), *texts, style="dim" if line.published else "")
+    return grid
+
+
+def _empty_grid() -> Grid:
+    return Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+
+
+def _name(line: Line) -> str:
+    return f"  {line.label}" if line.published else line.label
+
+
+def _cell(text: Text, stacked: bool, starred: bool) -> tuple[Styled, int]:
+    """A cell and its width."""
+    mean = f"{text.mean}*" if text.best and starred else text.mean
+    remark = f"({text.remark})" if text.remark else ""
     gap = "\n" if stacked else " "
-    if text.spread:
-        cell.append(gap + text.spread, style="not bold")
-    if text.remark:
-        remark = f"({text.remark})"
-        cell.append(gap + (remark.replace(" ", "\n") if stacked else remark), style="not bold")
-    return cell
-
-
-def _width(grid: Grid, console: Console) -> int:
-    return Measurement.get(console, console.options.update(width=10_000), grid).maximum
+    rest = [text.spread, remark.replace(" ", "\n") if stacked else remark]
+    cell = Styled(mean, style="bold" if text.best else "")
+    for part in filter(None, rest):
+        cell.append(gap + part, style="not bold")
+    return cell, max(map(cell_len, cell.plain.split("\n")))
