@@ -193,6 +193,17 @@ def fault(record: Record, *, whole: bool = False) -> str | None:
     return None
 
 
+def curve_point(tree: Any) -> Metrics:
+    """A point of a curve that was read.
+
+    Raises:
+        ValueError: it is no mapping of names to finite numbers or null.
+    """
+    if not isinstance(tree, dict) or no_number(tree) is not None:
+        raise ValueError("it is no point of a curve")
+    return tree
+
+
 def no_number(values: Mapping[str, Any]) -> str | None:
     """The first name whose value is neither a finite number nor None; None if there is no such name."""
     return next((name for name, value in values.items() if value is not None and not is_number(value)), None)

@@ -30,7 +30,7 @@ import yaml
 
 from normbench.errors import InputError, RunFailure, unknown
 from normbench.files import last_bytes, write_atomically
-from normbench.record import FAILED, Addition, Metrics, Record, no_number
+from normbench.record import FAILED, Addition, Metrics, Record, curve_point
 
 T = TypeVar("T")
 
@@ -193,12 +193,8 @@ class Store:
         try:
             for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
                 try:
-                    point = json.loads(line)
+                    points.append(curve_point(json.loads(line)))
                 except (ValueError, RecursionError):
-                    point = None
-                if isinstance(point, dict) and no_number(point) is None:
-                    points.append(point)
-                else:
                     self._note(f"{file}: line {number} is no point of a curve; it is left out")
         except FileNotFoundError:
             pass
@@ -298,7 +294,4 @@ def _addition(file: Path) -> Addition:
 
 
 def _curve(file: Path) -> tuple[Metrics, ...]:
-    points = json.loads(file.read_text(encoding="utf-8"))["points"]
-    if not all(isinstance(point, dict) and no_number(point) is None for point in points):
-        raise ValueError("it is no curve")
-    return tuple(points)
+    return tuple(map(curve_point, json.loads(file.read_text(encoding="utf-8"))["points"]))

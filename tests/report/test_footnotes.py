@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from normbench.record import Addition
 from normbench.report.tables import build_table
 
 
@@ -43,6 +46,19 @@ def test_a_cell_that_mixes_versions_or_devices_is_said(make, key, values) -> Non
     assert warning.startswith(f"1 of 1 cells mix runs of different {key} ({values[0]}, {values[1]})")
     assert build_table(runs, "norm", key, "test_error").warnings == ()
     assert build_table(runs, "norm", "batch", "test_error", f"{key}={values[0]}").warnings == ()
+
+
+def test_a_metric_that_was_evaluated_later_has_the_versions_of_that_evaluation(make) -> None:
+    later = {"test_error@precise": 0.1}
+    runs = [
+        replace(run, additions=(Addition(run.signature, later, {"torch": torch}, {}),))
+        for run, torch in (
+            (make(0.1, seed=seed, metrics=later), torch) for seed, torch in enumerate(("2.6", "2.7"))
+        )
+    ]
+    [warning] = build_table(runs, "norm", "batch", "test_error@precise").warnings
+    assert "mix runs of different torch (2.6, 2.7)" in warning
+    assert build_table(runs, "norm", "batch", "test_error").warnings == ()
 
 
 def test_a_field_with_many_values_is_listed_in_part(make) -> None:

@@ -37,7 +37,10 @@ class Footnotes:
 
     def warnings(self) -> tuple[str, ...]:
         """A line if cells pool runs that are not repetitions; another if they mix environments."""
-        mixed = [_differing([_environment(record) for record in group]) for group in self._groups]
+        mixed = [
+            _differing([_environment(record, self._table.metric) for record in group])
+            for group in self._groups
+        ]
         advice = "select with where, or make it a row or a column"
         lines = (
             _count(self._pooled, f"pool runs that differ in {{}}; {advice}"),
@@ -119,8 +122,10 @@ def _settings(record: Record) -> _Texts:
     return {key: label(given) for key, given in material(record.spec).items() if key != "data.path"}
 
 
-def _environment(record: Record) -> _Texts:
-    known = {key: record.environment.get(key) for key in ENVIRONMENT}
+def _environment(record: Record, metric: str) -> _Texts:
+    """Where a metric comes from: the training of the run, or an evaluation after it had ended."""
+    later = next((a.environment for a in record.additions if metric in a.metrics), {})
+    known = {key: later.get(key, record.environment.get(key)) for key in ENVIRONMENT}
     return {key: label(given) for key, given in known.items() if given is not None}
 
 
