@@ -452,7 +452,7 @@ def test_a_damaged_addition_costs_no_record(store: Store) -> None:
     assert "evaluation-0.json" in store.damaged[0]
 
 
-def of_schema_1(store: Store, spec: RunSpec, signature: str, **metrics: float) -> None:
+def of_schema_1(store: Store, spec: RunSpec, signature: str, **metrics: float | None) -> None:
     """Write a record as the first schema had it: under a signature that knew how the run was evaluated."""
     tree = spec.model_dump(mode="json", exclude={"keep_weights", "numerics", "neutral"})
     folder = store.root / "runs" / signature[:2] / signature
@@ -477,6 +477,13 @@ def test_records_of_schema_1_get_the_signature_that_their_runs_have_today(make_s
     store.put(replace(record(), signature=spec.signature, metrics={"test_error": 0.5, "new": 1.0}))
     again = Store(store.root).get(spec.signature)
     assert again is not None and again.metrics == {"test_error": 0.25, "new": 1.0}
+
+
+def test_a_record_of_schema_1_whose_last_update_broke_it_has_diverged(make_spec, store: Store) -> None:
+    spec = make_spec()
+    of_schema_1(store, spec, "ab" * 8, test_error=0.9, test_loss=None)
+    [found] = store.records()
+    assert found.status == "diverged"
 
 
 def test_a_record_of_schema_1_that_does_not_fit_is_set_aside_by_name(make_spec, store: Store) -> None:

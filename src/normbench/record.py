@@ -137,16 +137,21 @@ def _of_schema_1(tree: dict[str, Any]) -> dict[str, Any]:
 
     from normbench.spec import RunSpec
 
+    known = tree.get("spec")
+    untracked = {"name": "none", "project": None, "entity": None, "mode": None, "tags": []}
     try:
-        spec = RunSpec.model_validate(tree.get("spec"))
+        spec = RunSpec.model_validate({**known, "tracking": untracked} if isinstance(known, dict) else known)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise ValueError(f"its spec is of an older version: {place}: {first['msg']}") from None
     provenance = {**(tree.get("provenance") or {}), "earlier_signature": tree.get("signature")}
+    status, metrics = tree.get("status"), tree.get("metrics")
+    if status == COMPLETE and isinstance(metrics, dict) and metrics.get("test_loss", 0.0) is None:
+        status = DIVERGED  # it broke in its last update
     return tree | {
         "signature": spec.signature, "spec": spec.model_dump(mode="json"), "provenance": provenance,
-        "schema": SCHEMA,
+        "schema": SCHEMA, "status": status,
     }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -54,6 +55,8 @@ class Sweep:
 
     def __init__(self, resolved: Sequence[Resolved], store: Store) -> None:
         self.asked = [each.spec for each in resolved]
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self.places = {spec.signature: f"{now} {place:06d}" for place, spec in enumerate(self.asked)}
         self.dropped = Counter(knob for each in resolved for knob in each.unused)
         self.store = store
 
@@ -163,7 +166,8 @@ class Sweep:
         self._announce_found(emit)
         for note in self.plan.notes:
             emit(events.Notice(note))
-        self._work(self.plan.packs, train_pack, give_up_training, emit, pool)
+        train = partial(train_pack, places=self.places)
+        self._work(self.plan.packs, train, give_up_training, emit, pool)
         self._work(self.plan.evaluations, evaluate_pack, give_up_evaluation, emit, pool)
         # a run that was asked for with two targets or curves lacks what its first training did not tell
         left = find(self.asked, self.store).to_evaluate

@@ -11,7 +11,7 @@ import tempfile
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,11 +39,16 @@ CHECKPOINT_EVERY_S = 20.0
 Emit = Callable[[events.Event], None]
 
 
-def train_pack(pack: Pack, dataset: Dataset, store: Store, tuning: Tuning, emit: Emit) -> None:
+def train_pack(
+    pack: Pack, dataset: Dataset, store: Store, tuning: Tuning, emit: Emit, places: Mapping[str, str] = {}
+) -> None:
     """Train a pack to its records, each stack in the layout that the tuning has for its width.
 
     Runs with a checkpoint go on from it. A stack that runs out of memory or breaks otherwise is halved. A
     lone run that breaks gets a record of status `failed`, and its traceback goes to error.txt.
+
+    Args:
+        places: when and in which place of its command a run was asked for, by signature; as sortable text.
 
     Raises:
         RunFailure: the store cannot be written.
@@ -52,7 +57,7 @@ def train_pack(pack: Pack, dataset: Dataset, store: Store, tuning: Tuning, emit:
     while waiting:
         current, states = _at_one_step(waiting.pop(0), store, waiting)
         layout = tuning.layout_at(len(current.trainings))
-        failure = _attempt(current, dataset, states, layout, store, emit)
+        failure = _attempt(current, dataset, states, layout, store, emit, places)
         if failure is None:
             continue
         gc.collect()
@@ -91,10 +96,11 @@ def _attempt(
     layout: StackLayout,
     store: Store,
     emit: Emit,
+    places: Mapping[str, str],
 ) -> Failure | None:
     """Train a stack; why it broke, if it did."""
     try:
-        _train_to_records(pack, dataset, states, layout, store, emit)
+        _train_to_records(pack, dataset, states, layout, store, emit, places)
     except RunFailure:  # the store cannot be written: no smaller stack would help
         raise
     except Exception as error:
@@ -109,6 +115,7 @@ def _train_to_records(
     layout: StackLayout,
     store: Store,
     emit: Emit,
+    places: Mapping[str, str],
 ) -> None:
     spec = pack.specs[0]
     device = find_device(spec.engine.device)
@@ -128,6 +135,8 @@ def _train_to_records(
         status = COMPLETE if result.diverged_at is None else DIVERGED
         timing = _timing(result, pack, first)
         own = {**about, "diverged_at": result.diverged_at, **result.about}
+        if (place := places.get(pack.specs[number].signature)) is not None:
+            own["asked"] = place
         record = _record(pack, number, status, result.metrics, result.history, timing, own)
         store.put(record)
         emit(events.RunEnded(store.get(record.signature) or record))
