@@ -1,4 +1,4 @@
-"""The stacked optimisers against torch's own classes, and what lanes must not share."""
+"""The stacked optimisers equal torch's own classes, and every lane has its own settings."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_every_lane_has_its_own_rate_decay_and_momentum(make_spec):
 
 @pytest.mark.parametrize("optim", ["sgd", "adamw"])
 @pytest.mark.parametrize("decay", ["all", "weights"])
-def test_scalars_learn_and_decay_at_a_tenth_of_the_rate_in_a_block_of_their_own(make_spec, optim, decay):
+def test_scalars_have_a_tenth_of_the_learning_rate_and_a_block_of_their_own(make_spec, optim, decay):
     words = [f"optim={optim}", "optim.lr_scaling=none", "optim.weight_decay=0.02", f"optim.decay={decay}"]
     torch.manual_seed(1)
     stack = {name: nn.Parameter(torch.randn(2, dtype=torch.float64)) for name in ("gamma", "alpha", "beta")}

@@ -1,4 +1,4 @@
-"""Norms that stand for the activation after them: no activation twice, and none lost, wherever they stand."""
+"""Norms that replace the activation after them: no activation is applied twice and none is lost."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def build(make_spec, *words):
 
 
 def owning(layer) -> bool:
-    """Whether a layer of the catalogue's owners was built to stand for its activation."""
+    """Whether a layer was built to replace its activation."""
     return getattr(layer, "tau", getattr(layer, "v", None)) is not None
 
 
-def wiring(network) -> tuple[set[str], set[str], int]:
-    """The sites whose output an activation reads, those whose output nothing else reads, and how many
-    activations there are in a pass.
+def activation_readers(network) -> tuple[set[str], set[str], int]:
+    """The sites whose output an activation reads, those whose output only an activation reads, and the number
+    of activations in a forward pass.
     """
     outputs, inputs, hooks = {}, [], []
     for site, layer in network.norms().items():
@@ -62,19 +62,19 @@ def wiring(network) -> tuple[set[str], set[str], int]:
 
 
 @pytest.mark.parametrize("words", list(placements()))
-def test_a_layer_owns_its_activation_exactly_where_that_alone_would_read_it(make_spec, words):
+def test_a_layer_replaces_its_activation_exactly_if_only_that_would_read_it(make_spec, words):
     """The stem of act_only_preact is read by the first shortcut, too, and keeps its activation."""
-    _, wanted, activations = wiring(build(make_spec, *words, "norm=bn"))
+    _, wanted, activations = activation_readers(build(make_spec, *words, "norm=bn"))
     network = build(make_spec, *words, "norm=frn")
     owned = {site for site, layer in network.norms().items() if owning(layer)}
     assert owned == wanted
-    read, _, left = wiring(network)
-    assert not read & owned, "an activation reads a layer that is one"
+    read, _, left = activation_readers(network)
+    assert not read & owned, "an activation reads a norm that replaces it"
     assert left == activations - len(owned)
 
 
 @pytest.mark.parametrize("words", list(placements()))
-def test_a_threshold_at_zero_trains_as_the_relu_whose_place_it_takes(make_spec, words, monkeypatch):
+def test_a_threshold_at_zero_trains_as_the_relu_that_it_replaces(make_spec, words, monkeypatch):
     x = torch.randn(4, 1, 32, 32, dtype=torch.float64)
     owners = build(make_spec, *words, "norm=frn")
     monkeypatch.setitem(REGISTRY, "frn", replace(REGISTRY["frn"], activates=False))
@@ -97,19 +97,19 @@ def test_sites_without_the_norm_keep_their_activation(make_spec, key):
 
 
 @pytest.mark.parametrize("key", OWNERS)
-def test_an_activation_that_is_not_the_papers_is_refused(make_spec, key):
+def test_an_activation_other_than_the_papers_is_refused(make_spec, key):
     for activation in ("tanh", "sigmoid"):
         spec = make_spec("model=lenet5", f"norm={key}", f"model.activation={activation}")
         with pytest.raises(
             InputError,
-            match=rf"norm={key} stands for the activation.*got model\.activation={activation}\. "
+            match=rf"norm={key} replaces the activation.*got model\.activation={activation}\. "
             r"Use model\.activation=relu",
         ):
             models.check(spec, GREY)
 
 
 @pytest.mark.parametrize("key", OWNERS)
-def test_where_it_stands_behind_the_activation_any_activation_is_fine(make_spec, key):
+def test_after_the_activation_any_activation_is_allowed(make_spec, key):
     words = ["model=lenet5", f"norm={key}", "batch=4", "placement=conv_act_norm", "model.activation=tanh"]
     models.check(make_spec(*words), GREY)
     network = build(make_spec, *words)
@@ -117,17 +117,17 @@ def test_where_it_stands_behind_the_activation_any_activation_is_fine(make_spec,
     assert sum(isinstance(module, nn.Tanh) for module in network.modules()) == 4
 
 
-def test_zero_last_still_makes_a_residual_block_the_identity_plus_activation(make_spec):
+def test_zero_last_makes_a_block_with_frn_the_activation_of_its_input(make_spec):
     network = build(make_spec, "model=resnet20", "norm=frn", "batch=4", "model.zero_last=true")
     x = torch.randn(4, 64, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(network.body[-4](x), torch.relu(x))
 
 
 @pytest.mark.parametrize("key", OWNERS)
-def test_every_owner_stands_where_the_others_do(make_spec, key):
+def test_every_such_norm_replaces_the_same_activations(make_spec, key):
     network = build(make_spec, *FAMILIES["resnet20"], "placement=conv_norm_act", "batch=4", f"norm={key}")
     owned = {site for site, layer in network.norms().items() if owning(layer)}
     assert owned == {site for site in network.sites if site == "stem" or site.endswith("norm1")}
-    assert wiring(network)[0] == set(), "what stands before an addition is read by that"
+    assert activation_readers(network)[0] == set(), "an addition reads the norm before it"
     for model in ("mlp", "lenet5", "vgg11"):
         models.check(make_spec(f"model={model}", f"norm={key}", "batch=4"), GREY)

@@ -1,4 +1,4 @@
-"""SkipInit and Fixup: the identity at the start, the papers' wiring and scales, and what is refused."""
+"""SkipInit and Fixup: the identity at the start, the wiring and scales of the papers, and refusals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def images(lanes=1):
 
 
 def disturb(network):
-    """Every parameter away from its start, so that none can hide behind a 0 or 1."""
+    """Move every parameter away from its start, so that no 0 or 1 hides a fault."""
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
         for p in network.parameters():
@@ -42,7 +42,7 @@ def disturb(network):
 @pytest.mark.parametrize("branch", ["skipinit", "fixup"])
 @pytest.mark.parametrize("words", [BASIC, BOTTLENECK], ids=["basic", "bottleneck"])
 @pytest.mark.parametrize("placement", ["conv_norm_act", "norm_act_conv"])
-def test_every_block_starts_as_its_shortcut(make_spec, branch, words, placement):
+def test_every_block_equals_its_shortcut_at_the_start(make_spec, branch, words, placement):
     network = build(make_spec, *words, "norm=none", f"model.branch={branch}", f"placement={placement}")
     blocks = [module for module in network.modules() if isinstance(module, Residual)]
     x = network.body[0](images())
@@ -55,20 +55,20 @@ def test_every_block_starts_as_its_shortcut(make_spec, branch, words, placement)
 
 
 @pytest.mark.parametrize("words", [[], BOTTLENECK, ["model.shortcut=conv"], ["placement=norm_act_conv"]])
-def test_fixup_starts_undecided(make_spec, words):
+def test_the_logits_of_fixup_are_0_at_the_start(make_spec, words):
     logits = build(make_spec, *FIXUP, *words, seeds=(1, 2))(images(2))
     assert torch.equal(logits, torch.zeros_like(logits))
 
 
-def test_plain_branches_bring_nothing(make_spec):
+def test_plain_branches_have_no_scalars(make_spec):
     words = ["model=resnet20", "model.width=4", "norm=none"]
     network = build(make_spec, *words, "model.branch=plain")
     assert not [m for m in network.modules() if isinstance(m, SkipInit | FixupBias)]
 
 
-def test_fixup_scales_the_branches_by_their_number_and_depth(make_spec):
+def test_fixup_scales_initial_weights_by_the_number_and_depth_of_the_branches(make_spec):
     def deviations(*words):
-        """√fan-in times the deviation of the weights, by place in the branch; and of the first layer's."""
+        """√fan-in times the deviation of the weights: by position in the branch, and of the first layer."""
         network = models.build([make_spec(*words)], RGB16)
         convs = [[] for _ in range(3)]
         for block in [m for m in network.modules() if isinstance(m, Residual)]:
@@ -92,8 +92,8 @@ def test_fixup_scales_the_branches_by_their_number_and_depth(make_spec):
 
 
 def by_hand(network, x, blocks, convolutions, conv_shortcut):
-    """Fixup's forward pass from the authors' wiring, parameters taken in the order in which they are
-    registered: entry, branch, shortcut, tail of every block.
+    """Fixup's forward pass as the authors wire it. Parameters are taken in the order of registration: entry,
+    branch, shortcut, tail of every block.
     """
     take = iter(network.parameters())
     x = F.relu(F.conv2d(x, next(take), padding=1) + next(take))
@@ -163,7 +163,7 @@ def test_one_bias_of_fixup_stands_before_every_layer_but_the_first(make_spec, pl
 
 @pytest.mark.parametrize("placement", ["conv_norm_act", "norm_act_conv", "conv_act_norm", "after_add"])
 @pytest.mark.parametrize("norm", ["none", "bn"])
-def test_the_scalar_of_skipinit_is_all_that_learns_in_a_branch_at_first(make_spec, placement, norm):
+def test_at_the_first_step_only_the_scalar_of_skipinit_learns_in_a_branch(make_spec, placement, norm):
     network = build(make_spec, *SKIPINIT, f"norm={norm}", f"placement={placement}", "batch=2")
     network(images()).square().sum().backward()
     for block in [m for m in network.modules() if isinstance(m, Residual)]:
@@ -174,7 +174,7 @@ def test_the_scalar_of_skipinit_is_all_that_learns_in_a_branch_at_first(make_spe
         assert all(torch.equal(p.grad, torch.zeros_like(p)) for m in inner for p in m.parameters())
 
 
-def test_fixups_first_gradients_reach_the_last_convolutions(make_spec):
+def test_the_first_gradients_of_fixup_reach_the_last_convolutions(make_spec):
     network = build(make_spec, *FIXUP)
     head = network.body[-1]
     with torch.no_grad():
@@ -187,7 +187,7 @@ def test_fixups_first_gradients_reach_the_last_convolutions(make_spec):
 
 
 @pytest.mark.parametrize("words", [FIXUP, SKIPINIT])
-def test_scalars_of_one_lane_act_on_no_other(make_spec, words):
+def test_scalars_act_on_their_own_lane_only(make_spec, words):
     network = disturb(build(make_spec, *words, seeds=(1, 2, 3)))
     before = network(images(3))
     with torch.no_grad():
@@ -214,22 +214,22 @@ def test_scalars_keep_dtype_and_layout(layer):
         (["model=lenet5", "model.branch=skipinit"], "branches, and model lenet5 has none; use a resnet"),
         (["model=vgg11", "norm=none", "model.branch=fixup"], "residual branches, and model vgg11 has none"),
         (["model=mlp", "model.branch=fixup"], "residual branches, and model mlp has none"),
-        (["model=resnet20", "model.branch=fixup", "norm=bn"], "place of norms; got norm=bn. Use norm=none"),
-        (["model=resnet20", "model.branch=fixup", "norm=affine"], "in place of norms; got norm=affine"),
-        ([*FIXUP, "weight=ws"], "which weight=ws sets anew; use weight=none or weight=centered"),
-        ([*FIXUP, "weight=wn"], "which weight=wn sets anew"),
+        (["model=resnet20", "model.branch=fixup", "norm=bn"], "replaces norms; got norm=bn. Use norm=none"),
+        (["model=resnet20", "model.branch=fixup", "norm=affine"], "replaces norms; got norm=affine"),
+        ([*FIXUP, "weight=ws"], "weight=ws would overwrite it; use weight=none or weight=centered"),
+        ([*FIXUP, "weight=wn"], "weight=wn would overwrite it"),
         ([*FIXUP, "model.init=lsuv"], "initialisation itself; got model.init=lsuv. Use model.init=he"),
         ([*FIXUP, "placement=act_before_add"], "got placement=act_before_add"),
         ([*FIXUP, "placement=conv_act_norm"], "placement=conv_norm_act and norm_act_conv; got"),
         (["model=resnet20", "model.branch=skipinit", "model.zero_last=true"], "both start a branch at 0"),
     ],
 )  # fmt: skip
-def test_contradictions_are_refused_in_one_line(make_spec, words, message):
+def test_contradictions_are_refused_with_one_line(make_spec, words, message):
     with pytest.raises(InputError, match=message) as error:
         models.architecture(make_spec(*words))
     assert "\n" not in str(error.value)
 
 
-def test_fixup_takes_centred_weights(make_spec):
+def test_fixup_accepts_centred_weights(make_spec):
     logits = build(make_spec, *FIXUP, "weight=centered")(images())
     assert torch.equal(logits, torch.zeros_like(logits))

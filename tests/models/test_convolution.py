@@ -1,4 +1,4 @@
-"""The ways to compute the convolutions of a stack: the same numbers, whatever the shape."""
+"""The algorithms for the convolutions of a stack give the same numbers for every shape."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def images(shape, lanes, order):
 
 
 def outcome(conv, x):
-    """The output, and the gradients of something that depends on all of it."""
+    """The output, and the gradients of a weighted sum of it."""
     x = x.clone().requires_grad_()
     y = conv(x)
     ramp = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view(y.shape)
@@ -50,7 +50,7 @@ def outcome(conv, x):
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_every_way_gives_the_numbers_of_the_lanes_alone(shape, algorithm, bias, order):
+def test_every_algorithm_gives_the_numbers_of_lone_lanes(shape, algorithm, bias, order):
     conv, x = layer(shape, 3, bias).to(memory_format=order), images(shape, 3, order)
     conv.algorithm = algorithm
     y, gradient, weight, *rest = outcome(conv, x)
@@ -69,7 +69,7 @@ def test_every_way_gives_the_numbers_of_the_lanes_alone(shape, algorithm, bias, 
 
 
 @pytest.mark.parametrize("kind", sorted(weight_norms.REGISTRY))
-def test_weight_maps_come_before_every_way(kind):
+def test_every_algorithm_uses_the_mapped_weight(kind):
     shape = SHAPES["strided and padded"]
     made = []
     for algorithm in ALGORITHMS:
@@ -82,7 +82,7 @@ def test_weight_maps_come_before_every_way(kind):
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_the_output_lies_in_memory_as_the_input(algorithm, order):
+def test_the_output_has_the_memory_format_of_the_input(algorithm, order):
     shape = SHAPES["strided and padded"]
     conv = layer(shape, 3).to(memory_format=order)
     conv.algorithm = algorithm
@@ -90,7 +90,7 @@ def test_the_output_lies_in_memory_as_the_input(algorithm, order):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_one_lane_is_the_ordinary_convolution_to_the_bit(algorithm):
+def test_one_lane_is_bit_identical_to_torchs_convolution(algorithm):
     shape = SHAPES["5×5"]
     conv, x = layer(shape, 1), images(shape, 1, torch.contiguous_format)
     conv.algorithm = algorithm
@@ -98,7 +98,7 @@ def test_one_lane_is_the_ordinary_convolution_to_the_bit(algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_autocast_gives_the_narrow_type_with_a_bias_too(algorithm):
+def test_the_output_under_autocast_is_bf16_with_a_bias_too(algorithm):
     shape = SHAPES["strided and padded"]
     conv = layer(shape, 2).float()
     conv.algorithm = algorithm

@@ -1,4 +1,4 @@
-"""LSUV: unit variance at every layer, of every lane by itself, and nothing else touched."""
+"""LSUV: every layer of every lane has output variance 1, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def build(make_spec, *words, seeds=(0,), size=32):
 
 
 def images(lanes=1, size=32, number=24):
-    """Images of different scale and mean in every lane."""
+    """Images with another scale and mean in every lane."""
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(number, lanes, size, size, generator=generator, dtype=torch.float64)
     scale = torch.tensor([0.5, 3.0, 1.0], dtype=torch.float64)[:lanes].view(1, -1, 1, 1)
@@ -56,7 +56,7 @@ def variances(network, x, lanes):
 
 @pytest.mark.parametrize("model", sorted(MODELS))
 @pytest.mark.parametrize("norm", ["none", "gn", "bn"])
-def test_every_layer_of_every_lane_puts_out_unit_variance(make_spec, model, norm):
+def test_the_output_of_every_layer_and_lane_has_variance_1(make_spec, model, norm):
     size = 28 if model == "lenet300" else 32
     words = [*MODELS[model], f"norm={norm}", "batch=24"]
     network = build(make_spec, *words, seeds=(4, 5, 6), size=size)
@@ -69,14 +69,14 @@ def test_every_layer_of_every_lane_puts_out_unit_variance(make_spec, model, norm
 
 
 @pytest.mark.parametrize("weight", ["none", "wn", "scaled_ws", "centered"])
-def test_weight_maps_that_keep_a_scale_are_scaled(make_spec, weight):
+def test_weight_maps_with_a_scale_are_scaled(make_spec, weight):
     network = build(make_spec, "model=lenet5", "norm=none", f"weight={weight}", seeds=(4, 5, 6))
     lsuv.equalize(network, images(3), 3)
     found = variances(network, images(3), 3)
     torch.testing.assert_close(found, torch.ones_like(found), rtol=0, atol=1e-9)
 
 
-def test_what_dropout_leaves_has_unit_variance_in_the_next_layer(make_spec):
+def test_the_layer_after_dropout_has_output_variance_1(make_spec):
     network = build(make_spec, *MODELS["mlp"], "norm=none", "model.dropout=0.5", seeds=(4, 5, 6))
     lsuv.equalize(network, images(3), 3)
     found = variances(network, images(3), 3)  # as at the first step, with its masks
@@ -108,7 +108,7 @@ def test_lanes_are_scaled_as_they_would_be_alone(make_spec):
             )
 
 
-def test_statistics_of_norms_are_left_as_they_were(make_spec):
+def test_statistics_of_norms_do_not_change(make_spec):
     network = build(make_spec, "model=lenet5", "norm=bn", "batch=24")
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     lsuv.equalize(network, images(), 1)
@@ -116,7 +116,7 @@ def test_statistics_of_norms_are_left_as_they_were(make_spec):
     assert network.training
 
 
-def test_a_lane_without_variance_is_left_alone_and_harms_no_other(make_spec):
+def test_a_lane_without_variance_does_not_change_and_does_not_affect_others(make_spec):
     network = build(make_spec, "model=lenet5", "norm=none", seeds=(4, 5, 6))
     clean = build(make_spec, "model=lenet5", "norm=none", seeds=(4, 5, 6))
     x = images(3)
@@ -131,6 +131,6 @@ def test_a_lane_without_variance_is_left_alone_and_harms_no_other(make_spec):
 
 
 @pytest.mark.parametrize("weight", ["ws", "spectral"])
-def test_a_map_that_fixes_the_scale_is_refused(make_spec, weight):
-    with pytest.raises(InputError, match=f"the scale of the weights, which weight={weight} fixes; use"):
+def test_a_weight_map_that_fixes_the_scale_is_refused(make_spec, weight):
+    with pytest.raises(InputError, match=f"the scale of the weights, but weight={weight} fixes it; use"):
         models.architecture(make_spec("model.init=lsuv", f"weight={weight}"))

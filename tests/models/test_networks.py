@@ -1,4 +1,4 @@
-"""Networks against the literature: parameter counts, sites, placements, biases, initial weights."""
+"""Networks: parameter counts of the literature, sites, placements, biases, initial weights."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_parameter_counts_are_those_of_the_literature(make_spec, words, image, p
 
 
 @pytest.mark.parametrize("model", sorted(ARCHITECTURES))
-def test_norm_none_removes_the_norms_and_brings_the_biases_back(make_spec, model):
+def test_norm_none_has_no_norm_parameters_and_has_the_biases(make_spec, model):
     image = GREY28 if model == "lenet300" else Shape(1, 32, 10, 1, 1)
     bn = models.build([make_spec(f"model={model}", "norm=bn")], image, dry=True)
     none = models.build([make_spec(f"model={model}", "norm=none")], image, dry=True)
@@ -62,7 +62,7 @@ def test_every_placement_of_every_model_builds_and_runs(make_spec, model):
 
 
 @pytest.mark.parametrize("words", [*BASIC.values(), *BOTTLENECK.values()])
-def test_every_unit_has_each_convolution_each_norm_and_one_addition(words):
+def test_every_unit_has_all_convolutions_all_norms_and_one_addition(words):
     parts = words.split()
     convs = sum(part.startswith("conv") for part in parts)
     assert [p for p in parts if p.startswith("conv")] == [f"conv{i + 1}" for i in range(convs)]
@@ -78,20 +78,20 @@ def test_a_plain_net_refuses_a_residual_placement(make_spec):
         models.check(make_spec("model=lenet5", "placement=after_add"), GREY32)
 
 
-def test_sites_choose_where_the_norm_stands(make_spec):
-    def chosen(sites):
+def test_placement_sites_selects_where_the_norm_stands(make_spec):
+    def selected(sites):
         return list(models.build([make_spec("model=lenet5", f"placement.sites={sites}")], GREY32).norms())
 
-    assert chosen("all") == ["conv1", "conv2", "fc1", "fc2"]
-    assert chosen("first") == ["conv1"]
-    assert chosen("last") == ["fc2"]
-    assert chosen("conv*") == ["conv1", "conv2"]
-    assert chosen("[fc1,conv1]") == ["conv1", "fc1"]
+    assert selected("all") == ["conv1", "conv2", "fc1", "fc2"]
+    assert selected("first") == ["conv1"]
+    assert selected("last") == ["fc2"]
+    assert selected("conv*") == ["conv1", "conv2"]
+    assert selected("[fc1,conv1]") == ["conv1", "fc1"]
     with pytest.raises(InputError, match=r"unknown site 'conv3'; nearest: conv"):
-        chosen("conv3")
+        selected("conv3")
 
 
-def test_a_layer_without_its_norm_keeps_its_bias(make_spec):
+def test_a_layer_has_a_bias_if_its_site_has_no_norm(make_spec):
     network = models.build([make_spec("model=lenet5", "norm=bn", "placement.sites=conv1")], GREY32)
     biased = {name.rsplit(".", 1)[0] for name, role in network.roles().items() if role == "bias"}
     assert len(biased) == 4  # conv2, fc1, fc2 and the head; not conv1
@@ -106,12 +106,12 @@ def test_a_layer_without_its_norm_keeps_its_bias(make_spec):
         "model.bias=false"], 0),
     ],
 )  # fmt: skip
-def test_a_bias_is_dropped_only_where_the_norm_makes_it_redundant(make_spec, words, conv_biases):
+def test_a_layer_has_no_bias_only_if_the_norm_makes_it_redundant(make_spec, words, conv_biases):
     network = models.build([make_spec("model=lenet5", *words)], GREY32)
     assert sum(role == "bias" for role in network.roles().values()) == conv_biases + 1  # and the head's
 
 
-def test_zero_last_makes_every_residual_block_the_identity_plus_activation(make_spec):
+def test_zero_last_makes_a_residual_block_the_activation_of_its_input(make_spec):
     network = models.build([make_spec("model=resnet20", "norm=bn", "batch=4", "model.zero_last=true")], RGB32)
     block = network.body[-4]
     x = torch.randn(4, 64, 8, 8)
@@ -126,7 +126,7 @@ def test_zero_last_without_a_norm_to_zero_is_refused(make_spec, words):
         models.build([make_spec("model=resnet20", "norm=bn", "model.zero_last=true", *words)], RGB32)
 
 
-def test_hidden_weights_have_he_variance_and_follow_from_the_seed_alone(make_spec):
+def test_hidden_weights_have_he_variance_and_depend_on_the_seed_only(make_spec):
     specs = [make_spec("model=vgg11", f"seed={seed}") for seed in (3, 7, 5)]
     stack = models.build(specs, RGB32)
     lone = models.build(specs[1:2], RGB32)
@@ -149,12 +149,12 @@ def test_hidden_weights_have_he_variance_and_follow_from_the_seed_alone(make_spe
         (["model=lenet5", "norm=bn"], Shape(1, 8, 10, 1, 1), "lenet5 cannot take images of 8×8"),
     ],
 )
-def test_what_cannot_train_is_refused_naming_the_site(make_spec, words, image, message):
+def test_a_run_that_cannot_train_is_refused_and_the_site_named(make_spec, words, image, message):
     with pytest.raises(InputError, match=message):
         models.check(make_spec(*words), image)
 
 
-def test_weight_maps_leave_the_head_to_wn(make_spec):
+def test_only_wn_maps_the_weight_of_the_head(make_spec):
     ws = models.build([make_spec("model=lenet5", "norm=gn", "weight=ws")], GREY32)
     wn = models.build([make_spec("model=lenet5", "norm=none", "weight=wn")], GREY32)
     mapped = [m.weight_norm for m in ws.modules() if hasattr(m, "weight_norm")]
@@ -163,7 +163,7 @@ def test_weight_maps_leave_the_head_to_wn(make_spec):
     assert sum(name.endswith("weight_norm.gain") for name, _ in wn.named_parameters()) == 5
 
 
-def test_roles_cover_every_parameter_once(make_spec):
+def test_every_parameter_has_one_role(make_spec):
     fixup, skipinit = (["norm=none", f"model.branch={branch}"] for branch in ("fixup", "skipinit"))
     for words in (
         ["norm=bn"],

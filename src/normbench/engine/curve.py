@@ -1,4 +1,4 @@
-"""Training curves: where they have points, and what a run's metrics are once it has ended."""
+"""Training curves: at which steps they have points, and the metrics of a run that has ended."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ import numpy as np
 from normbench.engine.evaluate import Metrics, finite
 from normbench.spec import EvalSpec
 
-#: Points of a curve, besides evaluations and the start of the last epoch.
+#: Points of a curve, besides those at evaluations and at the start of the last epoch.
 POINTS = 50
 
 
 def milestones(wanted: EvalSpec, steps: int, per_epoch: int) -> tuple[set[int], set[int]]:
-    """Counts of finished steps at which the curve has a point, and at which it reads the test split."""
+    """The numbers of finished steps at which the curve has a point, and at which the run is evaluated.
+
+    Args:
+        wanted:    how often to evaluate.
+        steps:     length of the run.
+        per_epoch: steps per epoch.
+    """
     every = wanted.every or steps
     evaluations = {*range(every, steps, every), steps}
     curve = {math.ceil(steps * i / POINTS) for i in range(1, POINTS + 1)}
@@ -26,9 +32,11 @@ def summary(wanted: EvalSpec, history: Sequence[Metrics], last_epoch: int, *, di
     """The metrics of a run: training metrics over the last epoch, test metrics of the last evaluation.
 
     Args:
-        history:    the curve; each point's training metrics cover the steps since the point before.
+        wanted:     the target.
+        history:    the points of the curve. A point's training metrics cover the steps since the point
+                    before.
         last_epoch: steps finished when the last epoch began.
-        diverged:   such a run has no metrics, but for the targets that it reached before.
+        diverged:   the run diverged. All its metrics are None, except targets that it reached before.
     """
     at = [int(point["step"] or 0) for point in history]
     shares = [step - before if step > last_epoch else 0 for before, step in zip([0, *at], at, strict=False)]

@@ -1,8 +1,8 @@
-"""Optimisers over stacked parameters: torch's fused kernels, once per block of lanes with equal settings.
+"""Optimisers of stacked parameters: one call of torch's fused kernel per block of lanes with equal settings.
 
-Lanes with equal learning rate, weight decay and momentum lie side by side in most sweeps, so a step is two
-kernel calls: one for the parameters that decay, one for those that do not; Fixup's scalars, which learn more
-slowly, add a third.
+In most sweeps all lanes have the same learning rate, weight decay and momentum. A step is then two kernel
+calls: one for parameters with weight decay, one for those without. Fixup's scalars, which have a lower
+learning rate, add a third.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from normbench.engine.scaling import LossScale
 from normbench.errors import unknown
 from normbench.spec import OptimSpec, RunSpec
 
-#: State tensors per parameter, by optimiser; each is shaped like its parameter.
+#: Optimiser → its state tensors per parameter, each shaped like the parameter.
 SLOTS = {"sgd": ("momentum",), "adamw": ("mean", "square")}
-#: Shares of the learning rate by role, where they are not 1: zhang2019b's code for its scalars.
-RATES = {"scalar": 0.1}
+#: Role → factor of the learning rate, if it is not 1. Scalars: as in the code of zhang2019b.
+LR_FACTORS = {"scalar": 0.1}
 
 
 class Settings(NamedTuple):
-    """What lanes may differ in."""
+    """The optimiser settings in which lanes may differ."""
 
     lr: float
     weight_decay: float
@@ -38,40 +38,43 @@ class Settings(NamedTuple):
 
 @dataclass
 class Block:
-    """Consecutive lanes with the same settings, and their slices of the parameters of one kind."""
+    """Consecutive lanes with the same settings, and views of their part of some parameters and states."""
 
     lanes: slice
     settings: Settings
-    indices: list[int]  # of the parameters, in the optimiser's order
+    indices: list[int]  # of the parameters, in `Optimizer.parameters`
     parameters: list[Tensor]
     slots: dict[str, list[Tensor]]
     steps: list[Tensor]  # AdamW's step counters
-    lr: float | Tensor = 0.0  # in force; a tensor where steps are replayed as a graph
+    lr: float | Tensor = 0.0  # at this step; a tensor on a GPU, where a CUDA graph reads it
 
 
 class Optimizer:
-    """SGD (sutskever2013 as torch writes it) or AdamW (loshchilov2019), with per-lane settings and clipping.
+    """SGD (sutskever2013, as in torch) or AdamW (loshchilov2019), with settings and clipping per lane.
 
     Args:
         parameters: by name, lane-major.
-        roles:      for every name, see `Network.roles`; `decay: weights` spares all but weights, and roles in
-                    RATES learn at another rate.
+        roles:      parameter name → role, see `Network.roles`. `optim.decay=weights` decays the role `weight`
+                    only; LR_FACTORS gives some roles another learning rate.
         specs:      the K runs.
+
+    Raises:
+        InputError: an unknown optimiser; the nearest names are offered.
     """
 
     def __init__(
         self, parameters: Mapping[str, nn.Parameter], roles: Mapping[str, str], specs: Sequence[RunSpec]
     ) -> None:
-        self.kind: OptimSpec = specs[0].optim
-        if self.kind.name not in SLOTS:
-            raise unknown("optimiser", self.kind.name, SLOTS)
+        self.spec: OptimSpec = specs[0].optim
+        if self.spec.name not in SLOTS:
+            raise unknown("optimiser", self.spec.name, SLOTS)
         self.parameters = list(parameters.values())
         self.names = list(parameters)
         self.lanes = len(specs)
         self.orders = [memory_order(p) for p in self.parameters]
         self.slots = {
             slot: [torch.zeros_like(p, memory_format=torch.preserve_format) for p in self.parameters]
-            for slot in SLOTS[self.kind.name]
+            for slot in SLOTS[self.spec.name]
         }
         self.steps_taken = torch.zeros((), device=self.parameters[0].device)
         self.blocks = self._blocks([roles[name] for name in self.names], specs)
@@ -82,41 +85,41 @@ class Optimizer:
         self.begin_step(1.0)
 
     def _blocks(self, roles: list[str], specs: Sequence[RunSpec]) -> list[Block]:
-        kinds = [(self.kind.decay == "all" or role == "weight", RATES.get(role, 1.0)) for role in roles]
+        rules = [(self.spec.decay == "all" or role == "weight", LR_FACTORS.get(role, 1.0)) for role in roles]
         blocks = []
-        for decays, rate in sorted(set(kinds), reverse=True):
-            chosen = [i for i, kind in enumerate(kinds) if kind == (decays, rate)]
+        for decays, factor in sorted(set(rules), reverse=True):
+            indices = [i for i, rule in enumerate(rules) if rule == (decays, factor)]
             settings = [
-                Settings(rate * s.lr, s.optim.weight_decay if decays else 0.0, s.optim.momentum or 0.0)
+                Settings(factor * s.lr, s.optim.weight_decay if decays else 0.0, s.optim.momentum or 0.0)
                 for s in specs
             ]
             for shared, members in groupby(range(self.lanes), key=settings.__getitem__):
-                run = list(members)
-                lanes = slice(run[0], run[-1] + 1)
+                consecutive = list(members)
+                lanes = slice(consecutive[0], consecutive[-1] + 1)
                 blocks.append(
                     Block(
                         lanes,
                         shared,
-                        chosen,
-                        [self._of(i, self.parameters[i].detach(), lanes) for i in chosen],
+                        indices,
+                        [self._lanes_of(i, self.parameters[i].detach(), lanes) for i in indices],
                         {
-                            slot: [self._of(i, tensors[i], lanes) for i in chosen]
+                            slot: [self._lanes_of(i, tensors[i], lanes) for i in indices]
                             for slot, tensors in self.slots.items()
                         },
-                        [self.steps_taken.clone() for _ in chosen],
+                        [self.steps_taken.clone() for _ in indices],
                     )
                 )
         return blocks
 
-    def _of(self, index: int, tensor: Tensor, lanes: slice) -> Tensor:
-        """What belongs to some lanes of a tensor that lies in memory as parameter `index`: a view."""
+    def _lanes_of(self, index: int, tensor: Tensor, lanes: slice) -> Tensor:
+        """A view of some lanes of a tensor that has the shape and memory order of parameter `index`."""
         order = self.orders[index]
         dense = tensor if order == tuple(range(len(order))) else tensor.permute(order)
         part: Tensor = dense if lanes == slice(0, self.lanes) else dense.unflatten(0, (self.lanes, -1))[lanes]
         return part
 
     def begin_step(self, multiplier: float) -> None:
-        """Set the schedule's share of every lane's learning rate."""
+        """Set every lane's learning rate to its own times the schedule's multiplier."""
         if self.lr.is_cpu:
             for block in self.blocks:
                 block.lr = block.settings.lr * multiplier
@@ -127,55 +130,53 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], scale: LossScale | None = None) -> None:
-        """Update all parameters in place, at the rates of `begin_step`.
+        """Update all parameters in place, at the learning rates of `begin_step`.
 
         Args:
-            gradients: one per parameter, in its shape.
-            scale:     what the losses were multiplied with; a lane whose gradients overflowed stays as it is.
+            gradients: one per parameter, in its shape; changed in place.
+            scale:     the factors of the losses. A lane whose gradients overflowed does not change.
         """
-        # NUMERICS: the kernels walk memory, so a gradient must lie in it as its parameter does
+        # NUMERICS: the kernels ignore strides, so a gradient must have the memory order of its parameter
         grads = [
             g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
             for g, p in zip(gradients, self.parameters, strict=True)
         ]
-        finite = None if scale is None else scale.undo(grads)
-        if self.kind.clip != "none":
-            self._clip(grads, self.kind.clip)
-        with nullcontext() if finite is None else self._sparing(finite):
+        finite = None if scale is None else scale.unscale(grads)
+        if self.spec.clip != "none":
+            self._clip(grads, self.spec.clip)
+        with nullcontext() if finite is None else self._updating_only(finite):
             for block in self.blocks:
-                self._update(block, [self._of(i, grads[i], block.lanes) for i in block.indices])
+                self._update(block, [self._lanes_of(i, grads[i], block.lanes) for i in block.indices])
         self.steps_taken += 1
 
     @contextmanager
-    def _sparing(self, chosen: Tensor) -> Iterator[None]:
-        """Let an update change the chosen lanes only, (K,)."""
+    def _updating_only(self, lanes: Tensor) -> Iterator[None]:
+        """Undo the update of all lanes but those that are true in `lanes`: (K,) bool."""
         changed = [*self.parameters, *self.state().values()]
         before = [tensor.clone() for tensor in changed]
         yield
         for tensor, old in zip(changed, before, strict=True):
             now, then = (t.unflatten(0, (self.lanes, -1)) for t in (tensor, old))
-            now.copy_(torch.where(chosen.view(-1, *(1,) * (now.dim() - 1)), now, then))
+            now.copy_(torch.where(lanes.view(-1, *(1,) * (now.dim() - 1)), now, then))
 
     def _update(self, block: Block, grads: list[Tensor]) -> None:
         _, weight_decay, momentum = block.settings
-        if self.kind.name == "sgd":
+        if self.spec.name == "sgd":
             buffers: list[Tensor | None] = [*block.slots["momentum"]] if momentum else [None] * len(grads)
             sgd(
                 block.parameters, grads, buffers, fused=True, weight_decay=weight_decay, momentum=momentum,
-                lr=block.lr, dampening=0.0, nesterov=bool(self.kind.nesterov), maximize=False,
+                lr=block.lr, dampening=0.0, nesterov=bool(self.spec.nesterov), maximize=False,
             )  # fmt: skip
             return
-        beta1, beta2 = self.kind.betas or (0.9, 0.999)
+        beta1, beta2 = self.spec.betas or (0.9, 0.999)
         adamw(
             block.parameters, grads, block.slots["mean"], block.slots["square"], [], block.steps, fused=True,
             amsgrad=False, beta1=beta1, beta2=beta2, lr=block.lr, weight_decay=weight_decay,
-            eps=self.kind.eps or 1e-8, maximize=False,
+            eps=self.spec.eps or 1e-8, maximize=False,
         )  # fmt: skip
 
     def _clip(self, grads: list[Tensor], largest: float) -> None:
-        """Scale the gradient of every lane whose norm exceeds `largest` down to it; lanes do not see each
-        other.
-        """
+        """Scale a lane's gradient to norm `largest` if its norm is larger, each lane for itself."""
         per_lane = [g.unflatten(0, (self.lanes, -1)) for g in grads]
         squares = torch.stack([g.flatten(1).square().sum(1) for g in per_lane]).sum(0)  # (K,)
         factor = (largest / (squares.sqrt() + 1e-6)).clamp(max=1.0)
@@ -183,7 +184,7 @@ class Optimizer:
             g.mul_(factor.view(-1, *(1,) * (g.dim() - 1)))
 
     def state(self) -> dict[str, Tensor]:
-        """Every state tensor by `slot/parameter`, lane-major."""
+        """The state tensors by name, `slot/parameter`, lane-major."""
         return {
             f"{slot}/{name}": t
             for slot, tensors in self.slots.items()
@@ -191,12 +192,12 @@ class Optimizer:
         }
 
     def tensors(self) -> list[Tensor]:
-        """What a step changes besides the parameters."""
+        """Every tensor that a step changes, except the parameters."""
         counters = [counter for block in self.blocks for counter in block.steps]
         return [*self.state().values(), self.steps_taken, *counters]
 
     def resume(self, step: int) -> None:
-        """Set the step counters; the state tensors have been filled through `state`."""
+        """Set the step counters, after the tensors of `state` have been restored."""
         self.steps_taken.fill_(step)
         for block in self.blocks:
             for counter in block.steps:
@@ -204,9 +205,9 @@ class Optimizer:
 
 
 def memory_order(tensor: Tensor) -> tuple[int, ...]:
-    """The axes from the slowest to the fastest in memory.
+    """The axes, from the largest stride to the smallest.
 
-    PERF: torch's fused CPU kernels copy what is not contiguous.
+    PERF: torch's fused CPU kernels copy tensors that are not contiguous.
 
     >>> memory_order(torch.zeros(8, 3, 5, 5).contiguous(memory_format=torch.channels_last))
     (0, 2, 3, 1)

@@ -1,4 +1,4 @@
-"""Loss scaling for fp16, lane by lane: one lane's overflow costs the others nothing."""
+"""Loss scaling for fp16, per lane: an overflow in one lane does not affect the others."""
 
 from __future__ import annotations
 
@@ -7,36 +7,39 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-#: As torch.amp.GradScaler: the first scale, and the steps without overflow after which it doubles.
-FIRST, PATIENCE = 2.0**16, 2000
+#: As torch.amp.GradScaler: the initial scale, and the steps without overflow after which it doubles.
+INITIAL_SCALE, GROWTH_INTERVAL = 2.0**16, 2000
 
 
 class LossScale:
-    """A factor per lane on its loss, halved where gradients overflow and doubled where they long have not.
+    """A factor of the loss per lane. An overflow of the lane's gradients halves it; GROWTH_INTERVAL steps
+    without overflow double it.
 
     Args:
         lanes:  K.
         device: where the factors live.
 
-    Reference: micikevicius2018 — Mixed Precision Training, ICLR 2018, §3.2, with the dynamic choice of
-               torch.amp.GradScaler.
+    Reference: micikevicius2018 — Mixed Precision Training, ICLR 2018, §3.2, with the rule of
+               torch.amp.GradScaler for the factor.
     """
 
     def __init__(self, lanes: int, device: torch.device) -> None:
-        self.factor = torch.full((lanes,), FIRST, device=device)
-        self.quiet = torch.zeros(lanes, device=device)  # steps since the last change
+        self.factor = torch.full((lanes,), INITIAL_SCALE, device=device)
+        self.steps_since_change = torch.zeros(lanes, device=device)
 
     def __call__(self, losses: Tensor) -> Tensor:
-        """(K,) → (K,)"""
+        """The scaled losses: (K,) → (K,)."""
         return losses * self.factor
 
     @torch.no_grad()
-    def undo(self, gradients: Sequence[Tensor]) -> Tensor:
-        """Divide gradients, lane-major and changed in place, by their lanes' factors, and choose the next
-        ones.
+    def unscale(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Divide the gradients of every lane by its factor, then set the factors of the next step.
+
+        Args:
+            gradients: lane-major; changed in place.
 
         Returns:
-            Which lanes' gradients are all finite: (K,). The others are not to be used.
+            (K,) bool: the lane's gradients are all finite. Those of the other lanes must not be used.
         """
         lanes = len(self.factor)
         finite = torch.ones(lanes, dtype=torch.bool, device=self.factor.device)
@@ -44,14 +47,14 @@ class LossScale:
             own = gradient.unflatten(0, (lanes, -1))
             own.div_(self.factor.view(-1, *(1,) * (own.dim() - 1)))
             finite &= own.flatten(1).isfinite().all(1)
-        self.quiet.add_(1).mul_(finite)
-        grow = self.quiet >= PATIENCE
+        self.steps_since_change.add_(1).mul_(finite)
+        grow = self.steps_since_change >= GROWTH_INTERVAL
         self.factor.copy_(
             torch.where(finite, torch.where(grow, self.factor * 2, self.factor), self.factor / 2)
         )
-        self.quiet.mul_(~grow)
+        self.steps_since_change.mul_(~grow)
         return finite
 
     def tensors(self) -> list[Tensor]:
-        """What a step changes."""
-        return [self.factor, self.quiet]
+        """Every tensor that a step changes."""
+        return [self.factor, self.steps_since_change]

@@ -1,4 +1,4 @@
-"""Learning-rate schedules as a multiplier of the run's learning rate."""
+"""Learning-rate schedules, as factors of the run's learning rate."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ NAMES = ("constant", "step", "cosine")
 
 
 def multiplier(schedule: ScheduleSpec, step: int, steps: int) -> float:
-    """Share of the learning rate in force at a step.
+    """The factor of the learning rate at a step, in (0, 1].
 
     Args:
-        step:  0 … steps − 1, the optimiser step about to be taken.
-        steps: length of the run. Warm-up rises linearly to 1 over its share of it and the schedule fills the
-               rest.
+        schedule: its name and numbers. Warm-up, if any, rises linearly to 1 over the first `warmup` of the
+                  run; the schedule covers the rest.
+        step:     0 … steps − 1, the optimiser step about to be taken.
+        steps:    length of the run.
+
+    Raises:
+        InputError: an unknown schedule; the nearest names are offered.
 
     Reference: loshchilov2017 (cosine, without restarts); goyal2017 (gradual warm-up).
     """

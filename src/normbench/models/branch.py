@@ -1,20 +1,22 @@
 """Residual branches without norms: the scalars and the initial scales of SkipInit and Fixup.
 
-SkipInit (de2020) multiplies the end of every residual branch by a scalar that starts at 0. Nothing else
-changes, so it goes with norms and weight maps alike.
+SkipInit (de2020) multiplies the end of every residual branch by a scalar that starts at 0. It changes nothing
+else, so it can be combined with norms and weight maps.
 
-Fixup (zhang2019b, §3) stands in place of norms. With L branches of m convolutions each:
+Fixup (zhang2019b, §3) replaces norms. With L branches of m convolutions each:
 
     1. the last convolution of every branch and the classifier start at 0;
-    2. the other convolutions of a branch start L^(−1/(2m−2)) times as large as they would;
-    3. a scalar bias, 0 at the start, stands before every convolution, activation and classifier, and a scalar
-       multiplier, 1 at the start, ends every branch.
+    2. the other convolutions of a branch start L^(−1/(2m−2)) times as large as without Fixup;
+    3. every convolution, activation and classifier gets a scalar bias before it, 0 at the start; every branch
+       ends with a scalar multiplier, 1 at the start.
 
-As in the authors' code (hongyi-zhang/Fixup), convolutions have no other bias, none stands before the very
-first, a shortcut that changes the shape reads what the first convolution reads, and the scalars learn at a
-tenth of the learning rate. There the classifier's bias learns at that rate, too, and weights are drawn by
-fan-out, not fan-in; the code has the units of conv_norm_act alone, those of norm_act_conv follow from the
-rules.
+As in the authors' code (hongyi-zhang/Fixup): convolutions have no other bias, the first convolution has none
+before it, a shortcut that changes the shape reads the input of the first convolution, and the scalars learn
+at a tenth of the learning rate.
+
+Deviations: in the authors' code the classifier's bias also learns at a tenth, and weights are drawn by
+fan-out instead of fan-in. That code has the units of conv_norm_act only; those of norm_act_conv follow from
+the rules above.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class SkipInit(nn.Module):
         self.scale = nn.Parameter(torch.full((lanes,), self.start))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * along_lanes(self.scale, x)
+        return x * broadcast_lanes(self.scale, x)
 
 
 class FixupScale(SkipInit):
@@ -71,23 +73,24 @@ class FixupBias(nn.Module):
         self.bias = nn.Parameter(torch.zeros(lanes))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + along_lanes(self.bias, x)
+        return x + broadcast_lanes(self.bias, x)
 
 
-#: What ends a residual branch.
-ENDS: dict[str, type[SkipInit] | None] = {"plain": None, "skipinit": SkipInit, "fixup": FixupScale}
+#: `model.branch` → the scalar multiplier at the end of a residual branch.
+BRANCH_SCALES: dict[str, type[SkipInit] | None] = {"plain": None, "skipinit": SkipInit, "fixup": FixupScale}
 
 
-def along_lanes(scalars: Tensor, x: Tensor) -> Tensor:
-    """A (K,) vector so that it broadcasts over x: (N, K·C, *spatial), in the dtype of x."""
+def broadcast_lanes(scalars: Tensor, x: Tensor) -> Tensor:
+    """View one number per lane, (K,), so that it broadcasts over x: (N, K·C, *spatial), in the dtype of x."""
     per_channel = spread(scalars, x.shape[1] // len(scalars))
     return along_channels(per_channel, x).to(x.dtype)
 
 
-def scales(spec: RunSpec, branches: int, convolutions: int) -> tuple[float, ...]:
-    """What the initial weights of a branch's convolutions are multiplied by, one after the other.
+def initial_scales(spec: RunSpec, branches: int, convolutions: int) -> tuple[float, ...]:
+    """The factors of the initial weights of a branch, one per convolution in their order.
 
     Args:
+        spec:         the run; `model.branch` decides.
         branches:     L, residual branches of the net.
         convolutions: m ≥ 2, convolutions of a branch.
     """
@@ -98,10 +101,15 @@ def scales(spec: RunSpec, branches: int, convolutions: int) -> tuple[float, ...]
 
 
 def check(spec: RunSpec, *, residual: bool) -> None:
-    """Refuse a `model.branch` that the rest of the specification contradicts.
+    """Refuse a `model.branch` that contradicts the rest of the specification.
+
+    Args:
+        spec:     the run.
+        residual: the model has residual branches.
 
     Raises:
-        InputError: no residual branches, a branch that could never leave 0, or a Fixup that is none.
+        InputError: the model has no residual branches, a branch could never leave 0, or Fixup is combined
+            with a norm, weight map, initialisation or placement for which it is not defined.
     """
     branch = spec.model.branch
     if branch == "plain":
@@ -113,8 +121,8 @@ def check(spec: RunSpec, *, residual: bool) -> None:
         )
     if spec.model.zero_last:
         raise InputError(
-            f"model.branch={branch} and model.zero_last=true both start a branch at 0, so that neither would "
-            "get a gradient; use model.zero_last=false"
+            f"model.branch={branch} and model.zero_last=true both start a branch at 0, so neither would get "
+            "a gradient; use model.zero_last=false"
         )
     if branch == "fixup":
         _check_fixup(spec)
@@ -123,13 +131,13 @@ def check(spec: RunSpec, *, residual: bool) -> None:
 def _check_fixup(spec: RunSpec) -> None:
     if spec.norm.name != "none":
         raise InputError(
-            f"model.branch=fixup stands in place of norms; got norm={spec.norm.name}. "
+            f"model.branch=fixup replaces norms; got norm={spec.norm.name}. "
             "Use norm=none, or model.branch=skipinit"
         )
     if weight_norms.entry(spec.weight.name).scale != "weight":
         raise InputError(
-            f"model.branch=fixup sets the scale of the initial weights, which weight={spec.weight.name} sets "
-            "anew; use weight=none or weight=centered"
+            f"model.branch=fixup sets the scale of the initial weights, and weight={spec.weight.name} would "
+            "overwrite it; use weight=none or weight=centered"
         )
     if spec.model.init != "he":
         raise InputError(
@@ -138,6 +146,6 @@ def _check_fixup(spec: RunSpec) -> None:
         )
     if spec.placement.name not in FIXUP_PLACEMENTS:
         raise InputError(
-            f"model.branch=fixup is defined for units that end with a convolution, those of "
+            "model.branch=fixup is defined for units that end with a convolution: "
             f"placement={' and '.join(FIXUP_PLACEMENTS)}; got placement={spec.placement.name}"
         )

@@ -1,7 +1,7 @@
-"""What architectures are written against: it makes stacked layers and decides what stands at each site.
+"""Builder: makes the stacked layers of a model and decides what stands at each site.
 
-An architecture names its layers and sites and wires them; which norm stands where, in which order, and
-whether a layer keeps its bias is decided here.
+A model's module names its layers and sites and connects them. The builder decides whether the norm stands at
+a site, in which order norm and activation come, and whether a layer has a bias.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from torch import Tensor, nn
 from normbench import norms, rng, weight_norms
 from normbench.data.shape import Shape
 from normbench.errors import InputError
-from normbench.models.branch import ENDS, FixupBias
+from normbench.models.branch import BRANCH_SCALES, FixupBias
 from normbench.models.layers import Conv2d, Dropout, Linear
 from normbench.spec import RunSpec
 
 L = TypeVar("L", Conv2d, Linear)
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
-#: Gain of the initial weights before each activation: He et al. 2015 for ReLU, Glorot & Bengio 2010 for the
-#: others. The classifier's is that of torch's linear layers: a net starts out undecided between classes.
+#: Gain of the initial weights, by the activation that follows: He et al. 2015 for ReLU, Glorot & Bengio 2010
+#: for the others. The classifier ("head") has the gain of torch's linear layers, so that a net starts without
+#: a preference for any class.
 GAINS = {"relu": 2.0**0.5, "sigmoid": 1.0, "tanh": 5.0 / 3.0, "head": 3.0**-0.5}
 
 
@@ -34,19 +35,22 @@ class Builder:
     """Makes the layers of K stacked runs.
 
     Args:
-        specs:  the K runs; they differ in lane fields only, the first speaks for all others.
-        image:  what the network sees: channels, size, classes.
-        chosen: sites that carry the norm; None while the sites are being counted.
-        dry:    weights are ones that nobody will train: for counting sites and looking at shapes.
+        specs:      the K runs. They differ in lane fields only; the first gives all other values.
+        image:      the network's input: channels, size, classes.
+        norm_sites: sites at which the norm stands; None while the sites are being listed.
+        dry:        all weights are 1: for listing sites and computing shapes, not for training.
+
+    Attributes:
+        sites:  every site that the model asked for so far, in the order of the forward pass.
+        inputs: site → the layer whose output the site reads, with nothing nonlinear in between.
     """
 
     specs: tuple[RunSpec, ...]
     image: Shape
-    chosen: frozenset[str] | None = None
+    norm_sites: frozenset[str] | None = None
     dry: bool = False
     sites: list[str] = field(default_factory=list)
-    #: By site, the layer that feeds the norm there with nothing nonlinear in between.
-    feeders: dict[str, Conv2d | Linear] = field(default_factory=dict)
+    inputs: dict[str, Conv2d | Linear] = field(default_factory=dict)
 
     @property
     def spec(self) -> RunSpec:
@@ -69,67 +73,86 @@ class Builder:
         *,
         stride: int = 1,
         padding: int = 0,
-        before: str | None,
+        read_by: str | None,
         scale: float = 1.0,
     ) -> Conv2d:
-        """A convolution; `before` is the site that reads its output with nothing nonlinear in between, if
-        any, and `scale` multiplies its initial weight.
+        """A convolution.
+
+        Args:
+            name:    names the initial weights' random numbers.
+            inputs:  Cin.
+            outputs: Cout.
+            kernel:  side of the filters.
+            stride:  in both directions.
+            padding: zeros at each border.
+            read_by: the site that reads the output with nothing nonlinear in between; None if there is none.
+            scale:   factor of the initial weight.
         """
         gain = scale * GAINS[self.spec.model.activation]
-        weight = self._initial(name, (outputs, inputs, kernel, kernel), gain)
+        weight = self._initial_weight(name, (outputs, inputs, kernel, kernel), gain)
         weight = weight.flatten(0, 1)  # (K·Cout, Cin, k, k)
-        mapped = self._weight_norm(name, weight, head=False)
-        conv = Conv2d(weight, self._keeps_bias(before), mapped, self.lanes, stride=stride, padding=padding)
-        return self._feeding(before, conv)
+        weight_norm = self._weight_norm(name, weight, head=False)
+        bias = self._has_bias(read_by)
+        conv = Conv2d(weight, bias, weight_norm, self.lanes, stride=stride, padding=padding)
+        return self._recorded(read_by, conv)
 
-    def linear(self, name: str, inputs: int, outputs: int, *, before: str | None) -> Linear:
-        """A hidden fully connected layer; `before` as for `conv`."""
-        weight = self._initial(name, (outputs, inputs), GAINS[self.spec.model.activation])
-        linear = Linear(weight, self._keeps_bias(before), self._weight_norm(name, weight, head=False))
-        return self._feeding(before, linear)
+    def linear(self, name: str, inputs: int, outputs: int, *, read_by: str | None) -> Linear:
+        """A hidden fully connected layer; arguments as for `conv`."""
+        weight = self._initial_weight(name, (outputs, inputs), GAINS[self.spec.model.activation])
+        linear = Linear(weight, self._has_bias(read_by), self._weight_norm(name, weight, head=False))
+        return self._recorded(read_by, linear)
 
     def head(self, inputs: int) -> Linear:
-        """The classifier: always with a bias, never followed by a norm."""
+        """The classifier: it always has a bias and no norm follows it."""
         gain = 0.0 if self.spec.model.branch == "fixup" else GAINS["head"]
-        weight = self._initial("head", (self.image.classes, inputs), gain)
+        weight = self._initial_weight("head", (self.image.classes, inputs), gain)
         return Linear(weight, True, self._weight_norm("head", weight, head=True))
 
     def norm(self, site: str, channels: int, *, activated: bool = False) -> nn.Module:
-        """What stands at a site: the run's norm, or nothing where the placement leaves it out.
+        """The run's norm, or the identity if `placement.sites` leaves this site out.
 
         Args:
-            activated: an activation would follow, and the norm stands for it, too.
+            site:      its name.
+            channels:  C of one run.
+            activated: the norm replaces the activation after it, too.
+
+        Raises:
+            NormError: the norm's arguments do not fit the site; the message names it.
         """
         self.sites.append(site)
-        if not self.carries(site):
+        if not self.has_norm(site):
             return nn.Identity()
-        kind = self.spec.norm
-        given = dict(kind.args)
+        norm = self.spec.norm
+        arguments = dict(norm.args)
         for knob in ("momentum", "eps"):
-            if getattr(kind, knob) is not None:
-                given[knob] = [getattr(spec.norm, knob) for spec in self.specs]
-        if kind.affine is not None:
-            given["affine"] = kind.affine
-        known = norms.entry(kind.name).arguments
-        circumstances = {
+            if getattr(norm, knob) is not None:
+                arguments[knob] = [getattr(spec.norm, knob) for spec in self.specs]
+        if norm.affine is not None:
+            arguments["affine"] = norm.affine
+        accepted = norms.entry(norm.name).arguments
+        context = {
             "batch": self.spec.batch, "total": self.spec.total, "seeds": self.seeds, "activated": activated,
         }  # fmt: skip
-        given |= {name: value for name, value in circumstances.items() if name in known}
+        arguments |= {name: value for name, value in context.items() if name in accepted}
         try:
-            layer = norms.build(kind.name, channels, self.lanes, **given)
-            layer.follow(self.feeders.get(site))
+            layer = norms.build(norm.name, channels, self.lanes, **arguments)
+            layer.follow(self.inputs.get(site))
         except norms.NormError as error:
             raise norms.NormError(f"site {site}: {error}") from None
         layer.site = site
         return layer
 
     def norm_act(self, site: str, channels: int) -> tuple[nn.Module, ...]:
-        """What stands at a site, and the activation after it unless the norm stands for that, too."""
-        if not (self.carries(site) and norms.entry(self.spec.norm.name).activates):
+        """The norm of a site and the activation after it; one layer if the norm replaces the activation.
+
+        Raises:
+            InputError: the norm replaces a ReLU, and the run's activation is another one.
+        """
+        if not (self.has_norm(site) and norms.entry(self.spec.norm.name).activates):
             return self.norm(site, channels), self.activation()
         if self.spec.model.activation != "relu":
             raise InputError(
-                f"norm={self.spec.norm.name} stands for the activation after it, a ReLU in its paper; "
+                f"norm={self.spec.norm.name} replaces the activation after it, a ReLU in its paper; "
                 f"got model.activation={self.spec.model.activation}. Use model.activation=relu"
             )
         return (self.norm(site, channels, activated=True),)
@@ -137,18 +160,19 @@ class Builder:
     def activation(self) -> nn.Module:
         return ACTIVATIONS[self.spec.model.activation]()
 
-    def shift(self) -> tuple[nn.Module, ...]:
-        """Fixup's scalar bias before a convolution, an activation or the classifier; nothing without
+    def fixup_bias(self) -> tuple[nn.Module, ...]:
+        """Fixup's scalar bias, for before a convolution, an activation or the classifier; () without
         Fixup.
         """
         return (FixupBias(self.lanes),) if self.spec.model.branch == "fixup" else ()
 
-    def branch_end(self) -> tuple[nn.Module, ...]:
-        """What ends a residual branch: the scalar of SkipInit or Fixup, or nothing."""
-        end = ENDS[self.spec.model.branch]
-        return (end(self.lanes),) if end else ()
+    def branch_scale(self) -> tuple[nn.Module, ...]:
+        """The scalar at the end of a residual branch, for SkipInit and Fixup; () for plain branches."""
+        scale = BRANCH_SCALES[self.spec.model.branch]
+        return (scale(self.lanes),) if scale else ()
 
     def dropout(self, name: str) -> nn.Module:
+        """Dropout of rate `model.dropout`; the layer's name enters its random numbers."""
         rate = self.spec.model.dropout
         return Dropout(rate, self.seeds, name) if rate else nn.Identity()
 
@@ -156,38 +180,39 @@ class Builder:
         """A layer of a plain net with its norm and activation, in the order of the placement."""
         if self.spec.placement.name == "conv_act_norm":
             return nn.Sequential(layer, self.activation(), self.norm(site, channels))
-        return nn.Sequential(layer, *self.shift(), *self.norm_act(site, channels))
+        return nn.Sequential(layer, *self.fixup_bias(), *self.norm_act(site, channels))
 
-    def before(self, site: str) -> str | None:
-        """The site that reads a plain net's layer directly: none where the activation stands in between."""
+    def reader(self, site: str) -> str | None:
+        """The `read_by` of a plain net's layer: its site, or None if the activation stands in between."""
         return None if self.spec.placement.name == "conv_act_norm" else site
 
-    def carries(self, site: str) -> bool:
-        """Whether the placement puts the run's norm at a site."""
-        return self.chosen is not None and site in self.chosen
+    def has_norm(self, site: str) -> bool:
+        """Whether the run's norm stands at a site."""
+        return self.norm_sites is not None and site in self.norm_sites
 
-    def _feeding(self, site: str | None, layer: L) -> L:
-        """Remember which layer feeds the norm at a site."""
-        if site is not None:
-            self.feeders[site] = layer
+    def _recorded(self, read_by: str | None, layer: L) -> L:
+        if read_by is not None:
+            self.inputs[read_by] = layer
         return layer
 
-    def _keeps_bias(self, before: str | None) -> bool:
-        """A bias is kept unless the next norm removes it (bn, in) or brings its own (any with β), as Fixup
-        does.
+    def _has_bias(self, read_by: str | None) -> bool:
+        """Whether a layer has a bias. Under `auto` it has none if the norm that reads it removes a bias
+        (bn, in) or adds its own (any norm with β), and none under Fixup, which adds its own.
         """
         if self.spec.model.bias != "auto":
             return self.spec.model.bias
         if self.spec.model.branch == "fixup":
             return False
-        if before is None or not self.carries(before):
+        if read_by is None or not self.has_norm(read_by):
             return True
-        brings_own = self.spec.norm.affine in (True, "bias")
-        return not (brings_own or norms.entry(self.spec.norm.name).absorbs_bias)
+        adds_its_own = self.spec.norm.affine in (True, "bias")
+        return not (adds_its_own or norms.entry(self.spec.norm.name).absorbs_bias)
 
-    def _initial(self, name: str, shape: tuple[int, ...], gain: float) -> Tensor:
-        """Initial weights by seed and layer name: (K, *shape). Normal of variance gain² / fan_in, or
-        orthonormal rows (columns, where they are fewer) for LSUV, which finds the gains itself.
+    def _initial_weight(self, name: str, shape: tuple[int, ...], gain: float) -> Tensor:
+        """Initial weights, (K, *shape), from each lane's seed and the layer's name.
+
+        Normal with variance gain² / fan_in. For LSUV orthonormal rows, or columns if those are fewer: LSUV
+        sets the scale itself.
         """
         if self.dry:
             return torch.ones(self.lanes, *shape)
@@ -198,13 +223,10 @@ class Builder:
         return torch.stack([torch.randn(shape, generator=g) for g in generators]) * deviation
 
     def _weight_norm(self, name: str, weight: Tensor, *, head: bool) -> weight_norms.WeightNorm:
-        kind = self.spec.weight
-        spared = head and not weight_norms.entry(kind.name).on_head
+        key, eps = self.spec.weight.name, self.spec.weight.eps
+        if head and not weight_norms.entry(key).on_head:
+            key, eps = "none", None
         try:
-            return (
-                weight_norms.build("none", weight, self.lanes)
-                if spared
-                else weight_norms.build(kind.name, weight, self.lanes, kind.eps)
-            )
+            return weight_norms.build(key, weight, self.lanes, eps)
         except norms.NormError as error:
             raise norms.NormError(f"layer {name}: {error}") from None

@@ -1,6 +1,6 @@
-"""The convolutions of K lanes in several ways, which differ in speed and memory and, in results, by rounding.
+"""Three algorithms for the convolutions of K lanes. Results differ by rounding only; speed and memory differ.
 
-Which one is fast depends on device, shape and lanes; `engine.trial` measures it.
+Which one is fastest depends on device, shape and lanes; `autotune.measurement` measures it.
 
 Shape:
     x: (N, K·Cin, H, W), weight: (K·Cout, Cin, k, k), bias: (K·Cout,) or None → (N, K·Cout, H', W')
@@ -19,7 +19,7 @@ Algorithm = Callable[[Tensor, Tensor, Tensor | None, int, int, int], Tensor]
 
 
 def grouped(x: Tensor, weight: Tensor, bias: Tensor | None, lanes: int, stride: int, padding: int) -> Tensor:
-    """One convolution in K groups."""
+    """One convolution with K groups."""
     return F.conv2d(x, weight, bias, stride, padding, groups=lanes)
 
 
@@ -31,8 +31,8 @@ def lone(x: Tensor, weight: Tensor, bias: Tensor | None, lanes: int, stride: int
 
 
 def matmul(x: Tensor, weight: Tensor, bias: Tensor | None, lanes: int, stride: int, padding: int) -> Tensor:
-    """A batched matrix product of the weights with all windows of the images, laid out as columns: these take
-    k² times the memory of the images.
+    """A batched matrix product of the weights with the windows of the images (im2col). The windows take k²
+    times the memory of the images.
     """
     kernel = weight.shape[-1]
     height, width = ((side + 2 * padding - kernel) // stride + 1 for side in x.shape[2:])
@@ -43,7 +43,7 @@ def matmul(x: Tensor, weight: Tensor, bias: Tensor | None, lanes: int, stride: i
     product = weight.reshape(lanes, -1, weight[0].numel()) @ columns.unflatten(1, (lanes, -1))
     y: Tensor = product.reshape(x.shape[0], -1, height, width)
     if bias is not None:
-        y = y + bias.to(y.dtype).view(-1, 1, 1)  # under autocast too: a wide bias would make y wide
+        y = y + bias.to(y.dtype).view(-1, 1, 1)  # cast, or under autocast an fp32 bias would make y fp32
     innermost = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return y.contiguous(memory_format=torch.channels_last) if innermost else y
 

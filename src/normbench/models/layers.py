@@ -24,7 +24,7 @@ class Conv2d(nn.Module):
         x: (N, K·Cin, H, W) → y: (N, K·Cout, H', W');  weight: (K·Cout, Cin, k, k);  bias: (K·Cout,)
 
     Attributes:
-        algorithm: how they are computed, a key of `convolution.ALGORITHMS`; one lane has the ordinary way.
+        algorithm: a key of `convolution.ALGORITHMS`; a single lane always uses `grouped`.
     """
 
     algorithm = "grouped"
@@ -66,7 +66,7 @@ class Linear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: bool, weight_norm: WeightNorm) -> None:
         super().__init__()
-        # PERF: its gradient comes out of the product in this order, and the optimiser wants both alike
+        # PERF: the product gives the gradient in this memory order, and the optimiser needs both in one order
         self.weight = nn.Parameter(weight.transpose(1, 2).contiguous().transpose(1, 2))
         self.bias = nn.Parameter(weight.new_zeros(weight.shape[:2])) if bias else None
         self.weight_norm = weight_norm
@@ -85,7 +85,9 @@ class Linear(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask depends on a lane's seed, the layer's name, the step and the position alone.
+    """Dropout: y = x / (1 − rate) with probability 1 − rate, else 0. In evaluation y = x.
+
+    The mask of a lane depends on its seed, the layer's name, the step and the position only.
 
     Shape:
         x: (N, K·C, *spatial) → y: same shape
@@ -101,7 +103,7 @@ class Dropout(nn.Module):
     step: Tensor
 
     def begin_step(self, step: int, steps: int) -> None:
-        """Be told that optimiser step `step` of `steps` begins."""
+        """Set the optimiser step, which is one of the counters of the random numbers."""
         self.step.fill_(step)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,7 +117,7 @@ class Dropout(nn.Module):
 
 
 class Subsample(nn.Module):
-    """Parameter-free shortcut (option A of He et al. 2016): every stride-th position, zeros for new channels.
+    """Parameter-free shortcut (option A of He et al. 2016): every stride-th position; new channels are 0.
 
     Shape:
         x: (N, K·Cin, H, W) → y: (N, K·Cout, ⌈H/stride⌉, ⌈W/stride⌉)

@@ -1,4 +1,4 @@
-"""Fully connected nets: layer → norm → activation, then a linear classifier."""
+"""Fully connected nets: hidden layers with norm and activation, then a linear classifier."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _mlp(b: Builder, hidden: tuple[int, ...]) -> nn.Module:
     width = b.image.channels * b.image.size**2
     for i, outputs in enumerate(hidden, 1):
         site = f"fc{i}"
-        net.append(b.unit(site, b.linear(site, width, outputs, before=b.before(site)), outputs))
+        net.append(b.unit(site, b.linear(site, width, outputs, read_by=b.reader(site)), outputs))
         net.append(b.dropout(site))
         width = outputs
     net.append(b.head(width))

@@ -1,4 +1,4 @@
-"""Network: K runs as one module, and the check that refuses what cannot be built before anything trains."""
+"""Network: K runs as one module. `check` refuses, before anything trains, runs that cannot be built."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ RESIDUAL = tuple(resnet.BASIC)
 
 @dataclass(frozen=True)
 class Architecture:
-    """How a family of models is built, the image side it needs (None: any) and the placements it has."""
+    """A family of models.
+
+    Attributes:
+        build:      makes the layers with a builder.
+        size:       the image side that it needs, in pixels; None: any.
+        placements: those that it has.
+    """
 
     build: Callable[[Builder], nn.Module]
     size: int | None
@@ -58,17 +64,17 @@ class Network(nn.Module):
         return logits
 
     def begin_step(self, step: int, steps: int) -> None:
-        """Tell layers that draw random numbers or follow a schedule that step `step` of `steps` begins."""
-        for layer in self._told:
+        """Tell the layers with random numbers or a schedule that step `step` of `steps` begins."""
+        for layer in self._step_layers:
             layer.begin_step(step, steps)
 
     def phase(self, step: int, steps: int) -> int:
-        """How many times the forward pass has become another until a step: it is the same within a phase."""
-        return sum(step / steps >= turn for turn in self._phase_changes)
+        """Number of changes of the forward pass up to a step: within a phase, its operations are the same."""
+        return sum(step / steps >= change for change in self._phase_changes)
 
     def train(self, mode: bool = True) -> Network:
-        """As torch's; looks anew for the layers that `begin_step` tells, which may have been replaced."""
-        self._told = [module for module in self.modules() if isinstance(module, Dropout | Norm)]
+        """As torch's. Also finds the layers of `begin_step` again, since some may have been replaced."""
+        self._step_layers = [module for module in self.modules() if isinstance(module, Dropout | Norm)]
         self._phase_changes = {
             layer.phase_change_at for layer in self.norms().values() if layer.phase_change_at is not None
         }
@@ -80,8 +86,8 @@ class Network(nn.Module):
         return {site: layers[site] for site in self.sites if site in layers}
 
     def roles(self) -> dict[str, str]:
-        """What every parameter is: weight, bias, scale (γ and what else scales), shift (β), mixture (logits)
-        or scalar (Fixup's).
+        """Parameter name → role: weight, bias, scale (γ and other factors), shift (β), mixture (logits) or
+        scalar (Fixup's).
         """
         return {
             f"{prefix}.{name}" if prefix else name: module.roles[name]
@@ -91,68 +97,74 @@ class Network(nn.Module):
 
 
 def build(specs: Sequence[RunSpec], image: Shape, *, dry: bool = False) -> Network:
-    """Build the network of a stack; its weights follow from each run's seed alone.
+    """Build the network of a stack. The initial weights of a lane depend on its run's seed only.
 
     Args:
-        specs: the K runs, equal but for lane fields.
-        image: channels, size and classes of the data as the network gets them.
-        dry:   leave the weights at one, for a look at shapes and counts.
+        specs: the K runs, equal except for lane fields.
+        image: channels, size and classes of the network's input.
+        dry:   set all weights to 1, for shapes and parameter counts.
 
     Raises:
-        InputError: an unknown model, a placement or site that it does not have, or norm arguments that do not
-                    fit a site.
+        InputError: an unknown model, a placement or site that the model does not have, or norm arguments that
+            do not fit a site.
     """
-    plan = architecture(specs[0])
-    scout = Builder(tuple(specs), image, chosen=None, dry=True)
-    plan.build(scout)
-    chosen = selected(specs[0].placement.sites, scout.sites)
-    return Network(plan.build(Builder(tuple(specs), image, chosen, dry)), len(specs), scout.sites)
+    model = architecture(specs[0])
+    listing = Builder(tuple(specs), image, dry=True)
+    model.build(listing)
+    norm_sites = selected(specs[0].placement.sites, listing.sites)
+    builder = Builder(tuple(specs), image, norm_sites, dry)
+    return Network(model.build(builder), len(specs), listing.sites)
 
 
 def architecture(spec: RunSpec) -> Architecture:
-    """The architecture of a run's model, what `model` and `placement` ask of it checked."""
+    """The architecture of a run's model.
+
+    Raises:
+        InputError: an unknown model, or a placement, branch or initialisation that does not fit it.
+    """
     name = spec.model.name
     if name not in ARCHITECTURES:
         raise unknown("model", name, ARCHITECTURES)
-    plan = ARCHITECTURES[name]
-    if spec.placement.name not in plan.placements:
+    model = ARCHITECTURES[name]
+    if spec.placement.name not in model.placements:
         raise InputError(
-            f"model {name} has no placement {spec.placement.name}; it has {', '.join(plan.placements)}"
+            f"model {name} has no placement {spec.placement.name}; it has {', '.join(model.placements)}"
         )
-    branch.check(spec, residual=plan.placements is RESIDUAL)
+    branch.check(spec, residual=model.placements is RESIDUAL)
     lsuv.check(spec)
-    return plan
+    return model
 
 
 def fitted_size(spec: RunSpec) -> int | None:
-    """The image side that the run's model needs, None where it takes any."""
+    """The image side that the run's model needs, in pixels; None if it takes any."""
     return architecture(spec).size
 
 
 def fitted(spec: RunSpec, image: Shape) -> Shape:
-    """What the run's model gets of data of some shape."""
+    """The shape of data after its images are fitted to the run's model."""
     return image.resized(fitted_size(spec) or image.size)
 
 
 def check(spec: RunSpec, image: Shape) -> None:
-    """Refuse a run that cannot train as asked, before it starts, at the price of one image's forward pass.
+    """Refuse a run that cannot train, before it starts. Costs one forward pass of one image.
 
     Raises:
-        InputError: as `build`, or a norm whose statistics would average a single value; the site is named.
+        InputError: as `build`; images too small for the model; a norm whose statistics would average a single
+            value, with its site; a test split smaller than one batch of a norm without running statistics.
     """
-    together = spec.total if "total" in norms.entry(spec.norm.name).arguments else spec.batch
-    if spec.norm.args.get("track") is False and image.test_images < together:
+    per_statistic = spec.total if "total" in norms.entry(spec.norm.name).arguments else spec.batch
+    if spec.norm.args.get("track") is False and image.test_images < per_statistic:
         raise InputError(
-            f"norm={spec.norm.name} without running statistics is evaluated on batches of {together}, but "
-            f"the test split of {spec.data.name} holds {image.test_images} images; lower batch or use "
+            f"norm={spec.norm.name} without running statistics is evaluated on batches of {per_statistic}, "
+            f"but the test split of {spec.data.name} holds {image.test_images} images; lower batch or use "
             "norm.args.track=true"
         )
     footprint(spec, image)
 
 
 def footprint(spec: RunSpec, image: Shape) -> int:
-    """About the bytes that a lane takes in training at most: weights, gradients, optimiser state, images and
-    activations. Convolutions by `matmul` take more.
+    """Estimated peak memory of one lane in training, in bytes: weights, gradients, optimiser state, images
+    and activations. Convolutions by `matmul` take more.
 
     Raises:
         InputError: as `check`.
@@ -178,13 +190,13 @@ def _footprint(spec: RunSpec, image: Shape) -> tuple[int, int]:
     return _footprints[key]
 
 
-_footprints: dict[tuple[str, Shape], tuple[int, int]] = {}  # PERF: a sweep asks for each several times
+_footprints: dict[tuple[str, Shape], tuple[int, int]] = {}  # PERF: a sweep needs each several times
 
 
 def _count_bytes(spec: RunSpec, image: Shape) -> tuple[int, int]:
     network = build([spec], image, dry=True)
     for site, layer in network.norms().items():
-        layer.forward = _only_check(site, layer, spec.total)  # type: ignore[method-assign, assignment]
+        layer.forward = _check_only(site, layer, spec.total)  # type: ignore[method-assign, assignment]
     activations = image.channels * image.size**2
 
     def count(module: nn.Module, inputs: object, output: Tensor) -> None:
@@ -206,12 +218,12 @@ def _count_bytes(spec: RunSpec, image: Shape) -> tuple[int, int]:
             f"model {spec.model.name} cannot take images of {image.size}×{image.size}: {reason}"
         ) from None
     parameters = sum(p.numel() for p in network.parameters())
-    width = 8 if spec.engine.precision == "fp64" else 4
-    return width * 4 * parameters, width * activations
+    bytes_per_number = 8 if spec.engine.precision == "fp64" else 4
+    return bytes_per_number * 4 * parameters, bytes_per_number * activations
 
 
-def _only_check(site: str, layer: Norm, images: int) -> Callable[[Tensor], Tensor]:
-    """What a norm does in a dry run with one image: judge the shape that a step will have."""
+def _check_only(site: str, layer: Norm, images: int) -> Callable[[Tensor], Tensor]:
+    """A forward pass for dry runs with one image: checks the shape of a step of `images` images."""
 
     def forward(x: Tensor) -> Tensor:
         try:

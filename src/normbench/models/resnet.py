@@ -1,6 +1,7 @@
 """Residual nets: ResNet-20 … 110 for small images (he2016, §4.2), ResNet-18, 34 and 50 (he2016, Table 1).
 
-The unit of every placement is written out below in its order; + adds the shortcut (he2016b, Fig. 4).
+The tables below list the layers of a residual unit in order, by placement; + adds the shortcut (he2016b,
+Fig. 4).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from torch import Tensor, nn
 
 from normbench.errors import InputError
-from normbench.models.branch import scales
+from normbench.models.branch import initial_scales
 from normbench.models.builder import Builder
 from normbench.models.layers import GlobalAveragePool, Subsample
 
@@ -31,8 +32,9 @@ BOTTLENECK = {
     "norm_act_conv":   "norm1 act conv1 norm2 act conv2 norm3 act conv3 +",
 }  # fmt: skip
 
-#: A word of the above; a norm and the activation after it are one, since some norms are both.
-WORD = re.compile(r"norm\d act|\S+")
+#: One entry of the tables. A norm and the activation after it are one, since some norms replace the
+#: activation.
+LAYER = re.compile(r"norm\d act|\S+")
 
 #: name → (blocks of each stage, bottleneck blocks?)
 DEPTHS = {
@@ -44,10 +46,15 @@ DEPTHS = {
 
 
 class Residual(nn.Module):
-    """tail(branch(entry(x)) + shortcut(x)); the entry is what stands before the first convolution.
+    """y = tail(branch(entry(x)) + shortcut(x)). The entry holds the layers before the first convolution.
 
-    Full pre-activation and Fixup feed a projection with the entry's output, as the codes of he2016b and
-    zhang2019b do.
+    Args:
+        entry:        norm and activation of pre-activation units, Fixup's bias, or empty.
+        branch:       from the first convolution to the addition.
+        shortcut:     identity, projection or subsampling.
+        tail:         the layers after the addition.
+        shared_entry: the shortcut reads the entry's output instead of x. Projections of full pre-activation
+                      and of Fixup do, as in the code of he2016b and zhang2019b.
     """
 
     def __init__(
@@ -65,12 +72,12 @@ class Residual(nn.Module):
 
 
 def resnet(b: Builder) -> nn.Module:
-    """Sites stem, stage1.0.norm1, …, stageS.B.shortcut where a projection is normalized, and final in
-    norm_act_conv.
+    """Sites stem (not in norm_act_conv), stage1.0.norm1, …, stageS.B.shortcut for every projection with a
+    norm, and final (only in norm_act_conv).
     """
     blocks, bottleneck = DEPTHS[b.spec.model.name]
     width = b.spec.model.width or 16
-    scale = scales(b.spec, sum(blocks), 3 if bottleneck else 2)
+    scale = initial_scales(b.spec, sum(blocks), 3 if bottleneck else 2)
     net, channels = _stem(b, width), width
     for stage, count in enumerate(blocks, 1):
         inner = width * 2 ** (stage - 1)
@@ -79,20 +86,22 @@ def resnet(b: Builder) -> nn.Module:
             net.append(_block(b, f"stage{stage}.{i}", channels, inner, stride, scale))
             channels = inner * (4 if bottleneck else 1)
     if b.spec.placement.name == "norm_act_conv":
-        net.extend([*b.shift(), *b.norm_act("final", channels)])
+        net.extend([*b.fixup_bias(), *b.norm_act("final", channels)])
     elif b.spec.placement.name == "act_only_preact":
         net.append(b.activation())
-    return net.extend([GlobalAveragePool(), b.dropout("head"), *b.shift(), b.head(channels)])
+    return net.extend([GlobalAveragePool(), b.dropout("head"), *b.fixup_bias(), b.head(channels)])
 
 
 def _stem(b: Builder, width: int) -> nn.Sequential:
-    """The first convolution; pre-activation nets leave its norm and activation to what follows."""
+    """The first convolution with norm and activation, unless the units begin with them (pre-activation)."""
     placement = b.spec.placement.name
     imagenet = b.spec.model.stem == "imagenet"
     kernel, stride = (7, 2) if imagenet else (3, 1)
     bare = placement == "norm_act_conv"
-    before = None if bare or placement == "conv_act_norm" else "stem"
-    conv = b.conv("stem", b.image.channels, width, kernel, stride=stride, padding=kernel // 2, before=before)
+    read_by = None if bare or placement == "conv_act_norm" else "stem"
+    conv = b.conv(
+        "stem", b.image.channels, width, kernel, stride=stride, padding=kernel // 2, read_by=read_by
+    )
     if bare:
         net = nn.Sequential(conv)
     elif placement == "act_only_preact":  # its activation opens the first block
@@ -105,59 +114,66 @@ def _stem(b: Builder, width: int) -> nn.Sequential:
 
 
 def _block(b: Builder, name: str, inputs: int, inner: int, stride: int, scale: tuple[float, ...]) -> Residual:
-    """A unit with as many convolutions as `scale` has factors for their initial weights: 2, or 3 of a
-    bottleneck.
+    """A residual unit: basic for two factors in `scale`, bottleneck for three.
+
+    Args:
+        b:      the builder.
+        name:   of the unit, the prefix of its sites.
+        inputs: channels of x.
+        inner:  channels of the 3×3 convolutions.
+        stride: of the unit.
+        scale:  factors of the initial weights, one per convolution.
     """
     placement, bottleneck = b.spec.placement.name, len(scale) == 3
     outputs = inner * (4 if bottleneck else 1)
-    # (kernel, stride, output channels) of each convolution; the stride sits on the 3×3 of a bottleneck, as in
+    # (kernel, stride, output channels) of each convolution; in a bottleneck the 3×3 has the stride, as in
     # torchvision
     shapes = (
         [(1, 1, inner), (3, stride, inner), (1, 1, outputs)]
         if bottleneck
         else [(3, stride, inner), (3, 1, inner)]
     )
-    words = WORD.findall((BOTTLENECK if bottleneck else BASIC)[placement])
+    layers = LAYER.findall((BOTTLENECK if bottleneck else BASIC)[placement])
     parts = {"entry": nn.Sequential(), "branch": nn.Sequential(), "tail": nn.Sequential()}
     part, channels, last_norm = "entry", inputs, None
-    for position, word in enumerate(words):
-        if word == "+":
-            parts["branch"].extend(b.branch_end())
+    for position, layer in enumerate(layers):
+        if layer == "+":
+            parts["branch"].extend(b.branch_scale())
             part = "tail"
-        elif word == "act":
-            parts[part].extend([*b.shift(), b.activation()])
-        elif word.startswith("norm"):
-            norm, *act = word.split()
+        elif layer == "act":
+            parts[part].extend([*b.fixup_bias(), b.activation()])
+        elif layer.startswith("norm"):
+            norm, *act = layer.split()
             site = f"{name}.{norm}"
-            layers = b.norm_act(site, channels) if act else (b.norm(site, channels),)
-            parts[part].extend([*(b.shift() if act else ()), *layers])
+            modules = b.norm_act(site, channels) if act else (b.norm(site, channels),)
+            parts[part].extend([*(b.fixup_bias() if act else ()), *modules])
             if part == "branch":
-                last_norm = layers[0]
+                last_norm = modules[0]
         else:
-            parts[part].extend(b.shift())
+            parts[part].extend(b.fixup_bias())
             part, last_norm = "branch", None
-            number = int(word[-1]) - 1
-            kernel, step, width = shapes[number]
-            reader = _reader(words, position)
+            number = int(layer[-1]) - 1
+            kernel, conv_stride, width = shapes[number]
+            reader = _reader(layers, position)
             conv = b.conv(
-                f"{name}.{word}", channels, width, kernel, stride=step, padding=kernel // 2,
-                before=f"{name}.{reader}" if reader else None, scale=scale[number],
+                f"{name}.{layer}", channels, width, kernel, stride=conv_stride, padding=kernel // 2,
+                read_by=f"{name}.{reader}" if reader else None, scale=scale[number],
             )  # fmt: skip
             parts["branch"].append(conv)
             channels = width
-    if b.spec.model.zero_last and b.chosen is not None:
+    if b.spec.model.zero_last and b.norm_sites is not None:
         _zero(last_norm, name, placement)
     shortcut = _shortcut(b, name, inputs, outputs, stride)
-    # the entry of a unit that begins with a convolution is empty, or Fixup's bias
+    # if the unit begins with a convolution, its entry is empty or Fixup's bias
     shared = not isinstance(shortcut, nn.Identity) and (
-        words[0] == "conv1" or (placement == "norm_act_conv" and not isinstance(shortcut, Subsample))
+        layers[0] == "conv1" or (placement == "norm_act_conv" and not isinstance(shortcut, Subsample))
     )
     return Residual(parts["entry"], parts["branch"], shortcut, parts["tail"], shared_entry=shared)
 
 
-def _reader(words: list[str], position: int) -> str | None:
-    """The norm that reads a convolution with nothing but the addition in between."""
-    rest = [word for word in words[position + 1 :] if word != "+"]
+def _reader(layers: list[str], position: int) -> str | None:
+    """The norm that reads the output of a convolution, with at most the addition in between."""
+    rest = [layer for layer in layers[position + 1 :] if layer != "+"]
     return rest[0].split()[0] if rest and rest[0].startswith("norm") else None
 
 
@@ -168,7 +184,7 @@ def _shortcut(b: Builder, name: str, inputs: int, outputs: int, stride: int) -> 
         return Subsample(b.lanes, outputs - inputs, stride)
     site = f"{name}.shortcut"
     normalized = b.spec.placement.name not in ("norm_act_conv", "after_add")
-    conv = b.conv(site, inputs, outputs, 1, stride=stride, before=site if normalized else None)
+    conv = b.conv(site, inputs, outputs, 1, stride=stride, read_by=site if normalized else None)
     return nn.Sequential(conv, b.norm(site, outputs)) if normalized else conv
 
 
@@ -176,7 +192,7 @@ def _zero(norm: nn.Module | None, name: str, placement: str) -> None:
     weight = getattr(norm, "weight", None)
     if weight is None:
         raise InputError(
-            f"model.zero_last needs a norm with γ as the last word of block {name} before the addition; "
-            f"placement={placement} with this norm and these sites has none. Use model.zero_last=false"
+            f"model.zero_last needs a norm with γ as the last layer before the addition; block {name} has "
+            f"none with placement={placement}, this norm and these sites. Use model.zero_last=false"
         )
     nn.init.zeros_(weight)

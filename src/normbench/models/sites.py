@@ -1,4 +1,4 @@
-"""Sites: the named places of a network where a norm can stand, and which of them carry it."""
+"""Sites: the named places of a network where a norm can stand, and the choice among them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from normbench.errors import InputError, unknown
 
 
 def selected(wanted: str | Sequence[str], sites: Sequence[str]) -> frozenset[str]:
-    """The sites that `placement.sites` asks for.
+    """The sites that `placement.sites` selects.
 
     Args:
-        wanted: "all", "first", "last", a site, a pattern such as `stage1.*`, or several of the latter two.
+        wanted: "all", "first", "last", a site, a pattern such as `stage1.*`, or a list of sites and patterns.
+                A pattern must match the whole name, upper and lower case told apart.
         sites:  all sites of the network, in the order of the forward pass.
 
     Raises:
-        InputError: a name or pattern that no site answers to.
+        InputError: no site matches a name or pattern, or the list is empty.
 
     >>> sorted(selected("conv*", ["conv1", "conv2", "fc1"]))
     ['conv1', 'conv2']
@@ -30,7 +31,7 @@ def selected(wanted: str | Sequence[str], sites: Sequence[str]) -> frozenset[str
         hits = [site for site in sites if fnmatchcase(site, pattern)]
         if not hits:
             raise unknown(
-                "site", pattern, sites, remedy="placement.sites takes all, first, last, sites or patterns"
+                "site", pattern, sites, remedy="placement.sites takes all, first, last, or sites and patterns"
             )
         chosen.update(hits)
     if not chosen:

@@ -16,8 +16,8 @@ STAGES = {
 
 
 def vgg(b: Builder) -> nn.Module:
-    """Sites conv1_1, conv1_2, …; widths 1, 2, 4, 8, 8 times `model.width`. Dropout stands before the
-    classifier.
+    """Sites conv1_1, conv1_2, …; the stages are 1, 2, 4, 8, 8 times `model.width` channels wide. Dropout
+    stands before the classifier.
     """
     width = b.spec.model.width or 64
     net = nn.Sequential()
@@ -26,7 +26,7 @@ def vgg(b: Builder) -> nn.Module:
         outputs = width * min(2 ** (stage - 1), 8)
         for i in range(1, convs + 1):
             site = f"conv{stage}_{i}"
-            conv = b.conv(site, channels, outputs, 3, padding=1, before=b.before(site))
+            conv = b.conv(site, channels, outputs, 3, padding=1, read_by=b.reader(site))
             net.append(b.unit(site, conv, outputs))
             channels = outputs
         net.append(nn.MaxPool2d(2))
