@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from normbench.engine.optim import Optimizer
-from normbench.engine.schedule import multiplier
 
 
 def problem(lanes):
@@ -111,17 +110,3 @@ def test_clipping_is_per_lane(make_spec):
     stack = {"w": nn.Parameter(torch.zeros(2, 3))}
     Optimizer(stack, {"w": "weight"}, specs).step([torch.tensor([[3.0, 4.0, 0.0], [0.3, 0.4, 0.0]])])
     torch.testing.assert_close(stack["w"].detach(), -torch.tensor([[0.6, 0.8, 0.0], [0.3, 0.4, 0.0]]))
-
-
-def curve(spec, steps=100):
-    return [multiplier(spec.schedule, step, steps) for step in range(steps)]
-
-
-def test_schedules_have_their_shapes(make_spec):
-    assert curve(make_spec("schedule=constant")) == [1.0] * 100
-    step = curve(make_spec("schedule=step"))
-    assert step[49] == 1.0 and step[50] == pytest.approx(0.1) and step[75] == pytest.approx(0.01)
-    cosine = curve(make_spec("schedule=cosine"))
-    assert cosine[0] == 1.0 and cosine[50] == pytest.approx(0.5) and 0 < cosine[99] < 0.001
-    warm = curve(make_spec("schedule=cosine", "schedule.warmup=0.1"))
-    assert warm[:10] == pytest.approx([0.1 * i for i in range(1, 11)]) and warm[10] == 1.0
