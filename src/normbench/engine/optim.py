@@ -8,7 +8,7 @@ learning rate, add a third.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
+from normbench.engine.device import HALVES
 from normbench.engine.scaling import LossScale
 from normbench.errors import unknown
 from normbench.spec import OptimSpec, RunSpec
@@ -58,6 +59,10 @@ class Optimizer:
                     only; LR_FACTORS gives some roles another learning rate.
         specs:      the K runs.
 
+    Attributes:
+        scale:   the factors of the losses of fp16, which `step` divides out; None for every other precision.
+        updates: (K,), the updates of each lane. A lane whose gradients overflowed skips a step's update.
+
     Raises:
         InputError: an unknown optimiser; the nearest names are offered.
     """
@@ -76,11 +81,12 @@ class Optimizer:
             slot: [torch.zeros_like(p, memory_format=torch.preserve_format) for p in self.parameters]
             for slot in SLOTS[self.spec.name]
         }
-        self.steps_taken = torch.zeros((), device=self.parameters[0].device)
+        device = self.parameters[0].device
+        narrow = HALVES.get(specs[0].engine.precision) == torch.float16
+        self.scale = LossScale(self.lanes, device) if narrow else None
+        self.updates = torch.zeros(self.lanes, device=device)
         self.blocks = self._blocks([roles[name] for name in self.names], specs)
-        self.rates = torch.tensor(
-            [block.settings.lr for block in self.blocks], device=self.steps_taken.device
-        )
+        self.rates = torch.tensor([block.settings.lr for block in self.blocks], device=device)
         self.lr = self.rates.clone()
         self.begin_step(1.0)
 
@@ -93,23 +99,27 @@ class Optimizer:
                 Settings(factor * s.lr, s.optim.weight_decay if decays else 0.0, s.optim.momentum or 0.0)
                 for s in specs
             ]
-            for shared, members in groupby(range(self.lanes), key=settings.__getitem__):
+            for shared, members in groupby(range(self.lanes), key=lambda k: (settings[k], *self._apart(k))):
                 consecutive = list(members)
                 lanes = slice(consecutive[0], consecutive[-1] + 1)
                 blocks.append(
                     Block(
                         lanes,
-                        shared,
+                        shared[0],
                         indices,
                         [self._lanes_of(i, self.parameters[i].detach(), lanes) for i in indices],
                         {
                             slot: [self._lanes_of(i, tensors[i], lanes) for i in indices]
                             for slot, tensors in self.slots.items()
                         },
-                        [self.steps_taken.clone() for _ in indices],
+                        [self.updates[0].clone() for _ in indices],
                     )
                 )
         return blocks
+
+    def _apart(self, lane: int) -> tuple[int, ...]:
+        """What keeps a lane out of the blocks of others: AdamW's counters, if lanes can skip updates."""
+        return (lane,) if self.scale is not None and self.spec.name == "adamw" else ()
 
     def _lanes_of(self, index: int, tensor: Tensor, lanes: slice) -> Tensor:
         """A view of some lanes of a tensor that has the shape and memory order of parameter `index`."""
@@ -129,30 +139,38 @@ class Optimizer:
             block.lr = lr
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor], scale: LossScale | None = None) -> None:
-        """Update all parameters in place, at the learning rates of `begin_step`.
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        """Update all parameters in place, at the learning rates of `begin_step`. If losses are scaled, lanes
+        whose gradients overflowed do not change.
 
         Args:
-            gradients: one per parameter, in its shape; changed in place.
-            scale:     the factors of the losses. A lane whose gradients overflowed does not change.
+            gradients: of the scaled losses, one per parameter, in its shape; changed in place.
         """
         # NUMERICS: the kernels ignore strides, so a gradient must have the memory order of its parameter
         grads = [
             g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
             for g, p in zip(gradients, self.parameters, strict=True)
         ]
-        finite = None if scale is None else scale.unscale(grads)
+        finite = None if self.scale is None else self.scale.unscale(grads)
         if self.spec.clip != "none":
             self._clip(grads, self.spec.clip)
-        with nullcontext() if finite is None else self._updating_only(finite):
-            for block in self.blocks:
-                self._update(block, [self._lanes_of(i, grads[i], block.lanes) for i in block.indices])
-        self.steps_taken += 1
+        if finite is None:
+            self._update_blocks(grads)
+            self.updates += 1
+            return
+        with self._updating_only(finite):
+            self._update_blocks(grads)
+        self.updates += finite
+        self._set_counters()
+
+    def _update_blocks(self, grads: list[Tensor]) -> None:
+        for block in self.blocks:
+            self._update(block, [self._lanes_of(i, grads[i], block.lanes) for i in block.indices])
 
     @contextmanager
     def _updating_only(self, lanes: Tensor) -> Iterator[None]:
         """Undo the update of all lanes but those that are true in `lanes`: (K,) bool."""
-        changed = [*self.parameters, *self.state().values()]
+        changed = [*self.parameters, *(t for tensors in self.slots.values() for t in tensors)]
         before = [tensor.clone() for tensor in changed]
         yield
         for tensor, old in zip(changed, before, strict=True):
@@ -184,24 +202,36 @@ class Optimizer:
             g.mul_(factor.view(-1, *(1,) * (g.dim() - 1)))
 
     def state(self) -> dict[str, Tensor]:
-        """The state tensors by name, `slot/parameter`, lane-major."""
-        return {
+        """All that a checkpoint needs, by name: `slot/parameter`, lane-major; with a loss scale, its factors
+        and the updates of each lane, too.
+        """
+        slots = {
             f"{slot}/{name}": t
             for slot, tensors in self.slots.items()
             for name, t in zip(self.names, tensors, strict=True)
         }
+        if self.scale is None:
+            return slots
+        scale = {f"loss_scale/{name}": t for name, t in self.scale.state().items()}
+        return {**slots, **scale, "updates": self.updates}
 
     def tensors(self) -> list[Tensor]:
         """Every tensor that a step changes, except the parameters."""
         counters = [counter for block in self.blocks for counter in block.steps]
-        return [*self.state().values(), self.steps_taken, *counters]
+        updates = [] if self.scale is not None else [self.updates]  # a part of `state` already
+        return [*self.state().values(), *updates, *counters]
 
     def resume(self, step: int) -> None:
         """Set the step counters, after the tensors of `state` have been restored."""
-        self.steps_taken.fill_(step)
+        if self.scale is None:
+            self.updates.fill_(step)
+        self._set_counters()
+
+    def _set_counters(self) -> None:
+        """Set AdamW's step counters to the updates of their lanes."""
         for block in self.blocks:
             for counter in block.steps:
-                counter.fill_(step)
+                counter.copy_(self.updates[block.lanes.start])
 
 
 def memory_order(tensor: Tensor) -> tuple[int, ...]:

@@ -55,6 +55,6 @@ class LossScale:
         self.steps_since_change.mul_(~grow)
         return finite
 
-    def tensors(self) -> list[Tensor]:
-        """Every tensor that a step changes."""
-        return [self.factor, self.steps_since_change]
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that a step changes, by name: (K,) each."""
+        return {"factor": self.factor, "steps_since_change": self.steps_since_change}

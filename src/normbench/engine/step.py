@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from normbench.data.batches import Batches
-from normbench.engine.device import HALVES, casting
+from normbench.engine.device import casting
 from normbench.engine.evaluate import lane_losses
 from normbench.engine.graph import Graphs
 from normbench.engine.meters import Meters
 from normbench.engine.optim import Optimizer
-from normbench.engine.scaling import LossScale
 from normbench.engine.schedule import multiplier
 from normbench.models import Network
 from normbench.spec import RunSpec
@@ -33,9 +32,6 @@ class Step:
         optimizer: over the network's parameters.
         batches:   images by step.
         meters:    where losses and errors are counted.
-
-    Attributes:
-        scale: what keeps the gradients of fp16 from vanishing; None in every other precision.
     """
 
     def __init__(
@@ -50,8 +46,6 @@ class Step:
         self.spec, self.steps = spec, steps
         self.network, self.optimizer, self.batches, self.meters = network, optimizer, batches, meters
         self.device = optimizer.parameters[0].device
-        narrow = HALVES.get(spec.engine.precision) == torch.float16
-        self.scale = LossScale(network.lanes, self.device) if narrow else None
         self._forward: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = self._predict
         if spec.engine.compile:
             self._forward = torch.compile(self._predict, dynamic=False)
@@ -77,15 +71,15 @@ class Step:
     def state(self) -> list[Tensor]:
         """Every tensor that a step changes."""
         own = [*self.network.parameters(), *self.network.buffers(), *self.optimizer.tensors()]
-        return [*own, *self.meters.tensors(), *(self.scale.tensors() if self.scale else ())]
+        return [*own, *self.meters.tensors()]
 
     def _perform(self) -> None:
         """A step of what the tensors hold: nothing here may depend on the number of the step otherwise."""
         x, y = self.batches.read()
         losses, logits = self._forward(x, y)
-        scaled = losses if self.scale is None else self.scale(losses)
+        scaled = losses if self.optimizer.scale is None else self.optimizer.scale(losses)
         gradients = torch.autograd.grad(scaled.sum(), self.optimizer.parameters)
-        self.optimizer.step(gradients, self.scale)
+        self.optimizer.step(gradients)
         self.meters.add(losses.detach(), logits.detach(), y)
 
     def _predict(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
