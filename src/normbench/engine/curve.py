@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ from normbench.spec import EvalSpec
 POINTS = 50
 
 
-def milestones(wanted: EvalSpec, steps: int, per_epoch: int) -> tuple[set[int], set[int]]:
+def curve_steps(wanted: EvalSpec, steps: int, per_epoch: int) -> tuple[set[int], set[int]]:
     """The numbers of finished steps at which the curve has a point, and at which the run is evaluated.
 
     Args:
@@ -24,8 +23,28 @@ def milestones(wanted: EvalSpec, steps: int, per_epoch: int) -> tuple[set[int], 
     """
     every = wanted.every or steps
     evaluations = {*range(every, steps, every), steps}
-    curve = {math.ceil(steps * i / POINTS) for i in range(1, POINTS + 1)}
+    curve = {-(-steps * i // POINTS) for i in range(1, POINTS + 1)}
     return curve | evaluations | {max(steps - per_epoch, 0)} - {0}, evaluations
+
+
+def diverged_at(
+    history: Sequence[Metrics], loss_at: int | None, *, steps: int, finite_parameters: bool
+) -> int | None:
+    """The first step at which a run was no longer finite; None if it stayed finite.
+
+    A training loss shows what all updates but the last did. So a run has also diverged, at step `steps`, if
+    its last update leaves parameters that are not finite, or a test loss that is not finite.
+
+    Args:
+        history:           the points of the curve.
+        loss_at:           the first step whose training loss was not finite, None if there is none.
+        steps:             length of the run.
+        finite_parameters: all parameters are finite at the end.
+    """
+    if loss_at is not None:
+        return loss_at
+    last = history[-1]
+    return None if finite_parameters and last.get("test_loss", 0.0) is not None else steps
 
 
 def summary(wanted: EvalSpec, history: Sequence[Metrics], last_epoch: int, *, diverged: bool) -> Metrics:

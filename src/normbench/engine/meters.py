@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -42,6 +44,19 @@ class Meters:
         self.steps = 0
         return loss, errors, self.finite.tolist()
 
+    def first_nonfinite(self) -> list[int | None]:
+        """The first step of each lane whose loss was not finite; None if there is none."""
+        counted = zip(self.finite.tolist(), self.finite_steps.tolist(), strict=True)
+        return [None if finite else step for finite, step in counted]
+
     def tensors(self) -> list[Tensor]:
         """What a step changes."""
         return [self.loss, self.errors, self.finite, self.finite_steps]
+
+
+@torch.no_grad()
+def lanes_are_finite(tensors: Iterable[Tensor], lanes: int) -> list[bool]:
+    """Whether all numbers of each lane are finite, in lane-major tensors."""
+    finite = [t.unflatten(0, (lanes, -1)).flatten(1).isfinite().all(1) for t in tensors]
+    result: list[bool] = torch.stack(finite).all(0).tolist()
+    return result

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from normbench.data.batches import Batches
 from normbench.data.dataset import Dataset
-from normbench.engine.curve import milestones, summary
+from normbench.engine.curve import curve_steps, diverged_at, summary
 from normbench.engine.device import numerics
 from normbench.engine.evaluate import Metrics, evaluate, finite
 from normbench.engine.final_state import final_states
+from normbench.engine.meters import lanes_are_finite
 from normbench.engine.schedule import multiplier
 from normbench.engine.stack import Stack
 from normbench.engine.stack_layout import StackLayout, describe_convolutions
@@ -83,7 +84,7 @@ def _take_all_steps(
     elif spec.model.init == "lsuv":
         network.begin_step(0, steps)
         lsuv.equalize(network, first_images(batches, lsuv.IMAGES, spec.total), lanes)
-    points, evaluations = milestones(spec.eval, steps, batches.steps_per_epoch)
+    points, evaluations = curve_steps(spec.eval, steps, batches.steps_per_epoch)
     began = time.perf_counter()
 
     network.train()
@@ -111,9 +112,11 @@ def _take_all_steps(
         listener.checkpoint(partial(save_lanes, network, optimizer, meters, assignment, done, histories))
 
     seconds = time.perf_counter() - began
+    loss_at = meters.first_nonfinite()
+    finite_parameters = lanes_are_finite(network.parameters(), lanes)
     diverged = [
-        None if ok else at
-        for ok, at in zip(meters.finite.tolist(), meters.finite_steps.tolist(), strict=True)
+        diverged_at(history, loss_at[lane], steps=steps, finite_parameters=finite_parameters[lane])
+        for (lane, _), history in zip(assignment.of, histories, strict=True)
     ]
     about = {
         "parameters": sum(p.numel() for p in network.parameters()) // lanes,
@@ -123,10 +126,8 @@ def _take_all_steps(
         "convolution": describe_convolutions(network),
     }
     last_epoch = steps - batches.steps_per_epoch
-    states = final_states(network, assignment)
     results = []
-    for (lane, _), history, state in zip(assignment.of, histories, states, strict=True):
-        at = diverged[lane]
+    for at, history, state in zip(diverged, histories, final_states(network, assignment), strict=True):
         metrics = summary(spec.eval, history, last_epoch, diverged=at is not None)
         results.append(Result(at, metrics, tuple(history), seconds, about, state))
     return results
