@@ -51,6 +51,7 @@ class ModelSpec(Part):
     bias: Literal["auto"] | bool
     branch: Literal["plain", "skipinit", "fixup"] = neutral_at("plain")
     init: Literal["he", "lsuv"] = neutral_at("he")
+    stem_activation: Literal["before_split", "in_branch"] = neutral_at("before_split")
 
 
 class NormSpec(Part):

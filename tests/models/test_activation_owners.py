@@ -12,7 +12,7 @@ from normbench import models, norms
 from normbench.data.shape import Shape
 from normbench.errors import InputError
 from normbench.models.network import ARCHITECTURES, Network
-from normbench.models.resnet import Residual
+from normbench.models.resnet import PREACTIVATION, Residual
 from normbench.norms.core import REGISTRY
 
 OWNERS = sorted(key for key, entry in norms.catalogue().items() if entry.activates)
@@ -31,6 +31,9 @@ def placements():
     for family, words in FAMILIES.items():
         for placement in ARCHITECTURES[words[0].removeprefix("model=")].placements:
             yield pytest.param([*words, f"placement={placement}", "batch=4"], id=f"{family}-{placement}")
+            if placement in PREACTIVATION:
+                in_branch = [*words, f"placement={placement}", "batch=4", "model.stem_activation=in_branch"]
+                yield pytest.param(in_branch, id=f"{family}-{placement}-in_branch")
 
 
 def build(make_spec, *words):
@@ -63,7 +66,9 @@ def activation_readers(network) -> tuple[set[str], set[str], int]:
 
 @pytest.mark.parametrize("words", list(placements()))
 def test_a_layer_replaces_its_activation_exactly_if_only_that_would_read_it(make_spec, words):
-    """The stem of act_only_preact is read by the first shortcut, too, and keeps its activation."""
+    """With model.stem_activation=in_branch the first shortcut reads the stem of act_only_preact, too, so that
+    the stem keeps its activation.
+    """
     _, wanted, activations = activation_readers(build(make_spec, *words, "norm=bn"))
     network = build(make_spec, *words, "norm=frn")
     owned = {site for site, layer in network.norms().items() if owning(layer)}

@@ -22,6 +22,8 @@ from normbench.models.layers import Conv2d, Dropout, Linear
 from normbench.spec import RunSpec
 
 L = TypeVar("L", Conv2d, Linear)
+#: Sites that read a layer's output, see `Builder.conv`.
+Readers = str | tuple[str, ...] | None
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
 #: Gain of the initial weights, by the activation that follows: He et al. 2015 for ReLU, Glorot & Bengio 2010
@@ -73,7 +75,7 @@ class Builder:
         *,
         stride: int = 1,
         padding: int = 0,
-        read_by: str | None,
+        read_by: Readers,
         scale: float = 1.0,
     ) -> Conv2d:
         """A convolution.
@@ -85,7 +87,8 @@ class Builder:
             kernel:  side of the filters.
             stride:  in both directions.
             padding: zeros at each border.
-            read_by: the site that reads the output with nothing nonlinear in between; None if there is none.
+            read_by: the site that reads the output with nothing nonlinear in between. A tuple: all sites that
+                     read a sum of which the output is a part. None or (): an activation reads it first.
             scale:   factor of the initial weight.
         """
         gain = scale * GAINS[self.spec.model.activation]
@@ -96,7 +99,7 @@ class Builder:
         conv = Conv2d(weight, bias, weight_norm, self.lanes, stride=stride, padding=padding)
         return self._recorded(read_by, conv)
 
-    def linear(self, name: str, inputs: int, outputs: int, *, read_by: str | None) -> Linear:
+    def linear(self, name: str, inputs: int, outputs: int, *, read_by: Readers) -> Linear:
         """A hidden fully connected layer; arguments as for `conv`."""
         weight = self._initial_weight(name, (outputs, inputs), GAINS[self.spec.model.activation])
         linear = Linear(weight, self._has_bias(read_by), self._weight_norm(name, weight, head=False))
@@ -190,20 +193,21 @@ class Builder:
         """Whether the run's norm stands at a site."""
         return self.norm_sites is not None and site in self.norm_sites
 
-    def _recorded(self, read_by: str | None, layer: L) -> L:
-        if read_by is not None:
+    def _recorded(self, read_by: Readers, layer: L) -> L:
+        if isinstance(read_by, str):
             self.inputs[read_by] = layer
         return layer
 
-    def _has_bias(self, read_by: str | None) -> bool:
-        """Whether a layer has a bias. Under `auto` it has none if the norm that reads it removes a bias
-        (bn, in) or adds its own (any norm with β), and none under Fixup, which adds its own.
+    def _has_bias(self, read_by: Readers) -> bool:
+        """Whether a layer has a bias. Under `auto` it has none if every reader of its output is a norm that
+        removes a bias (bn, in) or adds its own (any norm with β), and none under Fixup, which adds its own.
         """
         if self.spec.model.bias != "auto":
             return self.spec.model.bias
         if self.spec.model.branch == "fixup":
             return False
-        if read_by is None or not self.has_norm(read_by):
+        readers = (read_by,) if isinstance(read_by, str) else read_by or ()
+        if not readers or not all(map(self.has_norm, readers)):
             return True
         adds_its_own = self.spec.norm.affine in (True, "bias")
         return not (adds_its_own or norms.entry(self.spec.norm.name).absorbs_bias)

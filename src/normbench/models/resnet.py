@@ -2,11 +2,17 @@
 
 The tables below list the layers of a residual unit in order, by placement; + adds the shortcut (he2016b,
 Fig. 4).
+
+Units that begin with an activation (pre-activation) follow he2016b, appendix: the first activation of the net
+stands right after the first convolution, before the paths split, so the first shortcut reads it, too.
+`model.stem_activation=in_branch` leaves it in the branch of the first unit; its shortcut then reads the
+output of the first convolution, or of the norm after that in act_only_preact.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -31,6 +37,9 @@ BOTTLENECK = {
     "act_only_preact": "act conv1 norm1 act conv2 norm2 act conv3 norm3 +",
     "norm_act_conv":   "norm1 act conv1 norm2 act conv2 norm3 act conv3 +",
 }  # fmt: skip
+
+#: Placements whose units begin with an activation.
+PREACTIVATION = tuple(name for name, layers in BASIC.items() if not layers.startswith("conv"))
 
 #: One entry of the tables. A norm and the activation after it are one, since some norms replace the
 #: activation.
@@ -71,61 +80,120 @@ class Residual(nn.Module):
         return result
 
 
+@dataclass(frozen=True)
+class Unit:
+    """A residual unit.
+
+    Attributes:
+        name:    the prefix of its sites.
+        inputs:  channels that it reads.
+        inner:   channels of its 3×3 convolutions.
+        outputs: channels that it returns.
+        stride:  of the unit.
+    """
+
+    name: str
+    inputs: int
+    inner: int
+    outputs: int
+    stride: int
+
+    @property
+    def changes_shape(self) -> bool:
+        return self.stride != 1 or self.inputs != self.outputs
+
+
 def resnet(b: Builder) -> nn.Module:
     """Sites stem (not in norm_act_conv), stage1.0.norm1, …, stageS.B.shortcut for every projection with a
     norm, and final (only in norm_act_conv).
     """
-    blocks, bottleneck = DEPTHS[b.spec.model.name]
+    placement = b.spec.placement.name
     width = b.spec.model.width or 16
-    scale = initial_scales(b.spec, sum(blocks), 3 if bottleneck else 2)
-    net, channels = _stem(b, width), width
-    for stage, count in enumerate(blocks, 1):
-        inner = width * 2 ** (stage - 1)
-        for i in range(count):
-            stride = 2 if i == 0 and stage > 1 else 1
-            net.append(_block(b, f"stage{stage}.{i}", channels, inner, stride, scale))
-            channels = inner * (4 if bottleneck else 1)
-    if b.spec.placement.name == "norm_act_conv":
+    units, convolutions = _units(b, width)
+    scale = initial_scales(b.spec, len(units), convolutions)
+    net = _stem(b, width, units)
+    for number, unit in enumerate(units):
+        net.append(_residual(b, unit, scale, _stream_readers(b, units[number + 1 :]), first=number == 0))
+    channels = units[-1].outputs
+    if placement == "norm_act_conv":
         net.extend([*b.fixup_bias(), *b.norm_act("final", channels)])
-    elif b.spec.placement.name == "act_only_preact":
+    elif placement == "act_only_preact":
         net.append(b.activation())
     return net.extend([GlobalAveragePool(), b.dropout("head"), *b.fixup_bias(), b.head(channels)])
 
 
-def _stem(b: Builder, width: int) -> nn.Sequential:
-    """The first convolution with norm and activation, unless the units begin with them (pre-activation)."""
+def _units(b: Builder, width: int) -> tuple[list[Unit], int]:
+    """All units in the order of the forward pass, and the convolutions of each: 2, or 3 of a bottleneck."""
+    blocks, bottleneck = DEPTHS[b.spec.model.name]
+    units, channels = [], width
+    for stage, count in enumerate(blocks, 1):
+        inner = width * 2 ** (stage - 1)
+        for i in range(count):
+            outputs = inner * (4 if bottleneck else 1)
+            stride = 2 if i == 0 and stage > 1 else 1
+            units.append(Unit(f"stage{stage}.{i}", channels, inner, outputs, stride))
+            channels = outputs
+    return units, 3 if bottleneck else 2
+
+
+def _stem(b: Builder, width: int, units: list[Unit]) -> nn.Sequential:
+    """The first convolution with its norm and activation, and the max-pooling of the ImageNet stem."""
     placement = b.spec.placement.name
     imagenet = b.spec.model.stem == "imagenet"
     kernel, stride = (7, 2) if imagenet else (3, 1)
-    bare = placement == "norm_act_conv"
-    read_by = None if bare or placement == "conv_act_norm" else "stem"
+    # the norm of the first convolution has the name of the unit that it belongs to in the tables
+    site = f"{units[0].name}.norm1" if placement == "norm_act_conv" else "stem"
+    read_by: str | tuple[str, ...] | None = b.reader(site)
+    if placement == "norm_act_conv" and not _stem_activated(b):
+        read_by = _stream_readers(b, units)
     conv = b.conv(
         "stem", b.image.channels, width, kernel, stride=stride, padding=kernel // 2, read_by=read_by
     )
-    if bare:
-        net = nn.Sequential(conv)
-    elif placement == "act_only_preact":  # its activation opens the first block
-        net = nn.Sequential(conv, b.norm("stem", width))
+    if placement not in PREACTIVATION or _stem_activated(b):
+        net = b.unit(site, conv, width)
+    elif placement == "act_only_preact":
+        net = nn.Sequential(conv, b.norm(site, width))
     else:
-        net = b.unit("stem", conv, width)
+        net = nn.Sequential(conv)
     if imagenet:
         net.append(nn.MaxPool2d(3, stride=2, padding=1))
     return net
 
 
-def _block(b: Builder, name: str, inputs: int, inner: int, stride: int, scale: tuple[float, ...]) -> Residual:
-    """A residual unit: basic for two factors in `scale`, bottleneck for three.
+def _stem_activated(b: Builder) -> bool:
+    """Whether the first activation of a pre-activation net stands before the paths split."""
+    return b.spec.placement.name in PREACTIVATION and b.spec.model.stem_activation == "before_split"
+
+
+def _stream_readers(b: Builder, units: list[Unit]) -> tuple[str, ...]:
+    """The norms of norm_act_conv that read what is added to the stream before these units, up to the unit
+    whose projection reads the output of such a norm instead of the stream.
+    """
+    if b.spec.placement.name != "norm_act_conv":
+        return ()
+    readers = []
+    for unit in units:
+        readers.append(f"{unit.name}.norm1")
+        if unit.changes_shape and b.spec.model.shortcut == "conv":
+            return tuple(readers)
+    return (*readers, "final")
+
+
+def _residual(
+    b: Builder, unit: Unit, scale: tuple[float, ...], output_readers: tuple[str, ...], *, first: bool
+) -> Residual:
+    """A residual unit.
 
     Args:
-        b:      the builder.
-        name:   of the unit, the prefix of its sites.
-        inputs: channels of x.
-        inner:  channels of the 3×3 convolutions.
-        stride: of the unit.
-        scale:  factors of the initial weights, one per convolution.
+        b:              the builder.
+        unit:           its name and shape.
+        scale:          factors of the initial weights, one per convolution; three make a bottleneck.
+        output_readers: the sites that read the unit's output, see `_stream_readers`.
+        first:          the unit is the first of the net.
     """
-    placement, bottleneck = b.spec.placement.name, len(scale) == 3
-    outputs = inner * (4 if bottleneck else 1)
+    placement, name = b.spec.placement.name, unit.name
+    inner, outputs, stride = unit.inner, unit.outputs, unit.stride
+    bottleneck = len(scale) == 3
     # (kernel, stride, output channels) of each convolution; in a bottleneck the 3×3 has the stride, as in
     # torchvision
     shapes = (
@@ -134,8 +202,10 @@ def _block(b: Builder, name: str, inputs: int, inner: int, stride: int, scale: t
         else [(3, stride, inner), (3, 1, inner)]
     )
     layers = LAYER.findall((BOTTLENECK if bottleneck else BASIC)[placement])
+    if first and _stem_activated(b):
+        layers = layers[layers.index("conv1") :]
     parts = {"entry": nn.Sequential(), "branch": nn.Sequential(), "tail": nn.Sequential()}
-    part, channels, last_norm = "entry", inputs, None
+    part, channels, last_norm = "entry", unit.inputs, None
     for position, layer in enumerate(layers):
         if layer == "+":
             parts["branch"].extend(b.branch_scale())
@@ -154,16 +224,16 @@ def _block(b: Builder, name: str, inputs: int, inner: int, stride: int, scale: t
             part, last_norm = "branch", None
             number = int(layer[-1]) - 1
             kernel, conv_stride, width = shapes[number]
-            reader = _reader(layers, position)
             conv = b.conv(
                 f"{name}.{layer}", channels, width, kernel, stride=conv_stride, padding=kernel // 2,
-                read_by=f"{name}.{reader}" if reader else None, scale=scale[number],
+                read_by=_reader(unit, layers, position) or output_readers, scale=scale[number],
             )  # fmt: skip
             parts["branch"].append(conv)
             channels = width
     if b.spec.model.zero_last and b.norm_sites is not None:
         _zero(last_norm, name, placement)
-    shortcut = _shortcut(b, name, inputs, outputs, stride)
+    sum_reader = _reader(unit, layers, layers.index("+"))
+    shortcut = _shortcut(b, unit, (sum_reader,) if sum_reader else output_readers)
     # if the unit begins with a convolution, its entry is empty or Fixup's bias
     shared = not isinstance(shortcut, nn.Identity) and (
         layers[0] == "conv1" or (placement == "norm_act_conv" and not isinstance(shortcut, Subsample))
@@ -171,21 +241,23 @@ def _block(b: Builder, name: str, inputs: int, inner: int, stride: int, scale: t
     return Residual(parts["entry"], parts["branch"], shortcut, parts["tail"], shared_entry=shared)
 
 
-def _reader(layers: list[str], position: int) -> str | None:
-    """The norm that reads the output of a convolution, with at most the addition in between."""
-    rest = [layer for layer in layers[position + 1 :] if layer != "+"]
-    return rest[0].split()[0] if rest and rest[0].startswith("norm") else None
+def _reader(unit: Unit, layers: list[str], position: int) -> str | None:
+    """The site in the unit that reads the output of a layer, with at most the addition in between."""
+    following = [layer for layer in layers[position + 1 :] if layer != "+"]
+    return f"{unit.name}.{following[0].split()[0]}" if following and following[0].startswith("norm") else None
 
 
-def _shortcut(b: Builder, name: str, inputs: int, outputs: int, stride: int) -> nn.Module:
-    if stride == 1 and inputs == outputs:
+def _shortcut(b: Builder, unit: Unit, sum_readers: tuple[str, ...]) -> nn.Module:
+    """Identity, subsampling or projection. The sites `sum_readers` read its sum with the branch."""
+    if not unit.changes_shape:
         return nn.Identity()
     if b.spec.model.shortcut == "pad":
-        return Subsample(b.lanes, outputs - inputs, stride)
-    site = f"{name}.shortcut"
+        return Subsample(b.lanes, unit.outputs - unit.inputs, unit.stride)
+    site = f"{unit.name}.shortcut"
     normalized = b.spec.placement.name not in ("norm_act_conv", "after_add")
-    conv = b.conv(site, inputs, outputs, 1, stride=stride, read_by=site if normalized else None)
-    return nn.Sequential(conv, b.norm(site, outputs)) if normalized else conv
+    read_by = site if normalized else sum_readers
+    conv = b.conv(site, unit.inputs, unit.outputs, 1, stride=unit.stride, read_by=read_by)
+    return nn.Sequential(conv, b.norm(site, unit.outputs)) if normalized else conv
 
 
 def _zero(norm: nn.Module | None, name: str, placement: str) -> None:
