@@ -104,7 +104,7 @@ def test_no_memory_for_a_capture_is_left_to_the_caller(cuda):
     [
         ["norm=bn"], ["norm=bn", "norm.momentum=linear:0.5:0.1"], ["norm=gn"], ["norm=frozen"], ["norm=brn"],
         ["norm=streaming"], ["norm=cbn"], ["optim=adamw", "optim.clip=1.0"], ["engine.precision=tf32"],
-        ["engine.precision=bf16"], ["engine.precision=fp16"],
+        ["engine.precision=bf16"], ["engine.precision=fp16"], ["engine.precision=fp16", "optim=adamw"],
         ["model=vgg11", "data.channels=3", "model.dropout=0.5"], ["model=resnet20", "data.channels=3"],
     ],
     ids=" ".join,

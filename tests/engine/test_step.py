@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -37,6 +38,8 @@ WORDS = {
     "momentum": ["norm.momentum=debiased:0.1"],
     "schedule": ["norm.momentum=linear:0.5:0.1"],
     "adamw": ["optim=adamw", "optim.clip=1.0"],
+    "fp16": ["engine.precision=fp16"],
+    "fp16 adamw": ["engine.precision=fp16", "optim=adamw"],
     "crop and flip": ["data.crop=2", "data.flip=true"],
     "workers": ["batch=4", "workers=2"],
     "dropout": ["model=vgg11", "data.channels=3", "model.dropout=0.5"],
@@ -121,13 +124,14 @@ def imaginable() -> bool:
 def test_a_step_on_a_gpu_that_is_only_imagined(make_spec, monkeypatch, words):
     """Tensors without values, said to be on a GPU: what mixes devices or asks for a value raises.
 
-    The backward pass and the optimisers' kernels ask for a driver, and are left out.
+    Autocast, the backward pass and the optimisers' kernels need a driver and are left out.
     """
     stack = stack_of(make_spec, *words, "engine.graphs=false")
     dataset = data.load(stack.spec.data)
     monkeypatch.setattr(optim, "sgd", lambda *args, **settings: None)
     monkeypatch.setattr(optim, "adamw", lambda *args, **settings: None)
     monkeypatch.setattr(torch.autograd, "grad", no_gradients)
+    monkeypatch.setattr("normbench.engine.step.casting", lambda engine, device: nullcontext())
     with FakeTensorMode(allow_non_fake_inputs=True) as imagination:
         gpu = partial(imagine, imagination)
         images = {n: gpu(t) for n, t in vars(dataset).items() if isinstance(t, torch.Tensor)}
