@@ -6,6 +6,8 @@ import math
 
 import pytest
 
+from normbench import models
+from normbench.data.shape import Shape
 from normbench.engine.schedule import first_step, multiplier
 from normbench.errors import InputError
 from normbench.momentum import parse_momentum
@@ -70,18 +72,29 @@ def test_the_learning_rate_falls_at_the_exact_step(make_spec, share, steps, mile
     assert curve(spec, steps) == [1.0] * milestone + [0.5] * (steps - milestone)
 
 
-def test_shares_of_the_run_take_effect_at_the_exact_step_in_norms_too():
-    """Norms compare step / steps with a share; momentum schedules divide it by one."""
+@pytest.mark.parametrize("steps", [7, 50, 100, 128, 391, 1000, 1250])
+def test_a_momentum_schedule_falls_at_the_exact_steps(steps):
     for percent in range(1, 100):
-        for steps in (7, 50, 100, 128, 391, 1000, 1250):
+        momentum = parse_momentum(f"step:0.5:0.5:{percent / 100}")
+        first = -(-percent * steps // 100)
+        for step in (first - 1, first):
+            passed = 100 * step // (percent * steps)
+            assert momentum.at(step / steps) == 0.5 * 0.5**passed, (percent, steps)
+
+
+def test_norms_change_their_phase_at_the_exact_step(make_spec):
+    spec = make_spec("model=mlp", "model.hidden=[3]", "norm=frozen", "norm.args.after=0.5")
+    network = models.build([spec], Shape(1, 2, 2, 1, 1), dry=True)
+    (layer,) = network.norms().values()
+    for percent in range(1, 100):
+        layer.phase_change_at = percent / 100
+        network.train()  # reads the change of phase again
+        for steps in (50, 100, 128, 391, 1250):
             first = -(-percent * steps // 100)
-            share = percent / 100
-            assert not (first - 1) / steps >= share, (percent, steps)
-            assert first / steps >= share, (percent, steps)
-            momentum = parse_momentum(f"step:0.5:0.5:{share}")
-            for step in (first - 1, first):
-                passed = 100 * step // (percent * steps)
-                assert momentum.at(step / steps) == 0.5 * 0.5**passed, (percent, steps)
+            for step, phase in ((first - 1, 0), (first, 1)):
+                network.begin_step(step, steps)
+                assert layer.after_phase_change is bool(phase), (percent, steps)
+                assert network.phase(step, steps) == phase, (percent, steps)
 
 
 def test_an_unknown_schedule_is_refused(make_spec):
