@@ -69,6 +69,10 @@ class WeightSpec(Part):
     eps: Positive | None
 
 
+#: Placements whose residual units begin with an activation; `model.stem_activation` is a knob of these only.
+PREACTIVATION = ("norm_act_conv", "act_only_preact")
+
+
 class PlacementSpec(Part):
     name: Literal[
         "conv_norm_act", "conv_act_norm", "norm_act_conv", "after_add", "act_before_add", "act_only_preact"

@@ -11,7 +11,7 @@ from normbench.data.shape import Shape
 from normbench.engine.schedule import first_step, multiplier
 from normbench.errors import InputError
 from normbench.momentum import parse_momentum
-from normbench.sweeps.plan import make_plan
+from normbench.sweeps.plan import stacks
 
 
 def curve(spec, steps=100):
@@ -116,7 +116,8 @@ def test_an_unknown_schedule_is_refused(make_spec):
 )
 def test_runs_with_other_schedules_or_losses_are_never_one_stack(make_sweep, words):
     """The multiplier and the loss are those of the first run, so they must be the same in all lanes."""
-    packs = make_plan(make_sweep(*words, "seed=0,1"), (), capacity=lambda spec: 4).packs
+    specs = [resolved.spec for resolved in make_sweep(*words, "seed=0,1")]
+    packs = stacks(specs, capacity=lambda spec: 4)
     assert [len(pack.specs) for pack in packs] == [2, 2]
     for pack in packs:
         assert len({(spec.schedule, spec.optim.label_smoothing) for spec in pack.specs}) == 1

@@ -11,8 +11,9 @@ from torch import nn
 from normbench import models, norms
 from normbench.data.shape import Shape
 from normbench.errors import InputError
+from normbench.groups import PREACTIVATION
 from normbench.models.network import ARCHITECTURES, Network
-from normbench.models.resnet import PREACTIVATION, Residual
+from normbench.models.resnet import Residual
 from normbench.norms.core import REGISTRY
 
 OWNERS = sorted(key for key, entry in norms.catalogue().items() if entry.activates)

@@ -7,8 +7,9 @@ import torch
 
 from normbench import models
 from normbench.data.shape import Shape
+from normbench.groups import PREACTIVATION
 from normbench.models.layers import Conv2d, Linear
-from normbench.models.resnet import BASIC, PREACTIVATION
+from normbench.models.resnet import BASIC
 
 RGB16, GREY32 = Shape(3, 16, 10, 1, 1), Shape(1, 32, 10, 1, 1)
 SITES = ("all", "first", "last", "stage1.*", "[final,stage3.*]", "[stage*.*.norm1,final]", "*.norm2")

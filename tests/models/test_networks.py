@@ -8,6 +8,7 @@ import torch
 from normbench import models, norms
 from normbench.data.shape import Shape
 from normbench.errors import InputError
+from normbench.groups import PREACTIVATION
 from normbench.models.network import ARCHITECTURES
 from normbench.models.resnet import BASIC, BOTTLENECK
 
@@ -176,3 +177,19 @@ def test_every_parameter_has_one_role(make_spec):
         network = models.build([make_spec("model=resnet20", *words)], RGB32)
         assert set(network.roles()) == {name for name, _ in network.named_parameters()}
         assert set(network.roles().values()) <= {"weight", "bias", "scale", "shift", "scalar"}
+
+
+def test_units_of_the_pre_activation_placements_and_of_no_others_begin_with_an_activation():
+    for units in (BASIC, BOTTLENECK):
+        begin = {name for name, layers in units.items() if "act" in layers.partition("conv")[0]}
+        assert begin == set(PREACTIVATION)
+
+
+def test_the_stem_activation_is_a_knob_of_pre_activation_nets_only(make_sweep):
+    for placement in BASIC:
+        words = ["model=resnet20", f"placement={placement}"]
+        (default,), (old,) = make_sweep(*words), make_sweep(*words, "model.stem_activation=in_branch")
+        one_run = default.spec.signature == old.spec.signature
+        assert one_run is (placement not in PREACTIVATION)
+        assert old.unused == ((f"model.stem_activation of {placement}",) if one_run else ())
+        assert "stem_activation" not in default.spec.identity()["model"]

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from normbench.data.fingerprint import state
 from normbench.errors import InputError, unknown
+from normbench.groups import PREACTIVATION
 from normbench.momentum import parse_momentum
 from normbench.spec import Resolved, RunSpec
 
@@ -48,6 +49,7 @@ def resolve(config: Mapping[str, Any]) -> Resolved:
             f"{absent[0]} is missing; every key of conf/config.yaml must be there, null if need be"
         )
     unused = [knob for group in _CHOICES for knob in _drop_unused(group, tree[group])]
+    unused += _drop_stem_activation(tree)
     _take_facts(tree)
     _resolve_total(tree)
     if tree["steps"] is not None:
@@ -104,6 +106,15 @@ def _drop_unused(group: str, values: dict[str, Any]) -> list[str]:
         if knob not in known["args"]:
             raise unknown(f"argument of {group}={name}", knob, known["args"])
     return unused
+
+
+def _drop_stem_activation(tree: dict[str, Any]) -> list[str]:
+    """Reset `model.stem_activation`, in place, if the placement has no use for it; return its name then."""
+    placement, model = tree["placement"]["name"], tree["model"]
+    if placement in PREACTIVATION or model.get("stem_activation") != "in_branch":
+        return []
+    model["stem_activation"] = "before_split"
+    return [f"model.stem_activation of {placement}"]
 
 
 def _take_facts(tree: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from normbench.errors import InputError
+from normbench.groups import PREACTIVATION
 from normbench.models.branch import initial_scales
 from normbench.models.builder import Builder
 from normbench.models.layers import GlobalAveragePool, Subsample
@@ -37,9 +38,6 @@ BOTTLENECK = {
     "act_only_preact": "act conv1 norm1 act conv2 norm2 act conv3 norm3 +",
     "norm_act_conv":   "norm1 act conv1 norm2 act conv2 norm3 act conv3 +",
 }  # fmt: skip
-
-#: Placements whose units begin with an activation.
-PREACTIVATION = tuple(name for name, layers in BASIC.items() if not layers.startswith("conv"))
 
 #: One entry of the tables. A norm and the activation after it are one, since some norms replace the
 #: activation.
