@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Meters:
-    """Sums of loss and errors per lane since the last reading, and until when its loss was finite.
+    """Sums of loss and errors per lane since the last reading, and the steps in which its loss was finite.
 
     Args:
         lanes:  K.
@@ -27,15 +27,15 @@ class Meters:
 
     @torch.no_grad()
     def add(self, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Sum up a step: losses (K,), logits (N, K, classes), labels (N, K). The caller counts `steps`."""
+        """Add a step: losses (K,), logits (N, K, classes), labels (N, K). The caller counts `steps`."""
         self.loss += losses
         self.errors += (logits.argmax(2) != labels).sum(0)
         self.finite &= losses - losses == 0  # PERF: isfinite is four calls
         self.finite_steps += self.finite
 
     def read(self) -> tuple[list[float], list[float], list[bool]]:
-        """Mean loss, share of errors and soundness per lane since the last reading, which starts a new
-        one.
+        """Mean loss and share of errors per lane since the last reading, and whether all losses of the lane
+        were finite so far.
         """
         loss = (self.loss / self.steps).tolist()
         errors = (self.errors / (self.steps * self.images)).tolist()
@@ -50,7 +50,7 @@ class Meters:
         return [None if finite else step for finite, step in counted]
 
     def tensors(self) -> list[Tensor]:
-        """What a step changes."""
+        """Every tensor that a step changes."""
         return [self.loss, self.errors, self.finite, self.finite_steps]
 
 

@@ -164,8 +164,10 @@ def _stem_activated(b: Builder) -> bool:
 
 
 def _stream_readers(b: Builder, units: list[Unit]) -> tuple[str, ...]:
-    """The norms of norm_act_conv that read what is added to the stream before these units, up to the unit
-    whose projection reads the output of such a norm instead of the stream.
+    """The sites that read a sum of shortcut and branch just before these units; () but for norm_act_conv.
+
+    Identity shortcuts pass the sum on to the next unit. A projection does not: it reads the output of the
+    first norm of its unit.
     """
     if b.spec.placement.name != "norm_act_conv":
         return ()
