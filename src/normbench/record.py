@@ -138,7 +138,7 @@ def _of_schema_1(tree: dict[str, Any]) -> dict[str, Any]:
     from normbench.spec import RunSpec
 
     known = tree.get("spec")
-    untracked = {"name": "none", "project": None, "entity": None, "mode": None, "tags": []}
+    untracked: dict[str, Any] = {"name": "none", "project": None, "entity": None, "mode": None, "tags": []}
     try:
         spec = RunSpec.model_validate({**known, "tracking": untracked} if isinstance(known, dict) else known)
     except ValidationError as error:
