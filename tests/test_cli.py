@@ -73,7 +73,11 @@ def test_it_runs_as_a_module_with_its_exit_code(tmp_path: Path) -> None:
         (InputError("batch must be ≥ 1"), 2, "error: batch must be ≥ 1\n"),
         (RunFailure("two lines\nof text"), 1, "error: two lines of text\n"),
         (KeyError("x"), 1, "error: unexpected KeyError: 'x'; --debug shows where\n"),
-        (KeyboardInterrupt(), 130, "error: interrupted; runs that ended are kept, the same command goes on"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "error: interrupted; finished runs are kept, and the same command continues",
+        ),
         (SystemExit(0), 0, ""),
     ],
 )
@@ -141,7 +145,7 @@ BAD = {
     "data without a path": ("train data=folder", "data.path has no value here"),
     "data that is not there": ("train data=folder data.path=nowhere", "no data at data.path=nowhere"),
     "a flag of nobody": ("train --fast", "unrecognized arguments: --fast"),
-    "two things at once": ("train --cfg job --info all", "one thing at a time"),
+    "two things at once": ("train --cfg job --info all", "these flags exclude each other"),
     "a sweep to be shown": ("train norm=bn,gn --cfg job", "'norm=bn,gn' lists several values"),
     "no such folder of choices": ("train --config-dir nowhere", "'"),
     "an unknown launcher": ("train hydra/launcher=fast", "unknown hydra/launcher 'fast'"),

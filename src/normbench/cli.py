@@ -1,9 +1,9 @@
-"""The command `normbench VERB …`: calls the verb's module, turns what it raises into a line and an exit code.
+"""The command `normbench VERB …`: calls the verb's module; exceptions become one line and an exit code.
 
-    0 fine · 1 a run failed, or a claim that was asked for does not hold · 2 bad input · 130 interrupted
+    0 fine · 1 a run failed, or an asserted claim does not hold · 2 bad input · 130 interrupted
 
-A verb is a module of `normbench.commands` with `run(argv) -> exit code`. It is imported when it is called, so
-that `--help` answers at once.
+A verb is a module of `normbench.commands` with `run(argv) -> exit code`. It is imported only when called, so
+that `--help` answers fast.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from normbench.errors import InputError, NormbenchError, unknown
 
 HELP = """normbench: normalization ablations, with error bars
 
-usage: normbench VERB …        normbench VERB --help says more
+usage: normbench VERB …        more: normbench VERB --help
 
 {verbs}
 
@@ -46,12 +46,12 @@ def main() -> NoReturn:
     """The entry point of the installed command."""
     leave_ascii(sys.argv[1:])
     never_raise()
-    logging.raiseExceptions = False  # a library that cannot write its log does not fill the screen instead
+    logging.raiseExceptions = False  # if a library cannot write its log, print no traceback
     sys.exit(run(sys.argv[1:]))
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run one command line without the program's name; the exit code. Errors are said on stderr."""
+    """Run one command line, given without the program's name; return the exit code. Errors go to stderr."""
     debug = "--debug" in argv
     try:
         code = _dispatch([word for word in argv if word != "--debug"])
@@ -59,10 +59,12 @@ def run(argv: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
-        _complain("interrupted; runs that ended are kept, the same command goes on with the others", debug)
+        _complain(
+            "interrupted; finished runs are kept, and the same command continues with the others", debug
+        )
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the last flush fails, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise the last flush fails too
         return 1
     except NormbenchError as error:
         _complain(str(error), debug)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from normbench import cli, norms, weight_norms
-from normbench.commands.method_docs import card
+from normbench.commands.method_docs import method_doc
 from normbench.commands.norms_page import page
 from normbench.norms.cost import cost
 
@@ -80,7 +80,7 @@ def test_what_does_not_go_together_is_refused(argv: list[str], capsys: Capture) 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_method_has_a_title_of_a_few_words_and_a_summary(kind: str) -> None:
-    about = card(KINDS[kind])
+    about = method_doc(KINDS[kind])
     assert 3 <= len(about.title) <= 48, "the docstring begins: Name: what it does."
     assert about.summary.endswith(".")
     assert "Remarks" not in about.sections

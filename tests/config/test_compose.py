@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from normbench.config.compose import compose, listed
+from normbench.config.compose import compose, values_by_key
 from normbench.config.search_path import dotted_keys, own_config_dir
 from normbench.errors import InputError
 
@@ -119,7 +119,7 @@ def test_unknown_keys_are_told_from_those_of_the_choices_made() -> None:
 
 def test_listed_words_are_values_by_key() -> None:
     words = ["norm=bn,gn", "seed=range(3)", "model.hidden=[1,2]", "norm.momentum=null", "data=glob(cifar*)"]
-    assert listed(words) == {
+    assert values_by_key(words) == {
         "norm": ["bn", "gn"],
         "seed": ["0", "1", "2"],
         "model.hidden": ["[1,2]"],
@@ -127,7 +127,7 @@ def test_listed_words_are_values_by_key() -> None:
         "data": ["cifar10", "cifar100"],
     }
     with pytest.raises(InputError, match="at least one value"):
-        listed(["seed=range(0)"])
+        values_by_key(["seed=range(0)"])
 
 
 def test_a_folder_of_ones_own_adds_choices(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""A launcher that gives all jobs of a sweep to the task at once, so that they can train as stacks.
+"""A launcher that passes all jobs of a sweep to the task at once, so that they can train as stacks.
 
-Hydra imports this module at the start of every Hydra program around: what is heavy is imported in `launch`.
+Every Hydra program in this environment imports this module at its start. So heavy imports stand inside
+functions.
 """
 
 from __future__ import annotations
@@ -41,15 +42,15 @@ class ManyTask(Protocol):
     """A task function that can take all jobs at once."""
 
     def many(self, configs: Sequence[Mapping[str, Any]]) -> Sequence[object]:
-        """For each configuration its result, or the exception that it ended with, in the same order."""
+        """For each configuration, in order: its result, or the exception that ended it."""
 
 
 class JobFailure(CompactHydraException, RunFailure):
-    """A job that failed: Hydra says it in one line, and so does normbench."""
+    """A job that failed. Both Hydra and normbench show it as one line."""
 
 
 class NormbenchLauncher(Launcher):
-    """Hands a sweep in one piece to a task function that is a ManyTask; runs any other job by job, here."""
+    """Passes a whole sweep to a task that is a ManyTask. Runs the jobs of any other task one by one."""
 
     config: DictConfig
     hydra_context: HydraContext
@@ -60,19 +61,19 @@ class NormbenchLauncher(Launcher):
 
     @property
     def composes_first(self) -> bool:
-        """Whether a job that does not compose is refused before any other starts."""
+        """Whether all jobs are composed before the first one starts."""
         return isinstance(self.task_function, ManyTask)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run all jobs; one JobReturn each, in the same order. Hydra calls this by parameter name."""
+        """Run all jobs; return one JobReturn each, in order. Hydra passes these arguments by name."""
         setup_globals()
         self._configure_log()
         numbered = list(enumerate(job_overrides, start=initial_job_idx))
         if isinstance(self.task_function, ManyTask):
-            return self._together(numbered, self.task_function)
-        return [self._alone(*job) for job in numbered]
+            return self._run_all_at_once(numbered, self.task_function)
+        return [self._run_one(*job) for job in numbered]
 
-    def _alone(self, number: int, words: Sequence[str]) -> JobReturn:
+    def _run_one(self, number: int, words: Sequence[str]) -> JobReturn:
         result = run_job(
             task_function=self.task_function,
             config=self._full_config(number, words),
@@ -83,12 +84,14 @@ class NormbenchLauncher(Launcher):
         self._configure_log()  # the job has replaced the handlers
         return result
 
-    def _together(self, numbered: Sequence[tuple[int, Sequence[str]]], task: ManyTask) -> list[JobReturn]:
-        from normbench.config.compose import Composer, plain
+    def _run_all_at_once(
+        self, numbered: Sequence[tuple[int, Sequence[str]]], task: ManyTask
+    ) -> list[JobReturn]:
+        from normbench.config.compose import Composer, to_plain
 
         composer = Composer(self.hydra_context.config_loader, self.config)
         tasks = [composer.job(words) for _, words in numbered]
-        configs = [plain(config) for config in tasks]
+        configs = [to_plain(config) for config in tasks]
         with self._callbacks(numbered) as returns, env_override(dict(self.config.hydra.job.env_set)):
             outcomes = task.many(configs)
             for (_, words), config, outcome in zip(numbered, tasks, outcomes, strict=True):
@@ -99,7 +102,8 @@ class NormbenchLauncher(Launcher):
     def _callbacks(self, numbered: Sequence[tuple[int, Sequence[str]]]) -> Iterator[list[JobReturn]]:
         """Tell Hydra's callbacks that every job starts, and that it ends with the JobReturn in the list.
 
-        Configurations with the node `hydra` take 40 ms each: they are composed only where somebody listens.
+        A configuration with the node `hydra` takes 40 ms to compose. So they are composed only if there are
+        callbacks.
         """
         callbacks: Any = self.hydra_context.callbacks
         heard = [self._full_config(*job) for job in numbered] if callbacks.callbacks else []
@@ -129,7 +133,7 @@ class NormbenchLauncher(Launcher):
 
 
 def _job_return(words: Sequence[str], config: DictConfig, outcome: object) -> JobReturn:
-    """Of an exception only the text is kept: its traceback would keep the tensors of the run alive."""
+    """The JobReturn of one job. Of an exception it keeps the text: a traceback would keep tensors alive."""
     failed = isinstance(outcome, Exception)
     result = JobReturn(
         overrides=list(words),

@@ -1,4 +1,4 @@
-"""Hydra's basic sweeper, without composing each job twice and without writing before all jobs compose."""
+"""Hydra's basic sweeper, but it composes each job once and writes nothing before all jobs compose."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ ConfigStore.instance().store(
 
 
 class NormbenchSweeper(BasicSweeper):
-    """Expands comma lists, range(), choice(), glob() and `hydra.sweeper.params` into jobs, last key fastest.
+    """Expands comma lists, range(), choice(), glob() and `hydra.sweeper.params` into jobs.
 
-    A job that does not compose stops the sweep before any job starts: the launcher sees to that where it
-    promises to (`composes_first`), else the jobs are composed here first. `multirun.yaml` is kept where Hydra
-    keeps files at all, which is where `hydra.output_subdir` is not null.
+    The last key changes fastest. A job that does not compose stops the sweep before any job starts. If the
+    launcher promises that (`composes_first`), the jobs are not composed here too. `multirun.yaml` is written
+    if `hydra.output_subdir` is not null.
 
     Args:
-        max_batch_size: jobs handed to the launcher at once; None: all.
-        params:         overrides from a configuration file; the command line wins.
+        max_batch_size: jobs passed to the launcher at once; None means all.
+        params:         sweep words from a configuration file. The command line wins.
     """
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        """Launch all jobs; the returns of each batch.
+        """Launch all jobs; return the results of each batch.
 
         Raises:
             InputError: the sweep is empty or cannot be read.
-            Exception:  that of the first job that failed, once its batch has ended.
+            Exception:  the error of the first job that failed, after its batch has ended.
         """
         from normbench.config.compose import expand
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from normbench import data, models
-from normbench.config.compose import compose, listed
+from normbench.config.compose import compose, values_by_key
 from normbench.config.resolve import resolve
 from normbench.data.dataset import Dataset
 from normbench.data.shape import KNOWN
@@ -82,7 +82,7 @@ def cases(grid: Grid, cache: Path, config_dir: str | None = None) -> list[Case]:
     Raises:
         InputError: a run that cannot be trained as asked.
     """
-    given = listed(grid.words, config_dir)
+    given = values_by_key(grid.words, config_dir)
     for word in RESERVED:
         if word in given:
             raise InputError(

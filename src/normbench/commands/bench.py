@@ -1,4 +1,4 @@
-"""`normbench bench`: how fast stacks, lone runs and a plain loop are on this machine, and why."""
+"""`normbench bench`: the speed of stacks, lone runs and a plain loop on this machine, and the reasons."""
 
 from __future__ import annotations
 
@@ -18,27 +18,34 @@ from normbench.errors import InputError, RunFailure
 def parser() -> Parser:
     made = Parser(
         "bench",
-        "Measure here how many steps stacks train against lone runs and a plain PyTorch loop, what share of "
-        "the machine\nthey use, and where the time goes. Words of a train command hold for all.",
+        "Measure the steps per second of stacks, lone runs and a plain PyTorch loop on this machine, the "
+        "\nshare of the machine that they use, and the phases of a step. Words of a train command apply to all.",
         "normbench bench",
         "normbench bench --models lenet5 --batches 2,8 --lanes 1,16 norm=gn",
         "normbench bench --models mlp --lanes 1,4 --seconds 0.2 --json quick.json",
     )
-    made.add_argument("words", nargs="*", metavar="key=value", help="words of a train command; no sweeps")
+    made.add_argument(
+        "words", nargs="*", metavar="key=value", help="words of a train command, without sweeps"
+    )
     made.add_argument("--models", default="lenet5,resnet20", metavar="NAMES", help="default: lenet5,resnet20")
     made.add_argument("--batches", default="2,32", metavar="NUMBERS", help="images per step (default: 2,32)")
     made.add_argument("--lanes", default="1,8,16,32", metavar="NUMBERS", help="default: 1,8,16,32")
-    made.add_argument("--rounds", default="5", metavar="N", help="turns of each contestant (default: 5)")
+    made.add_argument(
+        "--rounds",
+        default="5",
+        metavar="N",
+        help="rounds; each contestant is timed once per round (default: 5)",
+    )
     made.add_argument(
         "--seconds",
         default="3",
         metavar="S",
-        help="time of its turns together, and the longest step that is measured (default: 3)",
+        help="seconds per contestant over all rounds; a slower step is not measured (default: 3)",
     )
     made.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     made.add_argument(
         "--json", type=Path, metavar="FILE",
-        help="write to this file instead of .json and .md in bench/ of the results folder",
+        help="write to FILE instead of .json and .md in bench/ of the results folder",
     )  # fmt: skip
     return made
 
@@ -47,7 +54,7 @@ def run(argv: Sequence[str]) -> int:
     """Measure, print and save."""
     args = parser().parse_intermixed_args(list(argv))
     if args.json is not None and not args.json.absolute().parent.is_dir():
-        raise InputError(f"--json must lie in a folder that exists; got '{args.json}'")
+        raise InputError(f"--json needs an existing folder; got '{args.json}'")
     batches, lanes = _numbers("--batches", args.batches), _numbers("--lanes", args.lanes)
     rounds, seconds = _numbers("--rounds", args.rounds), _seconds(args.seconds)
     if len(rounds) > 1:
@@ -81,9 +88,9 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _numbers(option: str, given: str) -> tuple[int, ...]:
-    """Whole numbers ≥ 1 with commas between them, each once."""
+    """Comma-separated whole numbers ≥ 1, without duplicates."""
     if not re.fullmatch(r"0*[1-9]\d*(,0*[1-9]\d*)*", given):
-        raise InputError(f"{option} must be whole numbers ≥ 1 with commas between them; got '{given}'")
+        raise InputError(f"{option} must be whole numbers ≥ 1, separated by commas; got '{given}'")
     return tuple(dict.fromkeys(map(int, given.split(","))))
 
 
@@ -98,16 +105,16 @@ def _seconds(given: str) -> float:
 
 
 def _stem(found: dict[str, Any]) -> str:
-    """<device>_<torch>_<date>, the device in lower case with dashes."""
+    """The file name <device>_<torch>_<date>, with the device in lower case and dashes."""
     device = re.sub(r"[^a-z0-9]+", "-", found["device"].lower()).strip("-")
     return f"{device}_{found['torch'].partition('+')[0]}_{found['date']}"
 
 
 def _write(files: dict[Path, str]) -> list[str]:
-    """Write the results; a line for each file.
+    """Write the results; return one line per file.
 
     Raises:
-        RunFailure: they cannot be written.
+        RunFailure: a file cannot be written.
     """
     from normbench.files import write_atomically
 
@@ -117,6 +124,6 @@ def _write(files: dict[Path, str]) -> list[str]:
             write_atomically(file, content)
         except OSError as error:
             raise RunFailure(
-                f"cannot write {file}: {error.strerror or error}; what was measured is printed above"
+                f"cannot write {file}: {error.strerror or error}; the results are printed above"
             ) from None
     return [f"wrote {file}" for file in files]

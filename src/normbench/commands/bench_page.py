@@ -1,4 +1,4 @@
-"""What `normbench bench` found, as aligned text for a terminal and as a page in Markdown."""
+"""The results of `normbench bench`, as aligned text for a terminal and as a page in Markdown."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from normbench.commands.text_table import columns, pipes
 Row = dict[str, str]
 
 TITLES = {
-    "cells": "Run-steps per second; how many times as many a stack makes: median (lowest to highest round)",
-    "peaks": "What a run's step takes, and what of the machine's peaks a stack reaches",
-    "phases": "Where the time of a step goes, in percent",
-    "banks": "Time of a step with several banks of statistics over that with one",
+    "cells": "Run-steps per second, and the stack's rate over each other's: median (lowest to highest round)",
+    "peaks": "The work of one run's step, and the share of the machine's peaks that a stack reaches",
+    "phases": "Phases of a step, in percent of its time",
+    "banks": "Time of a step with several banks of statistics, relative to one bank",
 }
 HEAD = """\
 # Throughput: stacks against lone runs and a plain loop
 
 Command: `{command}`. Commit {commit}, {date}, {device}, torch {torch}, {precision}, {processes}.
-{rounds} rounds in turns, {seconds:g} s per contestant; ratios are taken within a round. Steps alone: no
-evaluation, no start. What each number means is said in `src/normbench/bench/__init__.py`; all rounds are in
-the JSON file beside this one.
+{rounds} alternating rounds, {seconds:g} s per contestant; ratios are taken within a round. Only steps are
+timed, without evaluation and start-up. `src/normbench/bench/__init__.py` defines each number. The JSON file
+beside this one holds all rounds.
 """
 
 

@@ -1,7 +1,7 @@
-"""Tab completion with verbs in front of Hydra's own.
+"""Tab completion: verbs and their options here, the words of `train` and `plan` by Hydra.
 
-Hydra's shell scripts call `normbench -sc query=bash` with the typed line in COMP_LINE. They know nothing of
-verbs: this module answers for verbs and their options, and hands the words of `train` and `plan` on to Hydra.
+Hydra's shell scripts call `normbench -sc query=bash` with the typed line in COMP_LINE. They do not know
+verbs, so this module answers for verbs and their options.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib import import_module
 from normbench.commands import VERBS
 from normbench.errors import InputError
 
-#: Verbs whose words are overrides; Hydra completes them.
+#: Verbs whose words are overrides, which Hydra completes.
 _COMPOSING = ("train", "plan")
 
 
@@ -37,7 +37,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def candidates(verb: str) -> list[str]:
-    """What may be written after a verb other than train and plan: its options and the names that it takes."""
+    """All that may follow a verb other than train and plan: its options and the names that it takes."""
     if verb not in VERBS:
         return []
     options: Iterable[str] = import_module(f"normbench.commands.{verb}").parser()._option_string_actions
@@ -46,7 +46,7 @@ def candidates(verb: str) -> list[str]:
 
 
 def _typed(line: str) -> list[str]:
-    """At least program and verb; the last word is the one to complete, empty after a space."""
+    """The typed words, at least program and verb. The last one is completed; it is empty after a space."""
     words = line.split()
     if not words or line[-1].isspace():
         words.append("")
@@ -79,4 +79,4 @@ def _say(names: Iterable[str]) -> None:
 
 
 def _nothing(config: object) -> None:
-    """The task that hydra.main asks for; a completion runs none."""
+    """A task for hydra.main, which requires one. Completion runs nothing."""

@@ -1,6 +1,7 @@
-"""Hydra's own program, `hydra.main`, under the verb `train`.
+"""Runs Hydra's own program, `hydra.main`, for the verb `train`.
 
-Everything Hydra can do works after the verb, flags and words in any order; what it raises is an InputError.
+All of Hydra's features work after the verb. Flags and words may stand in any order. Hydra's exceptions become
+an InputError.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, NoReturn
 import hydra
 from hydra._internal.utils import get_args_parser
 
-from normbench.config.hydra_errors import FOREIGN, explain
+from normbench.config.hydra_errors import HYDRA_ERRORS, explain
 from normbench.config.search_path import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, known_keys, own_config_dir
 from normbench.errors import InputError, NormbenchError
 
@@ -26,13 +27,13 @@ _VALUES = ("cfg", "package", "config_path", "config_name", "config_dir", "info")
 
 
 def parse_flags(argv: Sequence[str]) -> argparse.Namespace:
-    """Hydra's flags and, as `overrides`, the words between them.
+    """Hydra's flags, and the words between them as `overrides`.
 
-    `./conf` is searched for choices of the user's own unless another folder is named. Where runs are asked
-    for, they go through sweeper and launcher, a lone one too: there is one code path.
+    `./conf` is searched for the user's own choices unless another folder is named. Every run goes through
+    sweeper and launcher, a single one too, so there is one code path.
 
     Raises:
-        InputError: a flag that Hydra does not have, or two that exclude each other.
+        InputError: Hydra does not have a flag, or two flags exclude each other.
     """
     with _python_3_14():
         parser = get_args_parser()
@@ -40,9 +41,11 @@ def parse_flags(argv: Sequence[str]) -> argparse.Namespace:
     flags = parser.parse_intermixed_args(list(argv))
     given = [_option(name) for name in _COMMANDS if getattr(flags, name)]
     if len(given) > 1:
-        raise InputError(f"one thing at a time: give one of {', '.join(given)}")
+        raise InputError(f"these flags exclude each other; give one of {', '.join(given)}")
     if flags.experimental_rerun:
-        raise InputError("--experimental-rerun reads a pickle; to rerun a run see normbench info RUN")
+        raise InputError(
+            "--experimental-rerun is refused: it reads a pickle. normbench info RUN shows how to rerun a run"
+        )
     if flags.config_dir is None:
         flags.config_dir = own_config_dir()
     flags.multirun = not given or flags.multirun
@@ -54,7 +57,7 @@ def call_hydra(flags: argparse.Namespace, task: Callable[[Any], Any]) -> None:
 
     Raises:
         InputError: the words do not compose.
-        RunFailure: a job failed; the others ran.
+        RunFailure: a job failed. The others ran.
     """
     switches = [_option(name) for name in _SWITCHES if getattr(flags, name)]
     values = [f"{_option(name)}={value}" for name in _VALUES if (value := getattr(flags, name))]
@@ -64,8 +67,8 @@ def call_hydra(flags: argparse.Namespace, task: Callable[[Any], Any]) -> None:
             main()
     except NormbenchError:
         raise
-    except (*FOREIGN, ValueError) as error:
-        if not isinstance(error, FOREIGN) and not _raised_by_hydra(error):
+    except (*HYDRA_ERRORS, ValueError) as error:
+        if not isinstance(error, HYDRA_ERRORS) and not _raised_by_hydra(error):
             raise
         raise explain(error, lambda: known_keys(flags.overrides, flags.config_dir)) from error
 
@@ -85,7 +88,7 @@ def _refuse(message: str) -> NoReturn:
 
 @contextmanager
 def _arguments(argv: list[str]) -> Iterator[None]:
-    """Hydra reads sys.argv; its first word, the program's name, goes into completion scripts."""
+    """Set sys.argv, which Hydra reads. Its first word, the program's name, goes into completion scripts."""
     before = sys.argv
     sys.argv = [before[0], *argv]
     try:
@@ -96,7 +99,7 @@ def _arguments(argv: list[str]) -> Iterator[None]:
 
 @contextmanager
 def _errors_raised() -> Iterator[None]:
-    """Have Hydra raise instead of printing and leaving."""
+    """Make Hydra raise its errors instead of printing them and exiting."""
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -110,7 +113,7 @@ def _errors_raised() -> Iterator[None]:
 
 @contextmanager
 def _python_3_14() -> Iterator[None]:
-    """Hydra 1.3 gives argparse a help object that is no text, which Python 3.14 refuses."""
+    """Let Hydra 1.3 give argparse a help object that is not a string, which Python 3.14 refuses."""
     check = getattr(argparse.ArgumentParser, "_check_help", None)
     if check is None:
         yield

@@ -1,4 +1,4 @@
-"""A method's docstring read as a card: title, equation and labelled sections, for the catalogue."""
+"""Parses a method's docstring into title, equation and labelled sections, for the catalogue."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _LABEL = re.compile(r"([A-Z][a-z/ -]+):(?:\s+|$)")
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a docstring after the house template says.
+class MethodDoc:
+    """The parts of a docstring that follows the project's template.
 
     Attributes:
         title:    the method's name.
         summary:  the first sentence after the name.
-        equation: the indented formula, lines as they stand; empty where there is none.
-        sections: the text of every labelled section, in order; lines of blocks such as Args as they stand.
+        equation: the indented formula, line by line; empty if there is none.
+        sections: the text of every labelled section, in order. Blocks such as Args keep their lines.
     """
 
     title: str
@@ -42,11 +42,11 @@ class Card:
         return found
 
 
-def card(kind: type) -> Card:
-    """The card of a class whose docstring follows the template.
+def method_doc(kind: type) -> MethodDoc:
+    """Parse the docstring of a class. It must follow the template.
 
     >>> from normbench import norms
-    >>> group = card(norms.entry("gn").layer)
+    >>> group = method_doc(norms.entry("gn").layer)
     >>> group.title, group.summary
     ('Group normalization', 'statistics per image over groups of channels.')
     >>> group.sections["Reduces"]
@@ -59,11 +59,11 @@ def card(kind: type) -> Card:
         section for paragraph in paragraphs[1:] if not paragraph.startswith(" ")
         for section in _sections(paragraph.splitlines())
     )  # fmt: skip
-    return Card(title.removesuffix("."), summary, dedent(equation), sections)
+    return MethodDoc(title.removesuffix("."), summary, dedent(equation), sections)
 
 
 def _sections(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Label and text of what begins with a label at the margin; other lines at the margin are remarks."""
+    """Label and text of each section. A label stands at the margin; lines without one are remarks."""
     label, first, rest = "", "", [""]
     for line in [*lines, "End:"]:
         match = _LABEL.match(line)
@@ -76,5 +76,5 @@ def _sections(lines: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _text(first: str, rest: list[str]) -> str:
-    """Running text on one line; a block, which begins below its label, line by line."""
+    """Text that begins beside its label becomes one line. A block below its label keeps its lines."""
     return " ".join(" ".join([first, *rest]).split()) if first else dedent("\n".join(rest)).strip("\n")

@@ -1,4 +1,4 @@
-"""What the norm momenta of runs come to over the length of the runs, for `plan` and `info`."""
+"""The effect of each norm momentum over the length of a run, for `plan` and `info`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from normbench.sweeps.plan import Pack
 
 
 def momenta(packs: Sequence[Pack], cache: Path) -> list[str]:
-    """A table with a line for every momentum and length of the runs of a plan that keep running statistics.
+    """A table with one line per momentum and run length. Runs without running statistics are left out.
 
     Args:
-        packs: of the plan.
-        cache: where decoded data sets lie.
+        packs: the stacks of a plan.
+        cache: the folder of decoded data sets.
     """
     from normbench.data.shapes import shape_of
 
@@ -34,14 +34,14 @@ def momenta(packs: Sequence[Pack], cache: Path) -> list[str]:
 
 
 def effect(momentum: Momentum | float | str | None, args: Mapping[str, Any], steps: int) -> dict[str, str]:
-    """What a run's momentum does to its running statistics, by what it is; empty where it keeps none.
+    """The effect of a run's momentum on its running statistics, by name. Empty if the run keeps none.
 
     >>> effect(0.01, {}, 100)
     {'momentum': '0.01', 'steps': '100', 'last weight': '0.01', 'half-life': '69', '% initial left': '36.6'}
 
     Args:
         momentum: `norm.momentum` of the run.
-        args:     `norm.args`; statistics that freeze `after` a share of the run move only until then.
+        args:     `norm.args`. If statistics freeze `after` a share of the run, they move only until then.
         steps:    length of the run.
     """
     moving = math.ceil(Fraction(str(args.get("after", 1))) * steps)

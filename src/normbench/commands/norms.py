@@ -1,4 +1,4 @@
-"""`normbench norms`: the catalogue of norms and weight maps, made from the registries and the docstrings."""
+"""`normbench norms`: the catalogue of norms and weight maps, from the registries and the docstrings."""
 
 from __future__ import annotations
 
@@ -17,32 +17,39 @@ FORMATS = ("rich", "md")
 def parser() -> Parser:
     made = Parser(
         "norms",
-        "The methods behind `norm=KEY` and `weight=KEY`; with a key, its equation, arguments and reference.",
+        "List the methods for `norm=KEY` and `weight=KEY`. With a key: equation, arguments, reference.",
         "normbench norms",
         "normbench norms gn",
         "normbench norms --format md > docs/NORMS.md",
         "normbench norms --cost --shape 32,64,16,16",
     )
-    made.add_argument("key", nargs="?", metavar="KEY", help="say all about one of them")
+    made.add_argument("key", nargs="?", metavar="KEY", help="describe this method in full")
     made.add_argument("--format", choices=FORMATS, default="rich", help="rich: a table; md: a page")
     made.add_argument(
-        "--cost", action="store_true", help="measure every norm's time and memory against bn, here"
+        "--cost",
+        action="store_true",
+        help="measure time and memory of every norm relative to bn, on this machine",
     )
     made.add_argument(
         "--shape", action="append", metavar="N,C,H,W",
-        help="input of --cost; may be repeated (default: 32,64,16,16 and 2,6,14,14)",
+        help="input shape for --cost; may be repeated (default: 32,64,16,16 and 2,6,14,14)",
     )  # fmt: skip
-    made.add_argument("--seconds", type=float, default=0.5, help="time that --cost takes per norm and shape")
+    made.add_argument(
+        "--seconds",
+        type=float,
+        default=0.5,
+        help="seconds that --cost takes per norm and shape (default: 0.5)",
+    )
     return made
 
 
 def run(argv: Sequence[str]) -> int:
-    """Print the catalogue, one method, or what they cost."""
+    """Print the catalogue, one method, or the costs."""
     args = parser().parse_args(argv)
     if args.key is not None and (args.cost or args.format == "md"):
-        raise InputError("--cost and --format md are about all methods; give them without a KEY")
+        raise InputError("--cost and --format md show all methods; leave out the KEY")
     if args.shape and not args.cost:
-        raise InputError("--shape is the input of --cost; add --cost")
+        raise InputError("--shape needs --cost; add --cost")
     if args.cost:
         from normbench.commands.norms_cost import show
 
@@ -60,14 +67,19 @@ def run(argv: Sequence[str]) -> int:
 
 def _catalogue() -> None:
     from normbench import weight_norms
-    from normbench.commands.method_docs import card
+    from normbench.commands.method_docs import method_doc
     from normbench.commands.norms_overview import overview
 
     _show("norm=", overview())
     _show(
         "weight=",
         [
-            {"key": key, "name": card(kind).title, "does": card(kind).summary, "paper": kind.reference}
+            {
+                "key": key,
+                "name": method_doc(kind).title,
+                "does": method_doc(kind).summary,
+                "paper": kind.reference,
+            }
             for key, kind in weight_norms.catalogue().items()
         ],
     )
@@ -100,6 +112,6 @@ def _show(title: str, rows: Sequence[Mapping[str, str]]) -> None:
     )
     for row in rows:
         table.add_row(*row.values())
-    if not sys.stdout.isatty():  # a file or a pipe has no width to fit
+    if not sys.stdout.isatty():  # a file or a pipe has no width limit
         console.width = console.measure(table, options=console.options.update(width=500)).maximum
     console.print(table)

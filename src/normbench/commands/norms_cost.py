@@ -1,4 +1,4 @@
-"""`normbench norms --cost`: what every norm costs against batch norm, measured here."""
+"""`normbench norms --cost`: time and memory of every norm relative to batch norm, on this machine."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from normbench.norms.cost import Cost, cost
 from normbench.sweeps.provenance import commit
 
 HEAD = """\
-# What a norm costs: time and memory against batch norm on the same input
+# The cost of a norm: time and memory relative to batch norm on the same input
 
 Command: `{command}`. Commit {commit}, {date}, {device}, torch {torch}, one thread, fp32, training mode.
-forward, backward, both: medians of ratios in turns; memory: bytes kept for the way back, with the input.
+forward, backward, both: median ratio over alternating rounds. memory: bytes kept for the backward pass,
+with the input.
 """
 
 
@@ -27,7 +28,7 @@ def show(shapes: Sequence[str], seconds: float, form: str) -> None:
     Args:
         shapes:  "N,C,H,W" each, any number of spatial axes.
         seconds: per norm and shape.
-        form:    "rich" for aligned text, "md" for a page that says how it was made.
+        form:    "rich" for aligned text, "md" for a page that also states the command and the machine.
     """
     sizes = [_shape(text) for text in shapes]
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,17 +1,17 @@
-"""The catalogue of norms as rows: for `normbench norms` and for docs/NORMS.md."""
+"""The catalogue of norms as rows, for `normbench norms` and for docs/NORMS.md."""
 
 from __future__ import annotations
 
 from normbench import norms
-from normbench.commands.method_docs import card
+from normbench.commands.method_docs import method_doc
 
 
 def overview() -> list[dict[str, str]]:
-    """The catalogue of norms, a row each, by the columns' titles."""
+    """One row per norm; its keys are the columns' titles."""
     return [
         {
             "key": key,
-            "name": card(entry.layer).title,
+            "name": method_doc(entry.layer).title,
             "reduces": entry.reduces,
             "state": ", ".join(_state(key)) or "–",
             "train = eval": "no" if entry.eval_differs else "yes",
@@ -23,7 +23,7 @@ def overview() -> list[dict[str, str]]:
 
 
 def _state(key: str) -> list[str]:
-    """What a norm carries from step to step besides its parameters: names of buffers without `running_`."""
+    """The buffers that a norm carries from step to step, without the prefix `running_`."""
     layer = norms.build(key, 16)
     names = [name for name in layer.state_dict() if name not in dict(layer.named_parameters())]
     return [name.removeprefix("running_") for name in names if name != "num_batches_tracked"]

@@ -1,4 +1,4 @@
-"""docs/NORMS.md: the catalogue as one page, made from the registries and the docstrings."""
+"""The page docs/NORMS.md: the catalogue from the registries and the docstrings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 
 from normbench import norms, weight_norms
-from normbench.commands.method_docs import card
+from normbench.commands.method_docs import method_doc
 from normbench.commands.norms_overview import overview
 from normbench.commands.text_table import pipes
 
@@ -15,13 +15,13 @@ INTRODUCTION = """\
 <!-- Made by `make docs` from the layers' docstrings; a test fails when they differ. -->
 # Norms
 
-x is (N, K·C, *spatial): K stacked runs of C channels. A worker's batch is the set over which batch statistics
-are taken; eps and momentum may differ from lane to lane. Every method is compared in fp64 with a naive
-version of its paper (`tests/oracles/`), over several steps, forward, backward and in evaluation.
-`normbench norms KEY` prints one of them, `normbench norms --cost` what each costs on your machine. Citation
-keys: [references.bib](references.bib).
+x is (N, K·C, *spatial): K stacked runs of C channels. Batch statistics are taken over one worker's batch; eps
+and momentum may differ between lanes. Tests compare every method in fp64 with a naive version of its paper
+(`tests/oracles/`): forward, backward and evaluation, over several steps. `normbench norms KEY` prints one
+method. `normbench norms --cost` measures the cost of each on your machine. Citation keys:
+[references.bib](references.bib).
 """
-#: Sections that stand in the head of an entry or that a page need not repeat.
+#: Sections that the page shows elsewhere or does not need.
 LEFT_OUT = ("Args", "Raises", "Attributes")
 
 
@@ -44,7 +44,7 @@ def _weights() -> Iterator[str]:
 
 
 def _entry(heading: str, kind: type) -> Iterator[str]:
-    about = card(kind)
+    about = method_doc(kind)
     yield f"## {heading}: {about.title}\n"
     if about.summary:
         yield f"{about.summary[0].upper()}{about.summary[1:]}\n"

@@ -1,4 +1,4 @@
-"""An argument parser that keeps to normbench's way of complaining: one line, raised, not printed."""
+"""An argument parser that raises its errors as one line instead of printing them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Parser(ArgumentParser):
     """The parser of one verb.
 
     Args:
-        verb:     the verb.
-        summary:  what it does, first in its help.
-        examples: command lines, last in its help.
+        verb:     its name.
+        summary:  what it does; the first lines of its help.
+        examples: command lines; the last lines of its help.
     """
 
     def __init__(self, verb: str, summary: str, *examples: str) -> None:

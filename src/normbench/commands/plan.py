@@ -1,4 +1,4 @@
-"""`normbench plan`: what a train command with the same words would run."""
+"""`normbench plan`: shows what `normbench train` would run with the same words."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ def parser() -> Parser:
         "normbench plan norm=bn,gn batch=2,8,32 'seed=range(5)'",
     )
     made.add_argument("words", nargs="*", metavar="key=value", help="the words of a train command")
-    made.add_argument("-m", "--multirun", action="store_true", help="as after train; a sweep needs no flag")
-    made.add_argument("-cd", "--config-dir", metavar="DIR", help="look for choices of your own in DIR")
+    made.add_argument(
+        "-m", "--multirun", action="store_true", help="accepted as after train; a sweep needs no flag"
+    )
+    made.add_argument("-cd", "--config-dir", metavar="DIR", help="also search DIR for your own choices")
     return made
 
 

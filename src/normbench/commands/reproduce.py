@@ -23,7 +23,9 @@ def parser() -> Parser:
         "normbench reproduce wu2018/batch_size scale=tiny",
         "normbench reproduce wu2018/batch_size scale=small norm=bn,gn 'seed=range(5)' --json wu2018.json",
     )
-    made.add_argument("name", nargs="?", metavar="NAME", help="the table; without a name all are listed")
+    made.add_argument(
+        "name", nargs="?", metavar="NAME", help="the table; without a name, all tables are listed"
+    )
     made.add_argument("words", nargs="*", metavar="key=value", help="scale=…, and words over the table's")
     made.add_argument("--json", type=Path, metavar="FILE", help="also write table and claims to FILE")
     made.add_argument(
@@ -44,12 +46,12 @@ def run(argv: Sequence[str]) -> int:
     from normbench.commands.summary import broken
     from normbench.commands.text_file import check_writable, write
     from normbench.commands.training import Training
-    from normbench.config.compose import compose, listed
+    from normbench.config.compose import compose, values_by_key
     from normbench.config.search_path import own_config_dir
 
     table = papers.load(args.name)
     own = own_config_dir()
-    extra = listed(args.words, own)
+    extra = values_by_key(args.words, own)
     [scale, *others] = extra.pop("scale", [next(iter(table.scales))])
     if others:
         raise InputError(f"one scale at a time; got scale={','.join([scale, *others])}")

@@ -1,4 +1,4 @@
-"""From a record's specification back to the words of a train command."""
+"""The words of a train command that repeat a recorded run."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from normbench.config.compose import compose
 from normbench.labels import flatten
 
-#: What the words leave to the machine that reruns: none of it changes the result.
+#: Fields that the words leave out: they depend on the machine and do not change the result.
 _LEFT_OUT = re.compile(
     r"(tracking|numerics|neutral)\b|data\.(root|download|fingerprint)$|engine\.(?!precision$)"
 )
 
-#: Text that the grammar reads as text without quotes.
+#: Text that Hydra's grammar reads as text without quotes.
 _PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[a-z_/][\w/.:*?+-]*", re.ASCII | re.IGNORECASE)
 
 
 def words(spec: Mapping[str, Any]) -> list[str]:
-    """The words that give this specification: choices of groups first, then single values; no defaults."""
+    """The words that give this specification: first group choices, then values, without defaults."""
     [default] = compose([])
     groups = [group for group, part in default.items() if isinstance(part, dict) and "name" in part]
     chosen = [

@@ -1,4 +1,4 @@
-"""The stacks of a plan as a table: alike ones on one line, with what sets them apart."""
+"""The stacks of a plan as a table. Equal stacks share one line, which names what differs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NUMBERS = ("batch", "workers", "epochs", "steps")
 
 
 def stacks(packs: Sequence[Pack]) -> list[str]:
-    """Lines for the packs of a plan; none where nothing is to be trained."""
+    """Lines for the packs of a plan. Empty if nothing is to be trained."""
     if not packs:
         return []
     specs = [pack.specs[0].model_dump(mode="json") for pack in packs]

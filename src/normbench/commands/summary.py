@@ -1,4 +1,4 @@
-"""What a train command says at its end: what came of the runs, where records lie, which table to look at."""
+"""The end of a train command: how its runs ended, where their records are, and the command for a table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from normbench.store import Store
 
 __all__ = ["DIGITS", "broken", "failure", "metric", "summary", "varying"]
 
-#: Shown of a signature; enough for `normbench info`.
+#: Digits shown of a signature; enough for `normbench info`.
 DIGITS = 8
 
 
@@ -19,9 +19,9 @@ def summary(records: Sequence[Record], store: Store, *, trained: Collection[str]
     """Lines about the runs of one command.
 
     Args:
-        records: of every run asked for, duplicates included.
-        store:   where they lie.
-        trained: signatures of those trained now.
+        records: the record of every run asked for, duplicates included.
+        store:   the store that holds them.
+        trained: signatures of the runs trained by this command.
     """
     distinct = list({record.signature: record for record in records}.values())
     keys = varying([record.spec for record in distinct])
@@ -63,7 +63,7 @@ def _many(records: Sequence[Record], store: Store, trained: Collection[str]) -> 
 
 
 def broken(records: Sequence[Record]) -> list[str]:
-    """The runs that failed, a line each with what sets it apart and why it failed; nothing where none did."""
+    """One line per failed run: its differing settings and the reason. Empty if no run failed."""
     distinct = list({record.signature: record for record in records}.values())
     failed = [record for record in distinct if record.status == FAILED]
     keys = [*varying([record.spec for record in distinct]), "seed"]

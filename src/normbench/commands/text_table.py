@@ -1,4 +1,4 @@
-"""Rows of text in columns: aligned, the same on a terminal and in a file, and as a Markdown table."""
+"""Tables of text: aligned columns for a terminal or a file, and Markdown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 
 def columns(rows: Sequence[Mapping[str, object]]) -> list[str]:
-    """Lines of a table whose header is the keys of the rows; numbers to the right, text to the left.
+    """Lines of an aligned table. The keys of the rows are its header; numbers align right, text left.
 
     >>> columns([{"key": "bn", "lanes": 16}, {"key": "ln_chw", "lanes": 4}])
     ['key     lanes', 'bn         16', 'ln_chw      4']
@@ -23,7 +23,7 @@ def columns(rows: Sequence[Mapping[str, object]]) -> list[str]:
 
 
 def pipes(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
-    """Lines of a Markdown table whose header is the keys of the rows.
+    """Lines of a Markdown table. The keys of the rows are its header.
 
     >>> list(pipes([{"key": "sn", "reduces": "H, W | N, H, W"}]))[2]
     '| sn | H, W \\\\| N, H, W |'

@@ -1,4 +1,4 @@
-"""`normbench train`: one run, or a sweep. Hydra reads the words and hands configurations to `Training`."""
+"""`normbench train`: one run, or a sweep. Hydra reads the words and passes configurations to `Training`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def run(argv: Sequence[str]) -> int:
-    """Train what the words ask for and say what came of it; 1 if a run failed."""
+    """Train the runs that the words ask for and print a summary; 1 if a run failed."""
     if list(argv) in (["-h"], ["--help"]):
         from normbench.commands.train_help import page
 
@@ -24,7 +24,7 @@ def run(argv: Sequence[str]) -> int:
         call_hydra(flags, training)
     except RunFailure:
         if not training.records:
-            raise  # else the summary says it, with all others that failed
+            raise  # otherwise the summary lists all runs that failed
     if training.records:
         print("\n".join(summary(training.records, training.store, trained=training.trained)))
     return int(any(record.status == FAILED for record in training.records))

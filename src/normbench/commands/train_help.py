@@ -1,7 +1,7 @@
-"""The first page of `normbench train --help`, made from the files of `conf/` alone.
+"""The page of `normbench train --help`, made from the files of `conf/` alone.
 
-Hydra's own help composes the configuration and lists every group anew for each line, which takes half a
-second; it answers where words stand beside --help.
+Hydra's own help composes the configuration, which takes half a second. It answers if words stand beside
+--help.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import yaml
 FLAGS = """\
   --cfg job          print the configuration of the words, train nothing
   --info [defaults]  print how it is composed; also: plugins, searchpath, config
-  --config-dir DIR   look for choices of your own in DIR; ./conf is looked at by itself
-  WORDS --help       all keys under these words, from Hydra
+  --config-dir DIR   also search DIR for your own choices (default: ./conf if it exists)
+  WORDS --help       all keys and values for these words
   --hydra-help       Hydra's other flags"""
 
 
 def page() -> str:
-    """What can be written after `normbench train`: groups with their choices, keys, flags, examples."""
+    """All that can follow `normbench train`: groups with their choices, keys, flags, examples."""
     conf = files("normbench.conf")
     text = (conf / "config.yaml").read_text(encoding="utf-8")
     config = yaml.safe_load(text)

@@ -1,4 +1,4 @@
-"""The task that trains: what Hydra calls with configurations."""
+"""The task that Hydra calls with configurations, and that trains them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from normbench import events
 from normbench.commands.summary import failure
-from normbench.config.compose import plain
+from normbench.config.compose import to_plain
 from normbench.config.resolve import resolve
 from normbench.errors import RunFailure
 from normbench.record import FAILED, Record
@@ -20,10 +20,10 @@ Metrics = dict[str, float | None]
 
 
 class Training:
-    """The task that Hydra calls: with one configuration, or through the launcher with all of a sweep.
+    """The task that Hydra calls, with one configuration or (through the launcher) with all of a sweep.
 
-    records: of all runs asked for, in order.
-    trained: signatures of the runs that were trained now; the others had been before.
+    records: the records of all runs asked for, in order.
+    trained: signatures of the runs trained by this command. The others were finished before.
     """
 
     def __init__(self) -> None:
@@ -32,22 +32,22 @@ class Training:
         self.trained: set[str] = set()
 
     def __call__(self, config: DictConfig) -> Metrics:
-        """Get or train one run; its metrics.
+        """Get or train one run; return its metrics.
 
         Raises:
-            InputError: it cannot be trained as asked.
-            RunFailure: it broke.
+            InputError: the run cannot be trained as asked.
+            RunFailure: the run failed.
         """
-        [outcome] = self.many([plain(config)])
+        [outcome] = self.many([to_plain(config)])
         if isinstance(outcome, RunFailure):
             raise outcome
         return outcome
 
     def many(self, configs: Sequence[Mapping[str, Any]]) -> list[Metrics | RunFailure]:
-        """Get or train all runs; for each its metrics, or why it failed.
+        """Get or train all runs; return for each its metrics, or why it failed.
 
         Raises:
-            InputError: one of them cannot be trained as asked. Nothing was written then.
+            InputError: a run cannot be trained as asked. Nothing was written then.
         """
         from normbench import tracking
         from normbench.commands.damage import warn_of_damage
@@ -64,7 +64,7 @@ class Training:
 
 
 class Tally:
-    """An observer that keeps the signatures of the runs that end."""
+    """An observer that collects the signatures of the runs that end."""
 
     def __init__(self) -> None:
         self.ended: set[str] = set()
@@ -74,4 +74,4 @@ class Tally:
             self.ended.add(event.record.signature)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: there is nothing to release."""

@@ -1,6 +1,6 @@
-"""What Hydra and OmegaConf raise, said in normbench's words: one line with cause and remedy.
+"""Hydra's and OmegaConf's exceptions as one line with the cause and what to do.
 
-The only place that knows their exceptions.
+No other module knows these exceptions.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from yaml import YAMLError
 
 from normbench.errors import InputError, NormbenchError, unknown
 
-FOREIGN = (HydraException, OmegaConfBaseException, YAMLError)
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 
 
 @contextmanager
 def explained(keys: Callable[[], Iterable[str]] = tuple) -> Iterator[None]:
-    """Raise an InputError for what Hydra or OmegaConf raises inside, where only calls of theirs may stand.
+    """Turn an exception of Hydra or OmegaConf into an InputError. Only their calls belong inside.
 
     Args:
-        keys: the keys that exist, asked for only where an unknown one has to be told from its nearest.
+        keys: returns the keys that exist. It is called only if a key is unknown, to offer the nearest ones.
     """
     try:
         yield
     except NormbenchError:
         raise
-    except (*FOREIGN, ValueError) as error:
+    except (*HYDRA_ERRORS, ValueError) as error:
         raise explain(error, keys) from error
 
 
 def explain(error: Exception, keys: Callable[[], Iterable[str]] = tuple) -> InputError:
-    """The InputError that says what a foreign exception means."""
+    """The InputError that says what an exception of Hydra or OmegaConf means."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(error, OverrideParseException):
         said = _one_line(error).removeprefix(f"Error parsing override '{error.override}'").strip()
@@ -56,14 +56,16 @@ def explain(error: Exception, keys: Callable[[], Iterable[str]] = tuple) -> Inpu
     if isinstance(cause, UnsupportedInterpolationType | InterpolationResolutionError):
         return InputError(f"{cause.full_key} cannot be resolved: {_first_line(cause)}")
     if match := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'", str(error)):
-        return InputError(f"'{match[1]}' lists several values, where one run is shown; give one value")
+        return InputError(f"'{match[1]}' lists several values, but only one run can be shown; give one value")
     if "does not support sweep type" in str(error):
-        return InputError("a sweep lists its values: a,b,c, range(), choice() or glob(), not interval()")
+        return InputError(
+            "a sweep lists its values with a,b,c, range(), choice() or glob(); interval() is not possible"
+        )
     return InputError(_one_line(cause))
 
 
 def _unknown_key(key: str, known: Iterable[str]) -> InputError:
-    """Offers the neighbours of a key where its parent exists, else all keys."""
+    """Offers the keys beside the unknown one if its parent exists, else all keys."""
     parent = key.rpartition(".")[0]
     names = list(known)
     neighbours = [name for name in names if name.rpartition(".")[0] == parent]
@@ -75,6 +77,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    """All that is said before search paths and object types are listed, on one line."""
+    """The message on one line, cut before the lists of search paths and object types."""
     beyond = r"\n\s*(?:Config search path|Search path|full_key|object_type|To append|See https)"
     return " ".join(re.split(beyond, str(error).strip())[0].split())

@@ -1,4 +1,4 @@
-"""Hydra's configuration loader, set on normbench's configuration, and the keys that are to be found there."""
+"""Hydra's configuration loader for normbench's configuration, and the keys that exist there."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ VERSION_BASE = "1.3"
 
 
 def open_loader(config_dir: str | None = None) -> ConfigLoader:
-    """A loader with the search path that `normbench train` has.
+    """A loader with the search path of `normbench train`.
 
     Args:
-        config_dir: a folder searched after the packaged configuration.
+        config_dir: a folder with the user's own choices; it is searched too.
 
     Raises:
         InputError: config_dir is not a folder.
@@ -47,13 +47,13 @@ def open_loader(config_dir: str | None = None) -> ConfigLoader:
 
 
 def own_config_dir() -> str | None:
-    """`./conf`, where a user's own choices lie, unless it is the packaged one or there is none."""
+    """`./conf`, the folder of the user's own choices. None if it does not exist or is the packaged one."""
     folder, packaged = Path("conf"), Path(__file__).parents[1] / "conf"
     return str(folder) if folder.is_dir() and not folder.samefile(packaged) else None
 
 
 def known_keys(words: Sequence[str], config_dir: str | None = None) -> list[str]:
-    """The keys that exist under the group choices among `words`."""
+    """The keys that exist if the group choices among `words` are made."""
     loader = open_loader(config_dir)
     parser = OverridesParser.create()
     with explained():
@@ -62,7 +62,7 @@ def known_keys(words: Sequence[str], config_dir: str | None = None) -> list[str]
 
 
 def dotted_keys(config: DictConfig) -> list[str]:
-    """The dotted names of all nodes of a configuration, those of Hydra itself left out."""
+    """The dotted names of all nodes of a configuration, without Hydra's own."""
     tree = OmegaConf.to_container(config, resolve=False)
     assert isinstance(tree, dict)
     return [key for name in tree if name != "hydra" for key in _dotted(str(name), tree[name])]
