@@ -18,8 +18,8 @@ from normbench.errors import InputError, RunFailure
 def parser() -> Parser:
     made = Parser(
         "bench",
-        "Measure the steps per second of stacks, lone runs and a plain PyTorch loop on this machine, the "
-        "\nshare of the machine that they use, and the phases of a step. Words of a train command apply to all.",
+        "Measure the steps per second of stacks, lone runs and a plain PyTorch loop on this machine,\n"
+        "the share of the machine that they use, and the phases of a step. Words of train apply to all.",
         "normbench bench",
         "normbench bench --models lenet5 --batches 2,8 --lanes 1,16 norm=gn",
         "normbench bench --models mlp --lanes 1,4 --seconds 0.2 --json quick.json",
