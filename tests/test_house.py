@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "normbench"
 FILES = sorted(SOURCE.rglob("*.py"))
 NO_TORCH = (
-    "errors", "spec", "record", "events", "momentum", "labels", "store", "config", "sweeps.plan",
+    "errors", "synonyms", "spec", "record", "events", "momentum", "labels", "store", "config", "sweeps.plan",
     "sweeps.provenance", "papers", "report", "tracking", "data.shapes", "data.fingerprint",
     "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
     "commands.parser",
@@ -19,6 +19,7 @@ NO_TORCH = (
 #: The vocabulary: torch-free values that every room may use.
 WORDS = (
     "errors",
+    "synonyms",
     "spec",
     "record",
     "events",
@@ -32,7 +33,8 @@ WORDS = (
 )
 #: Room → what of ours it may import besides itself. Every module stands in one of them.
 ROOMS = {
-    "errors": (),
+    "synonyms": (),
+    "errors": ("synonyms",),
     "momentum": ("errors",),
     "labels": ("paths",),
     "paths": (),

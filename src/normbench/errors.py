@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from normbench.synonyms import meant
+
 
 class NormbenchError(Exception):
     """Base of all errors raised on purpose. Shown as one line, without a traceback."""
@@ -46,14 +48,25 @@ def reason(error: Exception) -> str:
     )
 
 
-def unknown(kind: str, given: object, known: Iterable[str], *, remedy: str = "") -> InputError:
-    """An InputError for a name that does not exist, offering the nearest ones that do.
+def unknown(
+    kind: str, given: object, known: Iterable[str], *, beyond: Iterable[str] = (), remedy: str = ""
+) -> InputError:
+    """An InputError for an unknown name. It offers the nearest names by meaning, else by spelling.
 
     >>> str(unknown("norm", "bm", ["bn", "gn", "ln_c"]))
     "unknown norm 'bm'; nearest: bn (all: bn, gn, ln_c)"
+    >>> str(unknown("norm", "GroupNorm", ["bn", "gn", "ln_c"]))
+    "unknown norm 'GroupNorm'; nearest: gn (all: bn, gn, ln_c)"
+
+    Args:
+        kind:   what the name should be, such as "norm".
+        given:  the name that does not exist.
+        known:  the names that exist; at most 40 are listed.
+        beyond: further names, offered only if their meaning fits.
+        remedy: what to do, last in the message.
     """
     names = sorted(set(known))
-    near = get_close_matches(str(given), names, n=3, cutoff=0.4)
+    near = meant(given, [*names, *beyond]) or get_close_matches(str(given), names, n=3, cutoff=0.4)
     hint = f"; nearest: {', '.join(near)}" if near else ""
     listing = f" (all: {', '.join(names)})" if names and len(names) <= 40 else ""
     return InputError(f"unknown {kind} '{given}'{hint}{listing}" + (f"; {remedy}" if remedy else ""))
