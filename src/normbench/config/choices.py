@@ -15,6 +15,11 @@ GROUPS = (
     "model", "norm", "weight", "placement", "data", "optim", "schedule", "tracking", "engine",
 )  # fmt: skip
 
+#: Facts that the packaged YAML of a choice may declare beside its knobs, with their defaults.
+#: numerics: version of its numbers, raised by every change; neutral: arguments by path within the group,
+#: with the value at which they leave the signature; banks: see `NormSpec.banks`.
+FACTS: dict[str, Any] = {"numerics": 1, "neutral": {}, "banks": False}
+
 
 def choices(group: str) -> list[str]:
     """The packaged names of a configuration group, sorted."""

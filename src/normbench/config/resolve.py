@@ -1,60 +1,59 @@
-"""From a composed configuration to a RunSpec: unused knobs dropped, every error one line.
-
-A knob that is null in the packaged YAML of a choice is one that the choice does not have (`norm/gn.yaml` has
-no momentum): whatever is set there is dropped, so runs that differ in it alone are one run.
-"""
+"""From a composed configuration to a RunSpec: unused knobs are dropped, every error is one line."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from functools import lru_cache
-from importlib.resources import files
+from collections.abc import Collection, Mapping
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from normbench.config.choices import FACTS, choices, declared
+from normbench.config.grammar import as_sweep, written
+from normbench.config.knobs import settle
 from normbench.data.fingerprint import state
 from normbench.errors import InputError, unknown
 from normbench.groups import PREACTIVATION
 from normbench.momentum import parse_momentum
 from normbench.spec import Resolved, RunSpec
 
-#: Groups whose members need not have every knob.
-_CHOICES = ("model", "norm", "weight", "data", "optim", "schedule")
-#: Groups whose members compute something, so that their numbers have a version.
-_COMPUTING = (*_CHOICES, "placement")
-#: Facts that the packaged YAML of a choice may declare beside its knobs, with their defaults.
-#: numerics: version of its numbers, raised by every change; neutral: arguments by path within the group,
-#: with the value at which they leave the signature; banks: see `NormSpec.banks`.
-_FACTS: dict[str, Any] = {"numerics": 1, "neutral": {}, "banks": False}
+#: Groups whose choices need not have every knob.
+_CHOICES = ("model", "norm", "weight", "data", "optim", "schedule", "tracking")
+#: Groups whose choices compute something, so that their numbers have a version.
+_COMPUTING = ("model", "norm", "weight", "data", "optim", "schedule", "placement")
 
 
-def resolve(config: Mapping[str, Any]) -> Resolved:
+__all__ = ["choices", "declared", "resolve"]
+
+
+def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resolved:
     """Turn a composed configuration into a RunSpec.
 
     Args:
-        config: plain containers, interpolations resolved, with the keys of `conf/config.yaml`.
+        config:    plain dicts and lists with the keys of `conf/config.yaml`, interpolations resolved.
+        elsewhere: arguments that other runs of the sweep have, such as "norm.args.group_size". If this run's
+                   choice lacks one, it is dropped instead of refused.
 
     Raises:
         InputError: an unknown key, a wrong type, a value out of range, or values that contradict each other.
     """
     tree = json.loads(json.dumps(config))
+    tree.pop("invalid", None)  # of the sweep, not of a run
     if absent := [
         key for key, field in RunSpec.model_fields.items() if field.is_required() and key not in tree
     ]:
         raise InputError(
             f"{absent[0]} is missing; every key of conf/config.yaml must be there, null if need be"
         )
-    unused = [knob for group in _CHOICES for knob in _drop_unused(group, tree[group])]
+    unused = [knob for group in _CHOICES for knob in settle(group, tree[group], elsewhere)]
     unused += _drop_stem_activation(tree)
     _take_facts(tree)
     _resolve_total(tree)
     if tree["steps"] is not None:
         tree["epochs"] = None
     _resolve_norm(tree["norm"])
+    _resolve_sites(tree["placement"])
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(tree["engine"]["device"])):
         raise InputError(f"unknown engine.device={tree['engine']['device']}; use auto, cpu, cuda or cuda:N")
     tree["data"]["fingerprint"] = state(tree["data"])
@@ -65,47 +64,6 @@ def resolve(config: Mapping[str, Any]) -> Resolved:
     if spec.steps is None and spec.epochs is None:
         raise InputError("the length of a run is given by epochs or by steps; both are null")
     return Resolved(spec, tuple(unused))
-
-
-@lru_cache(maxsize=256)
-def declared(group: str, name: str) -> dict[str, Any]:
-    """The packaged YAML of a choice: its knobs, null where it has none.
-
-    Raises:
-        InputError: there is no such choice; the nearest names are offered.
-    """
-    folder = files("normbench.conf") / group
-    file = folder / f"{name}.yaml"
-    if not file.is_file():
-        raise unknown(group, name, choices(group))
-    knobs: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return knobs
-
-
-def choices(group: str) -> list[str]:
-    """The packaged names of a configuration group, sorted."""
-    return sorted(
-        f.name[:-5] for f in (files("normbench.conf") / group).iterdir() if f.name.endswith(".yaml")
-    )
-
-
-def _drop_unused(group: str, values: dict[str, Any]) -> list[str]:
-    """Set to None, in place, what the choice has no use for; return the names of those that were set."""
-    name = values.get("name") if isinstance(values, dict) else values
-    if not isinstance(name, str):
-        raise InputError(f"{group}.name must be a name out of {', '.join(choices(group))}; got {name!r}")
-    known = declared(group, name)
-    unused = []
-    for knob, default in known.items():
-        if knob in _FACTS:
-            continue
-        if default is None and values.get(knob) is not None:
-            values[knob] = None
-            unused.append(f"{group}.{knob} of {name}")
-    for knob in values.get("args") or {}:
-        if knob not in known["args"]:
-            raise unknown(f"argument of {group}={name}", knob, known["args"])
-    return unused
 
 
 def _drop_stem_activation(tree: dict[str, Any]) -> list[str]:
@@ -121,7 +79,7 @@ def _take_facts(tree: dict[str, Any]) -> None:
     """Replace the facts that the choices declare by what they mean for the run, in place."""
     tree["numerics"], tree["neutral"] = {}, {}
     for group in _COMPUTING:
-        facts = _FACTS | {k: v for k, v in declared(group, tree[group]["name"]).items() if k in _FACTS}
+        facts = FACTS | {k: v for k, v in declared(group, tree[group]["name"]).items() if k in FACTS}
         for fact, value in facts.items():
             if tree[group].pop(fact, value) != value:
                 raise InputError(
@@ -164,6 +122,14 @@ def _resolve_norm(norm: dict[str, Any]) -> None:
         norm["momentum"] = parse_momentum(norm["momentum"])
 
 
+def _resolve_sites(placement: Any) -> None:
+    """Give equal sets of sites one spelling: sorted, each once; a lone one as text."""
+    sites = placement.get("sites") if isinstance(placement, dict) else None
+    if isinstance(sites, list) and sites and all(isinstance(site, str) for site in sites):
+        distinct = sorted(set(sites))
+        placement["sites"] = distinct if len(distinct) > 1 else distinct[0]
+
+
 def _one_line(error: ValidationError) -> InputError:
     first = error.errors()[0]
     place = [
@@ -179,11 +145,11 @@ def _one_line(error: ValidationError) -> InputError:
         return unknown("key", key, [".".join([*place[:-1], f]) for f in part.model_fields])  # type: ignore[union-attr]
     if first["type"] == "missing":
         return InputError(f"{key} is missing; every key of conf/config.yaml must have a value")
-    wanted = "; or ".join(
-        dict.fromkeys(
-            e["msg"].removeprefix("Input ")
-            for e in error.errors()
-            if e["loc"][: len(place)] == first["loc"][: len(place)]
-        )
-    )
-    return InputError(f"{key} {wanted}; got {first['input']!r}")
+    alike = [e for e in error.errors() if e["loc"][: len(place)] == first["loc"][: len(place)]]
+    wanted = "; or ".join(dict.fromkeys(e["msg"].removeprefix("Input ") for e in alike))
+    given = first["input"]
+    if any(e["type"] == "tuple_type" for e in alike):
+        hint = f"write {key}={written([given])}" if isinstance(given, str | int | float) else ""
+    else:
+        hint = as_sweep(key, given)
+    return InputError(f"{key} {wanted}; got {given!r}" + (f"; {hint}" if hint else ""))
