@@ -130,9 +130,9 @@ BAD = {
     "an unknown key": ("train optim.lrr=1", "unknown key 'optim.lrr'; nearest: optim.lr"),
     "an unknown argument": (
         "train norm.args.trak=false",
-        "unknown key 'norm.args.trak'; nearest: norm.args.track",
+        "unknown argument of norm=bn 'norm.args.trak'; nearest: norm.args.track",
     ),
-    "an added key": ("train +norm.args.trak=false", "nearest: track"),
+    "an added key": ("train +norm.args.trak=false", "nearest: norm.args.track"),
     "a deleted group": ("train ~norm", "norm"),
     "no batch": ("train batch=0", "batch"),
     "a negative batch": ("train batch=-1", "batch"),

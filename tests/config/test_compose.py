@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from normbench.config.compose import compose, values_by_key
+from normbench.config.resolve import resolve
 from normbench.config.search_path import dotted_keys, own_config_dir
 from normbench.errors import InputError
 
@@ -89,9 +90,8 @@ def test_hydra_composes_once_per_set_of_choices_not_once_per_run(monkeypatch: py
         ("data=mnits", "unknown data 'mnits'; nearest: mnist"),
         ("nrom=bn", "unknown key 'nrom'; nearest: norm"),
         ("optim.lrr=1", "unknown key 'optim.lrr'; nearest: optim.lr"),
-        ("norm.args.trak=false", "unknown key 'norm.args.trak'; nearest: norm.args.track"),
         ("batchsize=2,4", "unknown key 'batchsize'; nearest: batch"),
-        ("batch", "cannot read 'batch': missing EQUAL"),
+        ("batch", "cannot read 'batch': a word must be key=value"),
         ("batch=[", "cannot read 'batch=['"),
         ("data=folder", "data.path has no value here"),
         ("data.root=${nowhere}", "data.root cannot be resolved"),
@@ -112,12 +112,13 @@ def test_bad_words_are_explained_in_one_line(word: str, said: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_unknown_keys_are_told_from_those_of_the_choices_made() -> None:
+def test_unknown_arguments_are_told_from_those_of_the_choice_made() -> None:
+    [config] = compose(["norm=gn", "norm.args.num_group=2"])
     with pytest.raises(InputError, match=r"norm\.args\.num_groups"):
-        compose(["norm=gn", "norm.args.num_group=2"])
+        resolve(config)
 
 
-def test_listed_words_are_values_by_key() -> None:
+def test_the_values_of_words_are_listed_by_key() -> None:
     words = ["norm=bn,gn", "seed=range(3)", "model.hidden=[1,2]", "norm.momentum=null", "data=glob(cifar*)"]
     assert values_by_key(words) == {
         "norm": ["bn", "gn"],
@@ -154,6 +155,46 @@ def test_sweeps_may_stand_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "ablation" / "small.yaml").write_text(text)
     configs = compose(["+ablation=small", "norm=in"], str(tmp_path))
     assert [(c["batch"], c["norm"]["name"]) for c in configs] == [(2, "in"), (4, "in")]
+
+
+def write_experiments(folder: Path, **params: str) -> str:
+    (folder / "experiment").mkdir()
+    for name, lines in params.items():
+        text = "# @package _global_\nhydra:\n  sweeper:\n    params:\n" + lines
+        (folder / "experiment" / f"{name}.yaml").write_text(text)
+    return str(folder)
+
+
+def test_each_swept_file_brings_its_own_sweep(tmp_path: Path) -> None:
+    own = write_experiments(
+        tmp_path,
+        e1="      seed: range(2)\n      batch: 7\n",
+        e2="      seed: range(3)\n      batch: 9,10\n",
+        e3="      norm: bn,gn\n",
+    )
+    configs = compose(["+experiment=e1,e2"], own)
+    assert [(c["batch"], c["seed"]) for c in configs] == [
+        (7, 0), (7, 1), *((b, s) for s in (0, 1, 2) for b in (9, 10))
+    ]  # fmt: skip
+    assert len(compose(["+experiment=e1,e2", "batch=3"], own)) == 5  # the command line wins
+    assert len(compose(["+experiment=e1,e2", "norm=bn,gn"], own)) == 16
+    assert [c["norm"]["name"] for c in compose(["+experiment=glob(e*)"], own)[8:]] == ["bn", "gn"]
+    assert len(compose(["+experiment=e2"], own)) == 6
+
+
+def test_a_file_that_a_sweep_in_a_file_chooses_may_sweep_too(tmp_path: Path) -> None:
+    own = write_experiments(tmp_path, e1="      seed: range(2)\n", e2="      batch: 2,4\n")
+    (tmp_path / "study").mkdir()
+    text = "# @package _global_\nhydra: {sweeper: {params: {+experiment: 'e1,e2'}}}\n"
+    (tmp_path / "study" / "both.yaml").write_text(text)
+    found = [(c["batch"], c["seed"]) for c in compose(["+study=both"], own)]
+    assert found == [(32, 0), (32, 1), (2, 0), (4, 0)]
+
+
+def test_an_argument_in_a_file_is_swept_over_choices_that_lack_it(tmp_path: Path) -> None:
+    own = write_experiments(tmp_path, e1="      norm: bn,gn\n      norm.args.group_size: 1,2\n")
+    args = [c["norm"]["args"].get("group_size") for c in compose(["+experiment=e1"], own)]
+    assert args == [1, 2, 1, 2]
 
 
 def test_a_config_dir_that_is_not_there_is_refused() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -28,6 +28,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from normbench.errors import RunFailure
+
+if TYPE_CHECKING:
+    from normbench.config.compose import Composer
 
 ConfigStore.instance().store(
     group="hydra/launcher",
@@ -55,6 +58,7 @@ class NormbenchLauncher(Launcher):
     config: DictConfig
     hydra_context: HydraContext
     task_function: TaskFunction
+    composer: Composer | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
@@ -87,9 +91,10 @@ class NormbenchLauncher(Launcher):
     def _run_all_at_once(
         self, numbered: Sequence[tuple[int, Sequence[str]]], task: ManyTask
     ) -> list[JobReturn]:
-        from normbench.config.compose import Composer, to_plain
+        from normbench.config.compose import Composer, refuse_output_folders, to_plain
 
-        composer = Composer(self.hydra_context.config_loader, self.config)
+        refuse_output_folders(self.config)
+        composer = self.composer or Composer(self.hydra_context.config_loader, self.config)
         tasks = [composer.job(words) for _, words in numbered]
         configs = [to_plain(config) for config in tasks]
         with self._callbacks(numbered) as returns, env_override(dict(self.config.hydra.job.env_set)):

@@ -37,10 +37,13 @@ class NormbenchSweeper(BasicSweeper):
             InputError: the sweep is empty or cannot be read.
             Exception:  the error of the first job that failed, after its batch has ended.
         """
-        from normbench.config.compose import expand
+        from normbench.config.compose import Composer
 
         assert self.config is not None and self.launcher is not None and self.hydra_context is not None
-        jobs = expand(self.hydra_context.config_loader, self.config)
+        composer = Composer(self.hydra_context.config_loader, self.config)
+        jobs = composer.jobs()
+        if getattr(self.launcher, "composes_first", False):
+            self.launcher.composer = composer  # PERF: what is composed by now is not composed again
         returns: list[Sequence[JobReturn]] = []
         launched = 0
         for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import hydra
 from hydra._internal.utils import get_args_parser
 
+from normbench.config.compose import open_arguments
 from normbench.config.hydra_errors import HYDRA_ERRORS, explain
 from normbench.config.search_path import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, known_keys, own_config_dir
 from normbench.errors import InputError, NormbenchError
@@ -49,6 +50,8 @@ def parse_flags(argv: Sequence[str]) -> argparse.Namespace:
     if flags.config_dir is None:
         flags.config_dir = own_config_dir()
     flags.multirun = not given or flags.multirun
+    if flags.multirun:
+        flags.overrides = open_arguments(flags.overrides)
     return flags
 
 

@@ -9,9 +9,10 @@ Hydra's own.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -21,9 +22,14 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
+from normbench.config.choices import GROUPS
+from normbench.config.grammar import as_sweep
 from normbench.config.hydra_errors import explained
 from normbench.config.search_path import CONFIG_NAME, dotted_keys, known_keys, open_loader
 from normbench.errors import InputError
+
+#: A word that sets an argument of a choice, or all of them.
+_ARGUMENT = re.compile(rf"\+*(?:{'|'.join(GROUPS)})\.args[.=]")
 
 
 def compose(words: Sequence[str], config_dir: str | None = None) -> list[dict[str, Any]]:
@@ -38,9 +44,39 @@ def compose(words: Sequence[str], config_dir: str | None = None) -> list[dict[st
     """
     loader = open_loader(config_dir)
     with explained(lambda: known_keys(words, config_dir)):
-        master = loader.load_configuration(CONFIG_NAME, list(words), RunMode.MULTIRUN)
+        master = loader.load_configuration(CONFIG_NAME, open_arguments(words), RunMode.MULTIRUN)
+    refuse_output_folders(master)
     composer = Composer(loader, master)
-    return [to_plain(composer.job(job)) for job in expand(loader, master)]
+    return [to_plain(composer.job(job)) for job in composer.jobs()]
+
+
+def open_arguments(words: Sequence[str]) -> list[str]:
+    """The words, with `++` before arguments of a choice such as norm.args.group_size=8.
+
+    So Hydra accepts them for choices that lack the argument, and a sweep over choices composes. `resolve`
+    decides what is dropped and what is refused.
+    """
+    return [f"++{word.lstrip('+')}" if _ARGUMENT.match(word) else word for word in words]
+
+
+def refuse_output_folders(master: DictConfig) -> None:
+    """Refuse the settings of Hydra that would place outputs: normbench writes into its results folder.
+
+    Raises:
+        InputError: a setting that would have no effect.
+    """
+    hydra = master.hydra
+    given = {"hydra.run.dir": hydra.run.dir}
+    if hydra.output_subdir is None:  # else multirun.yaml is written into the sweep's folder
+        given |= {"hydra.sweep.dir": hydra.sweep.dir, "hydra.sweep.subdir": hydra.sweep.subdir}
+    for key, folder in given.items():
+        if folder != ".":
+            raise InputError(
+                f"{key} has no effect, because results are kept in one store; got {folder}. "
+                f"Set the environment variable NORMBENCH_RESULTS={folder} instead"
+            )
+    if hydra.job.chdir:
+        raise InputError("hydra.job.chdir has no effect, because all runs share one process; remove it")
 
 
 def values_by_key(words: Sequence[str], config_dir: str | None = None) -> dict[str, list[str]]:
@@ -62,25 +98,11 @@ def values_by_key(words: Sequence[str], config_dir: str | None = None) -> dict[s
     return found
 
 
-def expand(loader: ConfigLoader, master: DictConfig) -> list[list[str]]:
-    """The overrides of every job of a sweep: the product of all lists. The last key changes fastest.
+class _Base(NamedTuple):
+    """The configuration of some group choices, pickled so that copies are cheap, and its sweep words."""
 
-    Args:
-        loader: lists the choices that a glob() matches.
-        master: the configuration composed for the whole sweep. It holds the words of the command line.
-            `hydra.sweeper.params` holds the sweep words of configuration files.
-
-    Raises:
-        InputError: a sweep lists no value, or its values cannot be listed.
-    """
-    params = OmegaConf.select(master, "hydra.sweeper.params") or {}
-    lines = [f"{key}={value}" for key, value in params.items()] + _words(master.hydra.overrides.task)
-    with explained():
-        overrides = OverridesParser.create(config_loader=loader).parse_overrides(lines)
-        [jobs] = BasicSweeper.split_arguments(overrides, None)
-    if not jobs:
-        raise InputError(f"a sweep needs at least one value per key; got {' '.join(lines)}")
-    return jobs
+    config: bytes
+    params: tuple[str, ...]
 
 
 class Composer:
@@ -99,6 +121,45 @@ class Composer:
         self._base = cache(self._compose_base)
         self._is_group = cache(lambda key: bool(loader.get_group_options(key, results_filter=None)))
 
+    def jobs(self) -> list[list[str]]:
+        """The overrides of every job of the sweep: the product of all lists. The last key changes fastest.
+
+        Configuration files list values in `hydra.sweeper.params`. This includes files that the sweep chooses
+        (+experiment=e1,e2). The command line wins.
+
+        Raises:
+            InputError: a sweep lists no value, or its values cannot be listed.
+        """
+        words = open_arguments(_words(self._master.hydra.overrides.task))
+        jobs = self._product(words)
+        params = [self._params(job) for job in jobs]
+        if all(found == params[0] for found in params):
+            return [
+                job for whole in self._product(params[0] + words) for job in self._deepened(whole, params[0])
+            ]
+        return [deep for job in jobs for deep in self._deepened(job, [])]
+
+    def _deepened(self, job: list[str], known: Sequence[str]) -> list[list[str]]:
+        """The jobs that one job becomes through the sweep words of files that it chooses."""
+        further = [line for line in self._params(job) if line not in known]
+        if not further:
+            return [job]
+        found = self._product([*further, *job])
+        return [deep for each in found for deep in self._deepened(each, [*known, *further])]
+
+    def _product(self, words: Sequence[str]) -> list[list[str]]:
+        """All combinations of the values that words list. Of two words with one key, the last one counts."""
+        with explained():
+            overrides = self._parser.parse_overrides(list(words))
+            [jobs] = BasicSweeper.split_arguments(overrides, None)
+        if not jobs:
+            raise InputError(f"a sweep needs at least one value per key; got {' '.join(words)}")
+        return jobs
+
+    def _params(self, job: Sequence[str]) -> list[str]:
+        """The sweep words in the files that a job chooses."""
+        return list(self._base(self._choices(map(self._parse, job))).params)
+
     def job(self, words: Sequence[str]) -> DictConfig:
         """The configuration of one job, without the node `hydra`.
 
@@ -106,7 +167,9 @@ class Composer:
             InputError: a key, group or choice does not exist, or a value does not fit.
         """
         overrides = [self._parse(word) for word in words]
-        base = self._base(tuple(str(o.input_line) for o in overrides if self._is_choice(o)))
+        for override in overrides:
+            self._check_one_choice(override)
+        base = self._base(self._choices(overrides)).config
         config: DictConfig = pickle.loads(base)  # PERF: 8 times faster than deepcopy
         with explained(lambda: dotted_keys(pickle.loads(base))):
             values = [o for o in overrides if not self._is_choice(o)]
@@ -117,21 +180,33 @@ class Composer:
         with explained():
             return self._parser.parse_override(word)
 
+    def _check_one_choice(self, override: Override) -> None:
+        """Refuse norm=[bn,gn], of which Hydra would merge the files."""
+        value = override.value()
+        if isinstance(value, list) and override.key_or_group in GROUPS and self._is_choice(override):
+            sweep = as_sweep(override.key_or_group, value)
+            raise InputError(f"a run has one {override.key_or_group}; got {override.input_line}; {sweep}")
+
+    def _choices(self, overrides: Iterable[Override]) -> tuple[str, ...]:
+        return tuple(str(o.input_line) for o in overrides if self._is_choice(o))
+
     def _is_choice(self, override: Override) -> bool:
         """Whether an override selects a group's choice or sets a key of Hydra, not a plain value."""
         if override.package is not None or override.is_hydra_override():
             return True
         return self._is_group(override.key_or_group) and not isinstance(override.value(), dict)
 
-    def _compose_base(self, choices: tuple[str, ...]) -> bytes:
-        """The configuration of these choices, pickled so that copies are cheap."""
+    def _compose_base(self, choices: tuple[str, ...]) -> _Base:
+        """The configuration of these choices."""
         with explained():
             words = [*self._hydra_words, *choices]
             config = self._loader.load_configuration(self._master.hydra.job.config_name, words, RunMode.RUN)
         OmegaConf.copy_cache(from_config=self._master, to_config=config)  # the whole sweep shares one ${now:}
+        params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+        lines = tuple(open_arguments([f"{key}={value}" for key, value in params.items()]))
         with open_dict(config):
             del config["hydra"]
-        return pickle.dumps(config)
+        return _Base(pickle.dumps(config), lines)
 
 
 def _words(overrides: ListConfig) -> list[str]:

@@ -20,7 +20,10 @@ from omegaconf.errors import (
 )
 from yaml import YAMLError
 
+from normbench.config.choices import GROUPS, owners
+from normbench.config.grammar import unreadable
 from normbench.errors import InputError, NormbenchError, unknown
+from normbench.synonyms import meant
 
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 
@@ -44,8 +47,7 @@ def explain(error: Exception, keys: Callable[[], Iterable[str]] = tuple) -> Inpu
     """The InputError that says what an exception of Hydra or OmegaConf means."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(error, OverrideParseException):
-        said = _one_line(error).removeprefix(f"Error parsing override '{error.override}'").strip()
-        return InputError(f"cannot read '{error.override}': {said}; write key=value")
+        return InputError(unreadable(error.override))
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return unknown(group, choice, error.options)
@@ -57,6 +59,10 @@ def explain(error: Exception, keys: Callable[[], Iterable[str]] = tuple) -> Inpu
         return InputError(f"{cause.full_key} cannot be resolved: {_first_line(cause)}")
     if match := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'", str(error)):
         return InputError(f"'{match[1]}' lists several values, but only one run can be shown; give one value")
+    if match := re.match(r"Could not override '(.*?)'.\s*No match in the defaults list", str(error)):
+        return InputError(f"the group '{match[1]}' has no default choice to override; write +{match[1]}=…")
+    if match := re.match(r"Multiple values for (\S+)\. To override", str(error)):
+        return InputError(f"{match[1]} has a default choice already; write {match[1]}=… without +")
     if "does not support sweep type" in str(error):
         return InputError(
             "a sweep lists its values with a,b,c, range(), choice() or glob(); interval() is not possible"
@@ -65,11 +71,17 @@ def explain(error: Exception, keys: Callable[[], Iterable[str]] = tuple) -> Inpu
 
 
 def _unknown_key(key: str, known: Iterable[str]) -> InputError:
-    """Offers the keys beside the unknown one if its parent exists, else all keys."""
-    parent = key.rpartition(".")[0]
+    """Lists the keys beside the unknown one, or all if there are none. Offers any key by its meaning."""
+    parent, _, _ = key.rpartition(".")
     names = list(known)
     neighbours = [name for name in names if name.rpartition(".")[0] == parent]
-    return unknown("key", key, neighbours or names)
+    arguments = {f"{group}.args.{name}": having for group in GROUPS for name, having in owners(group).items()}
+    error = unknown("key", key, neighbours or names, beyond=[*names, *arguments])
+    path = next((path for path in meant(key, arguments) if path not in names), None)
+    if path is None or meant(key, names):
+        return error
+    some = ", ".join(f"{path.partition('.')[0]}={name}" for name in arguments[path][:4])
+    return InputError(f"unknown key '{key}'; nearest: {path}, an argument of {some}")
 
 
 def _first_line(error: BaseException) -> str:
