@@ -28,17 +28,18 @@ def run(argv: Sequence[str]) -> int:
     from normbench.commands.momenta import momenta
     from normbench.commands.stacks import stacks
     from normbench.config.compose import compose
-    from normbench.config.resolve import resolve
     from normbench.config.search_path import own_config_dir
+    from normbench.config.sweep import resolve_sweep
     from normbench.store import Store
     from normbench.sweeps.get_or_train import Sweep
 
     configs = compose(args.words, args.config_dir or own_config_dir())
     store = Store.default()
-    sweep = Sweep([resolve(config) for config in configs], store)
+    specs = resolve_sweep(configs)
+    sweep = Sweep(specs.runs, store)
     plan = sweep.plan
     print(plan.headline())
-    for note in plan.notes:
+    for note in [*specs.notes(), *plan.notes]:
         print(f"note: {note}")
     for line in (*stacks(plan.packs), *sweep.tuning_lines(), *momenta(plan.packs, store.root / "cache")):
         print(line)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from normbench import events
 from normbench.commands.summary import failure
 from normbench.config.compose import to_plain
-from normbench.config.resolve import resolve
+from normbench.config.sweep import resolve_sweep
 from normbench.errors import RunFailure
 from normbench.record import FAILED, Record
 from normbench.store import Store
@@ -53,7 +53,8 @@ class Training:
         from normbench.commands.damage import warn_of_damage
         from normbench.sweeps.get_or_train import train
 
-        resolved = [resolve(config) for config in configs]
+        sweep = resolve_sweep(configs)
+        resolved = sweep.runs
         tally = Tally()
         observers = tracking.observers(resolved[0].spec.tracking, self.store.root, console=True)
         records = train(resolved, self.store, [*observers, tally])

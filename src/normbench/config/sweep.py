@@ -1,0 +1,161 @@
+"""A sweep's configurations as RunSpecs: what its choices lack is dropped, and impossible runs are named.
+
+`invalid=refuse` refuses the sweep if one of its runs is impossible. `invalid=skip` leaves such runs out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from normbench.config.choices import GROUPS
+from normbench.config.knobs import arguments_of
+from normbench.config.resolve import resolve
+from normbench.errors import InputError, unknown
+from normbench.labels import settings, varying
+from normbench.spec import Resolved
+
+REFUSE, SKIP = "refuse", "skip"
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A run that is impossible and was left out.
+
+    words:  what sets it apart from the other runs, such as "norm=in batch=1".
+    reason: why it is impossible, in one line.
+    fields: its configuration as far as it could be resolved; shaped as a RunSpec's tree.
+    """
+
+    words: str
+    reason: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SweepSpecs:
+    """The runs of one command.
+
+    runs:    those to get or train, in order.
+    skipped: those left out.
+    keys:    the fields in which the runs differ.
+    invalid: "refuse" or "skip": what becomes of an impossible run.
+    """
+
+    runs: tuple[Resolved, ...]
+    skipped: tuple[Skipped, ...] = ()
+    keys: tuple[str, ...] = ()
+    invalid: str = REFUSE
+
+    def without(self, faults: Mapping[str, InputError]) -> SweepSpecs:
+        """The sweep without the runs that cannot be built.
+
+        Args:
+            faults: why a run cannot be built, by signature.
+
+        Raises:
+            InputError: there are faults and `invalid` is "refuse", or no run is left.
+        """
+        out = [
+            _skipped(run.spec.model_dump(mode="json"), self.keys, fault)
+            for run in self.runs
+            if (fault := faults.get(run.spec.signature))
+        ]
+        left = tuple(run for run in self.runs if run.spec.signature not in faults)
+        _check(out, len(self.runs), self.invalid)
+        return replace(self, runs=left, skipped=(*self.skipped, *out))
+
+    def notes(self) -> list[str]:
+        """One line per run that was left out; equal ones are counted."""
+        lines = dict.fromkeys((run.words, run.reason) for run in self.skipped)
+        return [f"n/a: {words or 'this run'}: {reason}" for words, reason in lines]
+
+
+def resolve_sweep(configs: Sequence[Mapping[str, Any]]) -> SweepSpecs:
+    """The runs of composed configurations, in order.
+
+    An argument such as norm.args.group_size is dropped for choices that lack it, if another run has it.
+
+    Raises:
+        InputError: an argument that no run has, several trackers, a run that is impossible (unless
+            `invalid` is "skip"), or no run that is possible.
+    """
+    invalid = _one_value(configs, "invalid", REFUSE)
+    if invalid not in (REFUSE, SKIP):
+        raise InputError(f"invalid must be {REFUSE} or {SKIP}; got {invalid!r}")
+    _one_value(configs, "tracking", None)
+    elsewhere = _arguments(configs)
+    keys = varying([_comparable(config) for config in configs])
+    runs, skipped = [], []
+    for config in configs:
+        try:
+            runs.append(resolve(config, elsewhere))
+        except InputError as error:
+            skipped.append(_skipped(config, keys, error))
+    _check(skipped, len(configs), invalid)
+    return SweepSpecs(tuple(runs), tuple(skipped), tuple(keys), invalid)
+
+
+def _arguments(configs: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The arguments that the choices of all runs have.
+
+    Raises:
+        InputError: several runs are given an argument that none of them has.
+    """
+    having = {
+        path for config in configs for group in GROUPS for path in arguments_of(group, config.get(group))
+    }
+    if len(configs) > 1:
+        for group in GROUPS:
+            given = {name for config in configs for name in _given(config, group)}
+            for path in sorted(given - having):
+                raise unknown("argument", path, having, remedy="no run of the sweep has it")
+    return having
+
+
+def _given(config: Mapping[str, Any], group: str) -> list[str]:
+    part = config.get(group)
+    arguments = part.get("args") if isinstance(part, Mapping) else None
+    return [f"{group}.args.{name}" for name in arguments] if isinstance(arguments, Mapping) else []
+
+
+def _one_value(configs: Sequence[Mapping[str, Any]], key: str, default: Any) -> Any:
+    """The value of a key that holds for the whole command.
+
+    Raises:
+        InputError: runs differ in it.
+    """
+    values = {json.dumps(config.get(key, default), sort_keys=True) for config in configs}
+    if len(values) > 1:
+        hint = "; quote a value with a comma: 'tracking.project=\"a,b\"'" if key == "tracking" else ""
+        raise InputError(f"{key} must be the same for all runs of a command{hint}")
+    return json.loads(values.pop()) if values else default
+
+
+def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as `varying` compares it; workers that are no number cannot make a total."""
+    whole = all(isinstance(config.get(key), int) for key in ("batch", "workers"))
+    return {key: value for key, value in config.items() if key != "workers" or whole}
+
+
+def _skipped(fields: Mapping[str, Any], keys: Sequence[str], error: InputError) -> Skipped:
+    return Skipped(settings(fields, keys), str(error), fields)
+
+
+def _check(impossible: Sequence[Skipped], total: int, invalid: str) -> None:
+    """Refuse impossible runs, unless they may be left out and others remain.
+
+    Raises:
+        InputError: names the first impossible run and says how many there are.
+    """
+    if not impossible or (invalid == SKIP and len(impossible) < total):
+        return
+    first = impossible[0]
+    name = f"{first.words}: " if first.words and total > 1 else ""
+    if len(impossible) == total:
+        more = f"; none of the {total} runs is possible" if total > 1 else ""
+    else:
+        more = f"; {len(impossible)} of {total} runs cannot exist, invalid={SKIP} leaves them out"
+    raise InputError(f"{name}{first.reason}{more}")
