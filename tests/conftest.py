@@ -36,7 +36,7 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Trainer:
-    """Stands for `normbench.sweeps.get_or_train.train`, with its contract towards store and observers;
+    """Stands for `normbench.sweeps.get_or_train.Sweep.train`, with its contract towards store and observers;
     training is a rule.
 
     error:   the test error of a run.
@@ -87,7 +87,11 @@ class Trainer:
 def trainer(monkeypatch: pytest.MonkeyPatch) -> Trainer:
     """Every training of the test goes to this."""
     made = Trainer()
-    monkeypatch.setattr(run, "train", made)
+
+    def train(sweep: run.Sweep, observers: Sequence[events.Observer] = ()) -> list[Record]:
+        return made([Resolved(spec, ()) for spec in sweep.asked], sweep.store, observers)
+
+    monkeypatch.setattr(run.Sweep, "train", train)
     return made
 
 

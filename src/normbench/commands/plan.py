@@ -37,6 +37,9 @@ def run(argv: Sequence[str]) -> int:
     store = Store.default()
     specs = resolve_sweep(configs)
     sweep = Sweep(specs.runs, store)
+    if sweep.faults:
+        specs = specs.without(sweep.faults)
+        sweep = Sweep(specs.runs, store)
     plan = sweep.plan
     print(plan.headline())
     for note in [*specs.notes(), *plan.notes]:

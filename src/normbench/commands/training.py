@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from normbench import events
 from normbench.commands.summary import failure
 from normbench.config.compose import to_plain
-from normbench.config.sweep import resolve_sweep
+from normbench.config.sweep import Skipped, resolve_sweep
 from normbench.errors import RunFailure
 from normbench.record import FAILED, Record
 from normbench.store import Store
@@ -24,12 +24,14 @@ class Training:
 
     records: the records of all runs asked for, in order.
     trained: signatures of the runs trained by this command. The others were finished before.
+    skipped: the impossible runs that were left out.
     """
 
     def __init__(self) -> None:
         self.store = Store.default()
         self.records: list[Record] = []
         self.trained: set[str] = set()
+        self.skipped: list[Skipped] = []
 
     def __call__(self, config: DictConfig) -> Metrics:
         """Get or train one run; return its metrics.
@@ -44,24 +46,33 @@ class Training:
         return outcome
 
     def many(self, configs: Sequence[Mapping[str, Any]]) -> list[Metrics | RunFailure]:
-        """Get or train all runs; return for each its metrics, or why it failed.
+        """Get or train all runs; return for each its metrics (none if it was skipped), or why it failed.
 
         Raises:
             InputError: a run cannot be trained as asked. Nothing was written then.
         """
         from normbench import tracking
         from normbench.commands.damage import warn_of_damage
-        from normbench.sweeps.get_or_train import train
+        from normbench.sweeps.get_or_train import Sweep
 
-        sweep = resolve_sweep(configs)
-        resolved = sweep.runs
+        specs = resolve_sweep(configs)
+        sweep = Sweep(specs.runs, self.store)
+        if sweep.faults:
+            specs = specs.without(sweep.faults)
+            sweep = Sweep(specs.runs, self.store)
         tally = Tally()
-        observers = tracking.observers(resolved[0].spec.tracking, self.store.root, console=True)
-        records = train(resolved, self.store, [*observers, tally])
+        observers = tracking.observers(specs.runs[0].spec.tracking, self.store.root, console=True)
+        records = sweep.train([*observers, tally])
         warn_of_damage(self.store)
         self.records += records
+        self.skipped += specs.skipped
         self.trained |= tally.ended
-        return [RunFailure(failure(r)) if r.status == FAILED else r.metrics for r in records]
+        ended = iter(records)
+        return [{} if isinstance(run, Skipped) else _outcome(next(ended)) for run in specs.asked]
+
+
+def _outcome(record: Record) -> Metrics | RunFailure:
+    return RunFailure(failure(record)) if record.status == FAILED else record.metrics
 
 
 class Tally:

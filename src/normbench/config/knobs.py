@@ -7,7 +7,7 @@ Equal values get one spelling, so that equal runs have one signature.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from normbench.config.choices import FACTS, choices, declared, owners
@@ -18,12 +18,27 @@ from normbench.momentum import parse_momentum
 NULL_MEANS = {"norm.momentum": "cumulative"}
 
 
-def settle(group: str, values: dict[str, Any], elsewhere: Collection[str] = ()) -> list[str]:
+def choice_name(group: str, values: object) -> str:
+    """The name of the choice of a group.
+
+    Raises:
+        InputError: there is none.
+    """
+    name = values.get("name") if isinstance(values, dict) else values
+    if not isinstance(name, str) or not isinstance(values, dict):
+        raise InputError(f"{group}.name must be a name out of {', '.join(choices(group))}; got {name!r}")
+    return name
+
+
+def settle(
+    group: str, values: dict[str, Any], known: Mapping[str, Any], elsewhere: Collection[str] = ()
+) -> list[str]:
     """Bring the knobs of one choice to the values in force, in place.
 
     Args:
         group:     such as "norm".
         values:    the knobs as configured, with `name`.
+        known:     the knobs that the choice declares, with their defaults.
         elsewhere: arguments that other runs of the sweep have, such as "norm.args.group_size". They are
                    dropped here instead of refused.
 
@@ -31,12 +46,9 @@ def settle(group: str, values: dict[str, Any], elsewhere: Collection[str] = ()) 
         The knobs that were set and dropped, such as "norm.momentum of gn".
 
     Raises:
-        InputError: an unknown choice or argument, null where a value is needed, or a value of another type.
+        InputError: an unknown argument, null where a value is needed, or a value of another type.
     """
-    name = values.get("name") if isinstance(values, dict) else values
-    if not isinstance(name, str):
-        raise InputError(f"{group}.name must be a name out of {', '.join(choices(group))}; got {name!r}")
-    known = declared(group, name)
+    name = choice_name(group, values)
     choice = f"{group}={name}"
     unused = []
     for knob, default in known.items():

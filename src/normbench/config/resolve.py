@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from normbench.config.choices import FACTS, choices, declared
 from normbench.config.grammar import as_sweep, written
-from normbench.config.knobs import settle
+from normbench.config.knobs import choice_name, settle
 from normbench.data.fingerprint import state
 from normbench.errors import InputError, unknown
 from normbench.groups import PREACTIVATION
@@ -46,7 +46,8 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
         raise InputError(
             f"{absent[0]} is missing; every key of conf/config.yaml must be there, null if need be"
         )
-    unused = [knob for group in _CHOICES for knob in settle(group, tree[group], elsewhere)]
+    known = {group: declared(group, choice_name(group, tree[group])) for group in _CHOICES}
+    unused = [knob for group in _CHOICES for knob in settle(group, tree[group], known[group], elsewhere)]
     unused += _drop_stem_activation(tree)
     _take_facts(tree)
     _resolve_total(tree)

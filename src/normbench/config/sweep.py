@@ -38,19 +38,27 @@ class Skipped:
 class SweepSpecs:
     """The runs of one command.
 
-    runs:    those to get or train, in order.
-    skipped: those left out.
+    asked:   all runs in order, those left out included.
     keys:    the fields in which the runs differ.
     invalid: "refuse" or "skip": what becomes of an impossible run.
     """
 
-    runs: tuple[Resolved, ...]
-    skipped: tuple[Skipped, ...] = ()
+    asked: tuple[Resolved | Skipped, ...]
     keys: tuple[str, ...] = ()
     invalid: str = REFUSE
 
+    @property
+    def runs(self) -> list[Resolved]:
+        """The runs to get or train, in order."""
+        return [run for run in self.asked if isinstance(run, Resolved)]
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """The runs left out, in order."""
+        return [run for run in self.asked if isinstance(run, Skipped)]
+
     def without(self, faults: Mapping[str, InputError]) -> SweepSpecs:
-        """The sweep without the runs that cannot be built.
+        """The runs without those that cannot be built.
 
         Args:
             faults: why a run cannot be built, by signature.
@@ -58,17 +66,35 @@ class SweepSpecs:
         Raises:
             InputError: there are faults and `invalid` is "refuse", or no run is left.
         """
-        out = [
-            _skipped(run.spec.model_dump(mode="json"), self.keys, fault)
-            for run in self.runs
-            if (fault := faults.get(run.spec.signature))
-        ]
-        left = tuple(run for run in self.runs if run.spec.signature not in faults)
-        _check(out, len(self.runs), self.invalid)
-        return replace(self, runs=left, skipped=(*self.skipped, *out))
+
+        def check(run: Resolved | Skipped) -> Resolved | Skipped:
+            if isinstance(run, Skipped) or run.spec.signature not in faults:
+                return run
+            return _skipped(run.spec.model_dump(mode="json"), self.keys, faults[run.spec.signature])
+
+        found = replace(self, asked=tuple(map(check, self.asked)))
+        found.check()
+        return found
+
+    def check(self) -> None:
+        """Refuse impossible runs, unless they may be left out and others remain.
+
+        Raises:
+            InputError: names the first impossible run and says how many there are.
+        """
+        total, impossible = len(self.asked), self.skipped
+        if not impossible or (self.invalid == SKIP and len(impossible) < total):
+            return
+        first = impossible[0]
+        name = f"{first.words}: " if first.words and total > 1 else ""
+        if len(impossible) == total:
+            more = f"; none of the {total} runs is possible" if total > 1 else ""
+        else:
+            more = f"; {len(impossible)} of {total} runs cannot exist, invalid={SKIP} leaves them out"
+        raise InputError(f"{name}{first.reason}{more}")
 
     def notes(self) -> list[str]:
-        """One line per run that was left out; equal ones are counted."""
+        """One line per run that was left out; equal ones once."""
         lines = dict.fromkeys((run.words, run.reason) for run in self.skipped)
         return [f"n/a: {words or 'this run'}: {reason}" for words, reason in lines]
 
@@ -88,14 +114,15 @@ def resolve_sweep(configs: Sequence[Mapping[str, Any]]) -> SweepSpecs:
     _one_value(configs, "tracking", None)
     elsewhere = _arguments(configs)
     keys = varying([_comparable(config) for config in configs])
-    runs, skipped = [], []
+    asked: list[Resolved | Skipped] = []
     for config in configs:
         try:
-            runs.append(resolve(config, elsewhere))
+            asked.append(resolve(config, elsewhere))
         except InputError as error:
-            skipped.append(_skipped(config, keys, error))
-    _check(skipped, len(configs), invalid)
-    return SweepSpecs(tuple(runs), tuple(skipped), tuple(keys), invalid)
+            asked.append(_skipped(config, keys, error))
+    specs = SweepSpecs(tuple(asked), tuple(keys), invalid)
+    specs.check()
+    return specs
 
 
 def _arguments(configs: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -142,20 +169,3 @@ def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _skipped(fields: Mapping[str, Any], keys: Sequence[str], error: InputError) -> Skipped:
     return Skipped(settings(fields, keys), str(error), fields)
-
-
-def _check(impossible: Sequence[Skipped], total: int, invalid: str) -> None:
-    """Refuse impossible runs, unless they may be left out and others remain.
-
-    Raises:
-        InputError: names the first impossible run and says how many there are.
-    """
-    if not impossible or (invalid == SKIP and len(impossible) < total):
-        return
-    first = impossible[0]
-    name = f"{first.words}: " if first.words and total > 1 else ""
-    if len(impossible) == total:
-        more = f"; none of the {total} runs is possible" if total > 1 else ""
-    else:
-        more = f"; {len(impossible)} of {total} runs cannot exist, invalid={SKIP} leaves them out"
-    raise InputError(f"{name}{first.reason}{more}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from normbench import events, labels
+from normbench.errors import InputError
 from normbench.phrases import counted
 from normbench.record import Record
 from normbench.spec import DataSpec, Resolved, RunSpec
@@ -211,26 +212,30 @@ class Sweep:
             with worker_pool(self.at_once) as pool:
                 yield pool
 
+    @cached_property
+    def faults(self) -> dict[str, InputError]:
+        """Why runs that are not finished cannot be built, by signature. Trains and writes nothing.
+
+        Raises:
+            InputError: the device is not there, which no choice of runs changes.
+        """
+        from normbench.sweeps.faults import find_faults
+
+        return find_faults((*self.findings.to_train, *self.findings.to_evaluate), self.store.root / "cache")
+
     def _check(self) -> int:
         """Refuse what cannot be trained before anything is written; return the run-steps to train."""
         from normbench import models
         from normbench.data.shapes import shape_of
-        from normbench.engine import device
 
-        todo = (*self.findings.to_train, *self.findings.to_evaluate)
-        first: dict[str, RunSpec] = {}
-        for spec in todo:
-            first.setdefault(spec.stack_key(), spec)
-        for spec in first.values():  # all, before the data of the first, which may be a download
-            device.check(spec.engine)
-            models.architecture(spec)
+        if self.faults:
+            raise next(iter(self.faults.values()))
         lengths = {}
-        for key, spec in first.items():
-            shape = models.fitted(spec, shape_of(spec.data, self.store.root / "cache"))
-            models.check(spec, shape)
-            lengths[key] = spec.length(shape.train_images)
-        for spec in first.values():
-            self._data(spec)
+        for spec in (*self.findings.to_train, *self.findings.to_evaluate):
+            if spec.stack_key() not in lengths:
+                shape = models.fitted(spec, shape_of(spec.data, self.store.root / "cache"))
+                lengths[spec.stack_key()] = spec.length(shape.train_images)
+                self._data(spec)
         self.store.check_writable()
         return sum(lengths[spec.stack_key()] for spec in self.findings.to_train)
 

@@ -1,0 +1,56 @@
+"""Which runs of a sweep cannot be built, and why. Checked before anything is trained or written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from normbench import models
+from normbench.data.shapes import shape_of
+from normbench.engine import device
+from normbench.errors import InputError
+from normbench.spec import RunSpec
+
+
+def find_faults(specs: Iterable[RunSpec], cache: Path) -> dict[str, InputError]:
+    """Why runs cannot be built, by signature; runs that can be built are left out.
+
+    Args:
+        specs: the runs. Those of one stack key are checked once.
+        cache: the folder of decoded data sets.
+
+    Raises:
+        InputError: the device of a run is not there.
+    """
+    kinds: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        kinds.setdefault(spec.stack_key(), []).append(spec)
+    for runs in kinds.values():
+        device.check(runs[0].engine)
+    found = {runs[0].stack_key(): _architecture_fault(runs[0]) for runs in kinds.values()}
+    for key, runs in kinds.items():  # data come second: they may be slow to find
+        found[key] = found[key] or _build_fault(runs[0], cache)
+    return {
+        spec.signature: fault
+        for key, runs in kinds.items()
+        if (fault := found[key]) is not None
+        for spec in runs
+    }
+
+
+def _architecture_fault(spec: RunSpec) -> InputError | None:
+    try:
+        models.architecture(spec)
+    except InputError as error:
+        return error
+    return None
+
+
+def _build_fault(spec: RunSpec, cache: Path) -> InputError | None:
+    try:
+        shape = models.fitted(spec, shape_of(spec.data, cache))
+        models.check(spec, shape)
+        spec.length(shape.train_images)
+    except InputError as error:
+        return error
+    return None
