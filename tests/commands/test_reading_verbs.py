@@ -147,3 +147,28 @@ def test_a_plan_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 def test_columns_hold_numbers_to_the_right() -> None:
     assert columns([{"a": "x", "n": 1}, {"a": "long", "n": 100}]) == ["a       n", "x       1", "long  100"]
+
+
+def test_a_plan_names_what_all_runs_share_and_nothing_that_differs(capsys: Capture) -> None:
+    text = said(capsys, "plan", "total=32", "batch=2,4,8", "model=mlp", "seed=0,1", "optim.lr=0.1,0.2")
+    [shared] = [line for line in text.splitlines() if line.startswith("all with ")]
+    assert "workers" not in shared
+    assert "total=32" in shared
+    assert "runs also differ in optim.lr=0.1,0.2 seed=0,1" in text
+    text = said(capsys, "plan", "workers=2,4", "model=mlp", "placement.sites=first,last")
+    [shared] = [line for line in text.splitlines() if line.startswith("all with ")]
+    assert "total" not in shared
+    assert "batch=32" in shared
+    header = next(line for line in text.splitlines() if line.startswith("stacks"))
+    assert set(header.split()) == {"stacks", "lanes", "workers", "placement.sites"}
+
+
+def test_a_plan_leaves_out_what_is_impossible_if_asked(capsys: Capture) -> None:
+    words = ["plan", "model=lenet5", "norm=in,gn,bn", "batch=2", "seed=0,1"]
+    assert cli.run(words) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: norm=in: site fc1: in: a statistic must average at least 2 values")
+    assert "2 of 6 runs cannot exist, invalid=skip leaves them out" in err
+    text = said(capsys, *words, "invalid=skip")
+    assert text.startswith("4 runs: 4 to train")
+    assert text.count("note: n/a: norm=in: site fc1") == 1

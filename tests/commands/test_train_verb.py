@@ -18,7 +18,7 @@ def test_one_run_says_its_metrics_its_record_and_the_table_command(trainer, caps
     [spec] = trainer.trained
     said = capsys.readouterr().out
     assert f"run {spec.signature} complete in 1.5 s" in said
-    assert "test_error  2.00 %" in said
+    assert "test_error        2.00 %" in said
     assert str(Store.default().run_folder(spec.signature)) in said
     assert "normbench table --rows norm --cols batch" in said
 
@@ -61,7 +61,7 @@ def test_failed_runs_are_listed_with_their_reason_and_exit_1(trainer, capsys: Ca
 def test_runs_train_one_by_one_where_hydra_is_told_to(flags: list[str], trainer, capsys: Capture) -> None:
     assert cli.run(["train", "batch=2", *flags]) == 0
     assert len(trainer.trained) == 1
-    assert "test_error  2.00 %" in capsys.readouterr().out
+    assert "test_error        2.00 %" in capsys.readouterr().out
 
 
 def test_a_lone_failure_exits_1_with_its_reason(trainer, capsys: Capture) -> None:
@@ -135,3 +135,44 @@ def test_a_sweep_trains_for_real_and_only_once(capsys: Capture) -> None:
     table = capsys.readouterr().out
     assert table.count("±") >= 4
     assert {record.provenance["stack_size"] for record in Store.default().records()} == {2}
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["norm=bn,gn", "batch=2,4", "optim.lr=0.1,0.2,0.3"], "--rows norm,batch --cols optim.lr"),
+        (["norm=bn", "norm.momentum=0.1,0.01"], "--rows norm --cols norm.momentum"),
+        (["norm=bn", "norm.momentum=0.1,cumulative"], "--rows norm.momentum --cols batch"),
+        (["norm=bn,gn", "model=mlp,lenet5"], "--rows model --cols norm"),
+        (["placement.sites=first,last,all", "batch=2,4"], "--rows placement.sites --cols batch"),
+    ],
+)
+def test_the_table_command_averages_over_nothing_that_differs(
+    words: list[str], line: str, trainer, capsys: Capture
+) -> None:
+    assert cli.run(["train", *words]) == 0
+    assert f"normbench table {line}\n" in capsys.readouterr().out
+
+
+def test_an_argument_that_a_method_lacks_is_dropped_in_a_sweep_and_refused_alone(
+    trainer, capsys: Capture
+) -> None:
+    assert cli.run(["train", "model=mlp", "norm=bn,gn", "norm.args.group_size=2,10"]) == 0
+    assert [spec.norm.args.get("group_size") for spec in trainer.trained] == [None, 2, 10]
+    capsys.readouterr()
+    assert cli.run(["train", "norm.args.group_size=2"]) == 2
+    assert "unknown argument of norm=bn 'norm.args.group_size'" in capsys.readouterr().err
+
+
+def test_impossible_runs_are_skipped_if_asked_and_listed(trainer, capsys: Capture) -> None:
+    words = ["train", "model=lenet5", "norm=in,bn", "batch=2,4"]
+    assert cli.run(words) == 2
+    assert trainer.trained == []
+    assert capsys.readouterr().err.startswith("error: norm=in batch=2: site fc1")
+    assert cli.run([*words, "invalid=skip"]) == 0
+    assert [(spec.norm.name, spec.batch) for spec in trainer.trained] == [("bn", 2), ("bn", 4)]
+    said = capsys.readouterr().out
+    assert "n/a      norm=in batch=4: site fc1" in said
+    assert "2 runs: 2 trained" in said
+    assert cli.run(["train", "norm=in", "batch=2,4", "invalid=skip"]) == 2
+    assert "none of the 2 runs is possible" in capsys.readouterr().err

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from normbench.labels import label, settings, varying
+from normbench.labels import field, label, settings, varying
+from normbench.phrases import counted
 from normbench.record import DIVERGED, FAILED, Record
 from normbench.store import Store
 
@@ -24,13 +26,31 @@ def summary(records: Sequence[Record], store: Store, *, trained: Collection[str]
         trained: signatures of the runs trained by this command.
     """
     distinct = list({record.signature: record for record in records}.values())
-    keys = varying([record.spec for record in distinct])
     lines = _one(distinct[0], store, trained) if len(distinct) == 1 else _many(distinct, store, trained)
     if any(record.ended_well for record in distinct):
-        axes = [*keys, *(key for key in ("norm", "batch") if key not in keys)][:2]
-        rows, cols = sorted(axes, key=lambda key: isinstance(distinct[0].value(key), int | float))
-        lines.append(f"table    normbench table --rows {rows} --cols {cols}")
+        rows, cols = table_axes([record.spec for record in distinct])
+        lines.append(f"table    normbench table --rows {','.join(rows)} --cols {cols}")
     return lines
+
+
+def table_axes(specs: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
+    """The keys of the rows and of the columns of a table in which no cell averages over what differs.
+
+    Columns are the number with most values. All other fields that differ are rows.
+
+    >>> table_axes([{"norm": {"name": name}, "batch": batch} for name in ("bn", "gn") for batch in (2, 4, 8)])
+    (['norm'], 'batch')
+    """
+    keys = varying(specs)
+    numbers = [key for key in keys if all(isinstance(field(spec, key), int | float) for spec in specs)]
+    free = [key for key in ("batch", "norm") if key not in keys]
+    if numbers:
+        cols = numbers[0]
+    elif len(keys) > 1:
+        cols = keys[-1]
+    else:
+        cols = free.pop(0)
+    return [key for key in keys if key != cols] or ["norm" if cols != "norm" else "batch"], cols
 
 
 def failure(record: Record) -> str:
@@ -54,9 +74,9 @@ def _many(records: Sequence[Record], store: Store, trained: Collection[str]) -> 
     count = Counter(record.status for record in records)
     before = sum(record.signature not in trained for record in records)
     if before == len(records):
-        lines = [f"{len(records)} runs, all finished before: nothing was trained"]
+        lines = [f"{counted(len(records), 'run')}, all finished before: nothing was trained"]
     else:
-        lines = [f"{len(records)} runs: {len(records) - before} trained, {before} finished before"]
+        lines = [f"{counted(len(records), 'run')}: {len(records) - before} trained, {before} finished before"]
     if count[DIVERGED]:
         lines.append(f"diverged {count[DIVERGED]}: a result, kept in the table with its own mark")
     return [*lines, *broken(records), f"records  {store.root / 'runs'}"]
