@@ -154,9 +154,15 @@ def test_what_is_no_momentum_is_refused_in_one_line(given, message):
     "spelled", ["linear:0.1:0.001", "step:0.5:0.5:20/180:0.001", "caffe:0.999", "mxnet:0.9", "debiased:0.1"]
 )
 def test_every_form_is_a_word_of_the_command_line(spelled, make_spec):
-    assert make_spec(f"norm.momentum={spelled}").norm.momentum == parse_momentum(spelled).canonical
+    assert make_spec(f"norm.momentum={spelled}").norm.momentum == parse_momentum(spelled)
 
 
 def test_a_schedule_out_of_range_is_bad_input(capsys):
     assert cli.run(["plan", "norm.momentum=linear:2:0"]) == 2
     assert "norm.momentum=linear:A:B takes numbers in [0, 1]; got 'linear:2:0'" in capsys.readouterr().err
+
+
+def test_lasagnes_alpha_is_the_weight_of_the_new_batch() -> None:
+    """BatchNormLayer: running_mean.default_update = (1 − alpha) · running_mean + alpha · input_mean."""
+    assert parse_momentum("lasagne:0.1") == parse_momentum(0.1) == parse_momentum("torch:0.1")
+    assert parse_momentum("lasagne:0.1") != parse_momentum("keras:0.1")

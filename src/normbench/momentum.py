@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 from normbench.errors import InputError, unknown
 
-WEIGHT_OF_NEW = ("torch",)
+WEIGHT_OF_NEW = ("torch", "lasagne")  # Lasagne: alpha, mean ← (1 − alpha) mean + alpha batch
 WEIGHT_OF_OLD = ("keras", "tf", "flax", "haiku", "chainer", "paddle", "mxnet", "onnx", "caffe2")
 #: Numbers that each schedule takes, as users write them.
 SCHEDULES = {
