@@ -15,8 +15,10 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 
+from normbench.commands.arguments import explain_arguments
 from normbench.config.compose import open_arguments
 from normbench.config.hydra_errors import HYDRA_ERRORS, explain
 from normbench.config.search_path import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, known_keys, own_config_dir
@@ -38,7 +40,12 @@ def parse_flags(argv: Sequence[str]) -> argparse.Namespace:
     """
     with _python_3_14():
         parser = get_args_parser()
-    parser.error = _refuse  # type: ignore[method-assign]
+
+    def refuse(message: str) -> NoReturn:
+        said = explain_arguments(message, parser._option_string_actions, takes_words=True)
+        raise InputError(f"{said}; see normbench train --help")
+
+    parser.error = refuse  # type: ignore[method-assign]
     flags = parser.parse_intermixed_args(list(argv))
     given = [_option(name) for name in _COMMANDS if getattr(flags, name)]
     if len(given) > 1:
@@ -66,7 +73,8 @@ def call_hydra(flags: argparse.Namespace, task: Callable[[Any], Any]) -> None:
     values = [f"{_option(name)}={value}" for name in _VALUES if (value := getattr(flags, name))]
     main = hydra.main(version_base=VERSION_BASE, config_path=CONFIG_PATH, config_name=CONFIG_NAME)(task)
     try:
-        with _python_3_14(), _arguments([*switches, *values, *flags.overrides]), _errors_raised():
+        words = [*switches, *values, *flags.overrides]
+        with _python_3_14(), _arguments(words), _errors_raised(), _choices_only():
             main()
     except NormbenchError:
         raise
@@ -83,10 +91,6 @@ def _raised_by_hydra(error: BaseException) -> bool:
 
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
-
-
-def _refuse(message: str) -> NoReturn:
-    raise InputError(f"{message}; see normbench train --help")
 
 
 @contextmanager
@@ -112,6 +116,21 @@ def _errors_raised() -> Iterator[None]:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = before
+
+
+@contextmanager
+def _choices_only() -> Iterator[None]:
+    """Let Hydra's help list only groups that a run chooses from: paper tables lie in `conf/`, too."""
+    before = Hydra.format_config_groups
+
+    def format_config_groups(self: Hydra, predicate: Callable[[str], bool], compact: bool = True) -> str:
+        return before(self, lambda group: not group.startswith("paper") and predicate(group), compact)
+
+    Hydra.format_config_groups = format_config_groups  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Hydra.format_config_groups = before  # type: ignore[method-assign]
 
 
 @contextmanager

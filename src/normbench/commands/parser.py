@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import NoReturn
 
+from normbench.commands.arguments import explain_arguments
 from normbench.errors import InputError
 
 
@@ -27,4 +28,6 @@ class Parser(ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see {self.prog} --help")
+        words = any(action.dest == "words" for action in self._actions)
+        said = explain_arguments(message, self._option_string_actions, takes_words=words)
+        raise InputError(f"{said}; see {self.prog} --help")
