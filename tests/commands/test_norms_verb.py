@@ -125,3 +125,16 @@ def test_the_table_of_costs_has_every_norm(capsys: Capture) -> None:
 def test_a_shape_that_is_none_is_refused(shape: str, capsys: Capture) -> None:
     assert cli.run(["norms", "--cost", "--shape", shape]) == 2
     assert "--shape must be whole numbers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 240])
+def test_the_catalogue_fits_the_width_and_cuts_no_text(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert cli.run(["norms"]) == 0
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= width
+    assert "…" not in said
+    assert all(f" {key} " in said for key in norms.catalogue())
+    assert ("left out to fit the width" in said) == (width < 200)

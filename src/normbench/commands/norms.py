@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -101,17 +102,48 @@ def _one(key: str) -> None:
     print(indent(file.read_text(encoding="utf-8"), "    "), end="")
 
 
+#: Columns that are left out first if the terminal is too narrow.
+_OPTIONAL = ("state", "reduces", "train = eval", "uses the batch", "paper")
+
+
 def _show(title: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """Print a table as wide as the terminal: text wraps, and optional columns are left out if need be.
+
+    A file or a pipe has no width, unless COLUMNS says one.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
-    table = Table(
-        *rows[0], box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", title=title, title_justify="left"
-    )
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
+        console.width = sum(_natural_width(rows).values())
+    columns = fitting(rows, console.width)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column == "key")
     for row in rows:
-        table.add_row(*row.values())
-    if not sys.stdout.isatty():  # a file or a pipe has no width limit
-        console.width = console.measure(table, options=console.options.update(width=500)).maximum
+        table.add_row(*(row[column] for column in columns))
     console.print(table)
+    if left_out := [column for column in rows[0] if column not in columns]:
+        console.print(f"left out to fit the width: {', '.join(left_out)}")
+
+
+def fitting(rows: Sequence[Mapping[str, str]], width: int) -> list[str]:
+    """The columns that a table of that width has room for, without wrapping if possible.
+
+    >>> rows = [{"key": "bn", "state": "mean, var", "paper": "ioffe2015"}]
+    >>> fitting(rows, 40), fitting(rows, 22)
+    (['key', 'state', 'paper'], ['key', 'paper'])
+    """
+    natural = _natural_width(rows)
+    columns = list(rows[0])
+    for optional in _OPTIONAL:
+        if sum(natural[column] for column in columns) > width and optional in columns:
+            columns.remove(optional)
+    return columns
+
+
+def _natural_width(rows: Sequence[Mapping[str, str]]) -> dict[str, int]:
+    """The width of each column without wrapping, with the space between columns."""
+    return {name: max(len(name), *(len(row[name]) for row in rows)) + 3 for name in rows[0]}
