@@ -218,7 +218,9 @@ class Store:
         elif name and Path(name).exists():
             file = Path(name) / "record.json" if Path(name).is_dir() else Path(name)
         elif known:
-            raise unknown("run", name, known, remedy="give the start of a signature or a run's folder")
+            raise unknown(
+                f"run among {len(known):,}", name, known, remedy="give a signature's start or a folder"
+            )
         else:
             raise InputError(f"no run '{name}': {self.root} holds no records; train some, or {_REMEDY}")
         try:

@@ -172,3 +172,12 @@ def test_a_plan_leaves_out_what_is_impossible_if_asked(capsys: Capture) -> None:
     text = said(capsys, *words, "invalid=skip")
     assert text.startswith("4 runs: 4 to train")
     assert text.count("note: n/a: norm=in: site fc1") == 1
+
+
+def test_an_unknown_run_among_many_says_how_many_there_are(trainer, capsys: Capture) -> None:
+    assert cli.run(["train", "model=mlp", "seed=range(45)"]) == 0
+    capsys.readouterr()
+    assert cli.run(["info", "zz"]) == 2
+    err = capsys.readouterr().err
+    assert "unknown run among 45 'zz'; give a signature's start or a folder" in err
+    assert len(err) < 300
