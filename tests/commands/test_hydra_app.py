@@ -53,11 +53,20 @@ def test_help_shows_groups_keys_and_examples(capsys: Capture) -> None:
     assert "normbench train norm=bn batch=2" in said
 
 
+def test_help_lists_the_keys_of_a_group_without_a_choice(capsys: Capture) -> None:
+    assert cli.run(["train", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert "[auto]" not in said
+    assert "engine.* device, precision, lanes" in said
+    assert "paper" not in said
+
+
 def test_help_beside_words_is_hydras_with_those_words(capsys: Capture) -> None:
     assert cli.run(["train", "norm=gn", "--help"]) == 0
     said = capsys.readouterr().out
     assert "num_groups: null" in said
     assert "Powered by Hydra" in said or "Configuration groups" in said
+    assert "paper" not in said.partition("== Config ==")[0]
 
 
 def test_runs_go_through_the_launcher_and_shows_do_not() -> None:

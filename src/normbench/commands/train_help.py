@@ -27,17 +27,27 @@ def page() -> str:
     config = yaml.safe_load(text)
     defaults = [entry for entry in config["defaults"] if isinstance(entry, dict)]
     chosen = {group: choice for entry in defaults for group, choice in entry.items() if " " not in group}
-    groups = [f"  {group:<10} {_choices(conf / group, choice)}" for group, choice in chosen.items()]
+    options = {group: _options(conf / group) for group in chosen}
+    groups = [
+        f"  {group:<10} {' '.join(f'[{name}]' if name == chosen[group] else name for name in names)}"
+        for group, names in options.items()
+        if len(names) > 1
+    ]
+    settings = [  # a group with one file is no choice; its keys are what can be set
+        f"{group}.* {', '.join(yaml.safe_load((conf / group / f'{names[0]}.yaml').read_text('utf-8')))}"
+        for group, names in options.items()
+        if len(names) == 1
+    ]
     keys = text.partition("\n\n")[2].partition("\nhydra:")[0].rstrip()
     help_ = config["hydra"]["help"]
     return "\n".join([
         help_["header"], "", f"usage: {help_['app_name']} [group=choice | key=value …] [flags]", "",
         "groups, the default in brackets:", *groups, "",
         "keys; those of a group are written group.key=value:", indent(keys, "  "), "",
+        *(f"  {line}" for line in settings), "",
         "flags:", FLAGS, "", help_["footer"].rstrip(),
     ])  # fmt: skip
 
 
-def _choices(folder: Traversable, default: str) -> str:
-    names = sorted(file.name[:-5] for file in folder.iterdir() if file.name.endswith(".yaml"))
-    return " ".join(f"[{name}]" if name == default else name for name in names)
+def _options(folder: Traversable) -> list[str]:
+    return sorted(file.name[:-5] for file in folder.iterdir() if file.name.endswith(".yaml"))
