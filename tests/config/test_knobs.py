@@ -21,7 +21,8 @@ KNOBS = [
         *declared(group, name).items(),
         *((f"args.{argument}", value) for argument, value in declared(group, name).get("args", {}).items()),
     ]
-    if default is not None and knob not in ("name", "args")
+    if default is not None and knob not in ("name", "args", "numerics", "neutral", "banks")
+    if not str(default).startswith("${")
 ]
 
 

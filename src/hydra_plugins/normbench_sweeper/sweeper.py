@@ -37,12 +37,13 @@ class NormbenchSweeper(BasicSweeper):
             InputError: the sweep is empty or cannot be read.
             Exception:  the error of the first job that failed, after its batch has ended.
         """
+        from hydra_plugins.normbench_launcher.launcher import NormbenchLauncher
         from normbench.config.compose import Composer
 
         assert self.config is not None and self.launcher is not None and self.hydra_context is not None
         composer = Composer(self.hydra_context.config_loader, self.config)
         jobs = composer.jobs()
-        if getattr(self.launcher, "composes_first", False):
+        if isinstance(self.launcher, NormbenchLauncher) and self.launcher.composes_first:
             self.launcher.composer = composer  # PERF: what is composed by now is not composed again
         returns: list[Sequence[JobReturn]] = []
         launched = 0

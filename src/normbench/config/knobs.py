@@ -57,7 +57,7 @@ def settle(
         if default is None and values.get(knob) is not None:
             values[knob] = None
             unused.append(f"{group}.{knob} of {name}")
-        elif default is not None and knob != "args" and knob in values and values[knob] is None:
+        elif knob in values and values[knob] is None and _needs_value(knob, default):
             values[knob] = _null(f"{group}.{knob}", choice, default)
     if "args" in known and values.get("args") is None:
         values["args"] = {}
@@ -76,6 +76,12 @@ def settle(
     for argument, default in (known.get("args") or {}).items():
         arguments.setdefault(argument, default)  # a file of the user's own may leave some out
     return unused
+
+
+def _needs_value(knob: str, default: Any) -> bool:
+    """Whether null is no value for a knob with this default. What the environment gives may be null."""
+    from_environment = isinstance(default, str) and default.startswith("${")
+    return default is not None and knob != "args" and not from_environment
 
 
 def arguments_of(group: str, values: object) -> list[str]:
