@@ -37,8 +37,8 @@ def unreadable(word: str) -> str:
 
     >>> unreadable("norm=bn,")
     "cannot read 'norm=bn,'; write a sweep without spaces and without a comma at the end: norm=bn,…"
-    >>> unreadable("tracking.project=a=b")
-    "cannot read 'tracking.project=a=b'; quote a value with special characters: 'tracking.project=\\"a=b\\"'"
+    >>> print(unreadable("tracking.project=a=b"))
+    cannot read 'tracking.project=a=b'; quote a value with special characters: 'tracking.project="a=b"'
     """
     key, sign, value = word.partition("=")
     if word.endswith(","):
