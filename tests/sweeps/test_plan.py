@@ -84,6 +84,7 @@ OTHER = {
     "model.name": "vgg11", "model.activation": "tanh", "model.hidden": [7], "model.width": 7,
     "model.pool": "avg", "model.stem": "imagenet", "model.shortcut": "conv", "model.dropout": 0.25,
     "model.zero_last": True, "model.bias": True, "model.branch": "skipinit", "model.init": "lsuv",
+    "model.stem_activation": "in_branch",
     "norm.name": "ghost", "norm.momentum": 0.7, "norm.eps": 0.125, "norm.affine": False,
     "norm.args.track": False, "weight.name": "ws", "weight.eps": 0.125, "placement.name": "conv_act_norm",
     "placement.sites": "first", "data.name": "synthetic", "data.fingerprint": "0123456789abcdef",
