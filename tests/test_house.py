@@ -20,6 +20,7 @@ NO_TORCH = (
 WORDS = (
     "errors",
     "synonyms",
+    "skipped_runs",
     "spec",
     "record",
     "events",
@@ -40,6 +41,7 @@ ROOMS = {
     "paths": (),
     "phrases": (),
     "files": (),
+    "skipped_runs": ("files", "record"),
     "record": ("paths", "spec"),
     "events": ("record",),
     "groups": ("errors", "momentum"),

@@ -49,6 +49,7 @@ def run(argv: Sequence[str]) -> int:
     format = args.format or _format_of(args.out)
     if args.out is not None and format == "rich":
         raise InputError("a file takes the format md, csv, latex or json; got rich")
+    from normbench import skipped_runs
     from normbench.commands.damage import warn_of_damage, whole_records
     from normbench.commands.text_file import check_writable, print_file, write
     from normbench.report.run_list import list_runs
@@ -59,8 +60,13 @@ def run(argv: Sequence[str]) -> int:
         check_writable(args.out, "--out")
     store = Store.default()
     try:
-        build = list_runs if args.runs else build_table
-        table = build(whole_records(store), args.rows, args.cols, args.metric, args.where)
+        records = whole_records(store)
+        table: Table | RunList
+        if args.runs:
+            table = list_runs(records, args.rows, args.cols, args.metric, args.where)
+        else:
+            skipped = skipped_runs.read(store.root)
+            table = build_table(records, args.rows, args.cols, args.metric, args.where, skipped=skipped)
     finally:
         warn_of_damage(store)
     if format == "rich":

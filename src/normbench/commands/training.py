@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from normbench import events
+from normbench import events, skipped_runs
 from normbench.commands.summary import failure
 from normbench.config.compose import to_plain
 from normbench.config.sweep import Skipped, resolve_sweep
@@ -66,6 +67,9 @@ class Training:
         warn_of_damage(self.store)
         self.records += records
         self.skipped += specs.skipped
+        for run in specs.skipped:
+            with suppress(OSError):  # tables then say nothing in place of n/a
+                skipped_runs.keep(self.store.root, run.fields, run.reason)
         self.trained |= tally.ended
         ended = iter(records)
         return [{} if isinstance(run, Skipped) else _outcome(next(ended)) for run in specs.asked]

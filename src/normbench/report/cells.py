@@ -17,7 +17,7 @@ class Cell:
     """The runs of one row and column. `runs`, `seeds` and `values` have the same order, that of the seeds.
 
     `diverged` and `failed` count runs that broke. `without` counts complete runs without a value, such as
-    `steps_to_<target>` if the target was never met.
+    `steps_to_<target>` if the target was never met. `impossible` says why the cell can have no runs.
     """
 
     row: str
@@ -31,6 +31,7 @@ class Cell:
     failed: int = 0
     without: int = 0
     best: bool = False
+    impossible: str = ""
 
     @property
     def asked(self) -> int:
@@ -58,6 +59,7 @@ class Cell:
             "failed": self.failed,
             "without": self.without,
             "best": self.best,
+            **({"impossible": self.impossible} if self.impossible else {}),
         }
 
 

@@ -51,8 +51,17 @@ class Footnotes:
     def notes(self) -> tuple[str, ...]:
         """The lines under a table, most important first."""
         if not self._records:
-            return ("No runs yet.",)
-        return (*self._seeds(), *self._significance(), *self._companions(), self._provenance())
+            return ("No runs yet.", *self._impossible())
+        lines = (*self._seeds(), *self._significance(), *self._impossible(), *self._companions())
+        return (*lines, self._provenance())
+
+    def _impossible(self) -> list[str]:
+        """Why cells can have no runs: one line per reason."""
+        cells: dict[str, list[str]] = {}
+        for (row, col), cell in self._table.cells.items():
+            if cell.impossible and cell.asked == 0:
+                cells.setdefault(cell.impossible, []).append(f"{row} / {col}")
+        return [f"n/a in {', '.join(places)}: {visible(reason)}" for reason, places in cells.items()]
 
     def _differing(self, records: Sequence[Record]) -> _Differing:
         return _differing([self._settings[record.signature] for record in records])

@@ -8,6 +8,9 @@ from normbench.labels import MISSING
 from normbench.report.cells import Cell, Table
 from normbench.report.metrics import NumberFormat
 
+#: What stands in a cell that can have no runs.
+IMPOSSIBLE = "n/a"
+
 
 class Text(NamedTuple):
     """A cell in words: the mean, "± sd", and a remark on its runs. Parts that do not apply are empty."""
@@ -54,7 +57,7 @@ def lines(table: Table) -> list[Line]:
 
 def _text(cell: Cell | None, numbers: NumberFormat, typical_n: int) -> Text:
     if cell is None or cell.asked == 0:
-        return Text(MISSING)
+        return Text(IMPOSSIBLE if cell is not None and cell.impossible else MISSING)
     counts = ((cell.diverged, "diverged"), (cell.failed, "failed"), (cell.without, "no value"))
     remarks = [f"{count}/{cell.asked} {word}" for count, word in counts if count]
     n, mean, sd, _ = cell.summary

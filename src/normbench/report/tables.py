@@ -32,6 +32,7 @@ def build_table(
     *,
     published: Mapping[Place, float] | None = None,
     axes: tuple[Labels, Labels] | None = None,
+    skipped: Sequence[Record] = (),
 ) -> Table:
     """Arrange records by the keys `rows` and `cols` and summarize `metric` in every cell.
 
@@ -41,6 +42,7 @@ def build_table(
         published: numbers to show beside ours, by row and column label.
         axes: the row and column labels to show, in this order, whether or not they have runs. By default
             those of the records, in the order of `axes.ordered`.
+        skipped: runs that cannot exist, see `skipped_runs`; a cell that has no other run says n/a.
 
     Raises:
         InputError: an unknown key or metric, or no run to show; nearest names are offered.
@@ -52,22 +54,29 @@ def build_table(
     conditions = conditions_of(where)
     if axes is None:
         records = chosen(records, (*row_keys, *col_keys), metric, conditions)
+    skipped = [run for run in skipped if all(condition.admits(run) for condition in conditions)]
     knobs = knobs_to_name(records, row_keys, col_keys) if axes is None else {}
     if axes is not None:
         row_axis, col_axis = Axis.of(row_keys, axes[0]), Axis.of(col_keys, axes[1])
     else:
-        row_axis = ordered(records, row_keys, conditions, knobs)
-        col_axis = ordered(records, col_keys, conditions, knobs) if col_keys else Axis.of((), [metric])
+        every = [*records, *skipped]
+        row_axis = ordered(every, row_keys, conditions, knobs)
+        col_axis = ordered(every, col_keys, conditions, knobs) if col_keys else Axis.of((), [metric])
+
+    def place_of(record: Record) -> Place:
+        row = JOINT.join(parts(record, row_keys, knobs))
+        return row, JOINT.join(parts(record, col_keys, knobs)) if col_keys else metric
+
     groups: dict[Place, list[Record]] = {}
     for record in sorted(records, key=lambda record: (record.spec["seed"], record.signature)):
-        row = JOINT.join(parts(record, row_keys, knobs))
-        col = JOINT.join(parts(record, col_keys, knobs)) if col_keys else metric
-        groups.setdefault((row, col), []).append(record)
+        groups.setdefault(place_of(record), []).append(record)
+    reasons = {place_of(run): str(run.provenance["error"]) for run in skipped}
     cells = {}
     for place in ((row, col) for row in row_axis.labels for col in col_axis.labels):
         beside = (published or {}).get(place)
-        if place in groups or beside is not None:
-            cells[place] = _cell(*place, groups.get(place, []), metric, beside)
+        if place in groups or beside is not None or place in reasons:
+            cell = _cell(*place, groups.get(place, []), metric, beside)
+            cells[place] = cell if cell.asked else replace(cell, impossible=reasons.get(place, ""))
     shown = [groups[place] for place in cells if place in groups]
     shared = metric in TIMING and any(r.provenance.get("stack_size", 1) != 1 for g in shown for r in g)
     better = 0 if shared else direction(metric)
