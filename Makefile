@@ -5,7 +5,7 @@ READY := .venv/.ready
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart results test test-norms test-mutants test-slow docs check lint type fmt clean
+.PHONY: help setup quickstart results test test-norms test-mutants mutants-sample test-slow docs check lint type fmt clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test-norms: setup ## Train one small network per norm and weight map on real dig
 test-mutants: setup ## Plant bugs, one at a time, and see whether the tests catch them: half an hour
 	$(BIN)/python scripts/mutants.py run tests/mutants/planted.yaml tests/mutants/sampled.yaml
 
+mutants-sample: setup ## Plant a few bugs, always the same ones: about a minute
+	$(BIN)/python scripts/mutants.py run tests/mutants/planted.yaml --sample 6
+
 test-slow: setup ## Run all tests, those that take minutes too
 	$(TEST)
 
@@ -45,8 +48,12 @@ fmt: setup ## Mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup ## Make docs/NORMS.md from the layers' docstrings
+docs: setup ## Make docs/NORMS.md from the docstrings and the lists of README.md from the registries
 	$(BIN)/normbench norms --format md > docs/NORMS.md
+	$(BIN)/python scripts/readme_lists.py
+
+results: setup ## Make the committed evidence of the paper tables, in results/reference
+	NORMBENCH_RESULTS=$$(mktemp -d) $(BIN)/normbench reproduce wu2018/batch_size scale=tiny --out results/reference
 
 clean: ## Remove what tools left behind; results and .venv stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache src/*.egg-info

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 
 from normbench.labels import label, material
+from normbench.phrases import counted
 from normbench.record import Record
 from normbench.report.cells import Table
 from normbench.report.selection import ENVIRONMENT
@@ -87,7 +88,7 @@ class Footnotes:
         if any(0 < cell.summary.n < MIN_SEEDS for cell in cells):
             lines.append(f"Fewer than {MIN_SEEDS} seeds in some cells: no significance is claimed there.")
         if self._tested:
-            columns = f"{self._tested} column{'s' * (self._tested > 1)}"
+            columns = counted(self._tested, "column")
             method = f"paired by seed, t-test, Holm over {columns}, {LEVEL:g}"
             if any(cell.best for cell in cells):
                 lines.append(f"Bold: better than the runner-up of its column ({method}).")
@@ -120,7 +121,7 @@ class Footnotes:
         records = self._records
         commits = _distinct(str(commit) for r in records if (commit := r.provenance.get("commit")))
         devices = _distinct(str(device) for r in records if (device := r.environment.get("device")))
-        parts = [f"{len(records)} run{'s' * (len(records) > 1)} on {_distinct(_data(r) for r in records)}"]
+        parts = [f"{counted(len(records), 'run')} on {_distinct(_data(r) for r in records)}"]
         parts += [f"commit {commits}"] if commits else []
         parts += [f"device {devices}"] if devices else []
         return "; ".join(parts) + "."
