@@ -1,3 +1,3 @@
 """Normalization ablations: stacked training, plans, and tables with error bars."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
