@@ -10,7 +10,7 @@ from torch import nn
 
 from normbench import norms
 from normbench.momentum import parse_momentum
-from normbench.norms.ema import rates, weight_of_new
+from normbench.norms.ema import MovingAverage
 from normbench.norms.methods import bn as batch
 
 MODULES = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
@@ -92,8 +92,8 @@ def test_a_debiased_momentum_shows_no_trace_of_the_initial_values(make, draw, im
     ("debiased:0.5", [1, 2 / 3, 4 / 7]), ("debiased:1", [1, 1, 1]),
 ])  # fmt: skip
 def test_weight_of_the_new_batch_follows_its_formula(momentum, weights):
-    momenta = (parse_momentum(momentum),)
-    got = [weight_of_new(momenta, rates(momenta), torch.tensor(t)).item() for t in (1, 2, 3)]
+    average = MovingAverage([parse_momentum(momentum)])
+    got = [average.weight(torch.tensor(t)).item() for t in (1, 2, 3)]
     assert got == pytest.approx(weights, rel=1e-15)
 
 

@@ -20,6 +20,10 @@ SECTIONS = ("Reduces:", "Train / eval:", "Numerics:", "Shape:", "Args:", "Raises
 ENGINE = {"batch", "total", "seeds", "activated"}
 
 
+#: Top keys of a method's YAML that are no knobs.
+DECLARATIONS = {"banks", "numerics", "neutral"}
+
+
 def test_every_norm_has_a_configuration_and_every_configuration_a_norm():
     assert list(norms.catalogue()) == choices("norm")
 
@@ -33,7 +37,9 @@ def test_a_norm_is_one_class_in_one_module(key):
 
 def test_configuration_and_constructor_have_the_same_arguments_and_defaults(key):
     knobs = declared("norm", key)
-    assert list(knobs) == ["name", "momentum", "eps", "affine", "args"]
+    assert [knob for knob in knobs if knob not in DECLARATIONS] == [
+        "name", "momentum", "eps", "affine", "args"
+    ]  # fmt: skip
     assert knobs["name"] == key
     configured = {name: knobs[name] for name in ("momentum", "eps", "affine") if knobs[name] is not None}
     arguments = norms.entry(key).arguments

@@ -10,6 +10,7 @@ import torch
 from torch.func import functional_call
 
 from normbench import norms
+from normbench.config.resolve import declared
 
 
 def gradients(layer, x):
@@ -111,7 +112,7 @@ def test_batch_statistics_are_declared_truthfully(key, make, draw, images):
 
 
 def test_reading_history_is_declared_truthfully(key, make, draw, images):
-    """What earlier batches left changes the output in training exactly where the registry says so."""
+    """What earlier batches left changes the output in training if and only if the configuration says so."""
     fresh, seasoned = make(key), make(key)
     for step in (0, 1):
         seasoned.begin_step(step, 3)
@@ -120,6 +121,24 @@ def test_reading_history_is_declared_truthfully(key, make, draw, images):
     seasoned.begin_step(2, 3)
     x = draw(images)
     assert torch.equal(fresh(x), seasoned(x)) != norms.entry(key).reads_history
+
+
+def test_banks_are_declared_if_and_only_if_training_never_reads_the_running_statistics(
+    key, make, draw, images
+):
+    """Any buffer is changed by any amount: the output in training stays the same to the bit."""
+    layer, other = make(key), make(key)
+    for step in (0, 1):  # the method's late phase, if it has a schedule, and buffers that are full
+        for each in (layer, other):
+            each.begin_step(step, 2)
+            gradients(each, draw(images, 1 + step))
+    statistics = [name for name, t in other.named_buffers() if name in other.state_dict()]
+    with torch.no_grad():
+        for name in statistics:
+            buffer = other.get_buffer(name)
+            buffer.copy_(buffer + 3)
+    unread = torch.equal(layer(draw(images)), other(draw(images)))
+    assert declared("norm", key)["banks"] == (bool(statistics) and unread)
 
 
 def test_without_batch_statistics_an_image_alone_comes_out_as_in_a_batch(key, make, draw, shapes):

@@ -8,7 +8,7 @@ from torch import nn
 
 from normbench import norms
 from normbench.momentum import parse_momentum
-from normbench.norms.ema import rates, update_rates, weight_of_new
+from normbench.norms.ema import MovingAverage
 
 STEPS = 20
 EVERY = (0.1, "cumulative", "debiased:0.01", "linear:0.5:0.01", "cosine:0.5:0.01", "exponential:0.5:0.01",
@@ -21,20 +21,21 @@ def told(layer, x, step: int):
 
 
 def test_weights_of_all_forms_side_by_side_leave_what_their_effects_say():
-    momenta = tuple(map(parse_momentum, EVERY))
-    rate, kept = rates(momenta), torch.ones(len(momenta), dtype=torch.float64)
+    average = MovingAverage([parse_momentum(momentum) for momentum in EVERY])
+    kept = torch.ones(len(EVERY), dtype=torch.float64)
     for step in range(STEPS):
-        update_rates(rate, momenta, step / STEPS)
-        weight = weight_of_new(momenta, rate, torch.full((len(momenta),), step + 1), knows_progress=True)
+        average.begin_step(step, STEPS)
+        weight = average.weight(torch.full((len(EVERY),), step + 1))
+        assert torch.equal(weight, average.weight_at(step, STEPS))
         kept *= 1 - weight
-    effects = [momentum.effect(STEPS) for momentum in momenta]
+    effects = [momentum.effect(STEPS) for momentum in average.momenta]
     assert weight.tolist() == pytest.approx([effect.weight for effect in effects], rel=1e-12)
     assert kept.tolist() == pytest.approx([effect.initial for effect in effects], rel=1e-9, abs=1e-15)
 
 
 def test_a_debiased_weight_keeps_its_digits_for_a_small_momentum():
-    momenta = (parse_momentum("debiased:1e-18"),)
-    assert weight_of_new(momenta, rates(momenta), torch.tensor(4)).item() == pytest.approx(0.25, rel=1e-12)
+    average = MovingAverage([parse_momentum("debiased:1e-18")])
+    assert average.weight(torch.tensor(4)).item() == pytest.approx(0.25, rel=1e-12)
 
 
 @pytest.mark.parametrize("key", ["bn", "ghost", "brn"])
@@ -49,6 +50,25 @@ def test_lanes_with_schedules_and_without_equal_lone_layers(make, draw, images, 
     for name in ("running_mean", "running_var"):
         wanted = torch.cat([layer.get_buffer(name) for layer in alone])
         torch.testing.assert_close(together.get_buffer(name), wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("start", "weights"), [
+    ("blend", [1.0, 1 / 2, 1 / 3]), ("replace", [1.0, 1 / 2, 1 / 3]), ("count", [1 / 2, 1 / 3, 1 / 4]),
+])  # fmt: skip
+def test_the_start_of_an_average_decides_what_the_first_batch_does(start, weights):
+    average = MovingAverage([parse_momentum("cumulative")], start)
+    assert [average.weight(torch.tensor(t)).item() for t in (1, 2, 3)] == pytest.approx(weights)
+    constant = MovingAverage([parse_momentum(0.25)], start)
+    assert constant.weight(torch.tensor(1)).item() == (1.0 if start == "replace" else 0.25)
+    assert constant.weight(torch.tensor(2)).item() == 0.25
+
+
+def test_a_layer_takes_its_momentum_as_number_text_value_or_torchs_none():
+    for given in (0.25, "keras:0.75", parse_momentum(0.25), [parse_momentum(0.25)]):
+        assert norms.build("bn", 6, momentum=given).momenta == (parse_momentum(0.25),)
+    assert norms.build("bn", 6, momentum=None).momenta == (parse_momentum("cumulative"),)
+    lanes = norms.build("bn", 6, 3, momentum=[None, 0.25, parse_momentum("debiased:0.1")])
+    assert [str(momentum) for momentum in lanes.momenta] == ["cumulative", "0.25", "debiased:0.1"]
 
 
 @pytest.mark.parametrize("momentum", [m for m in EVERY if ":" in str(m) and "debiased" not in str(m)])

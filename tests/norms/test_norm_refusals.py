@@ -18,7 +18,7 @@ ARGUMENTS = [
     ("ln_chw", {"affine": "gamma"}, "ln_chw: affine must be true, false, weight or bias; got 'gamma'"),
     ("affine", {"affine": None}, "affine: affine must be true, false, weight or bias; got None"),
     ("bn", {"momentum": 1.5}, "norm.momentum must lie in [0, 1]; got '1.5'"),
-    ("bn", {"momentum": None}, "norm.momentum must be a number in [0, 1]"),
+    ("bn", {"momentum": True}, "norm.momentum must be a number in [0, 1]"),
     ("bn", {"momentum": "keras2:0.9"}, "unknown momentum convention 'keras2'; nearest: keras"),
     ("bn", {"track": "no"}, "bn: track must be true or false; got 'no'"),
     ("bn", {"batch": 0}, "bn: batch must be a whole number ≥ 1; got 0"),

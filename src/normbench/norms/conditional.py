@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from normbench.errors import NormError
 from normbench.norms.core import Norm, PerLane, along_first, by_lane, positions
+from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.methods.bn import BatchNorm
-from normbench.norms.running import PerLaneMomentum
 
 
 class ConditionalBatchNorm(BatchNorm):

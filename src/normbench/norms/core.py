@@ -11,9 +11,12 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from typing import Any, ClassVar, TypeVar
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 from normbench.errors import NormError
@@ -37,7 +40,6 @@ class Entry:
         absorbs_bias:     a bias added just before the layer has no effect in training, whatever the layer's
                           arguments.
         eval_differs:     the output in evaluation differs from that in training.
-        reads_history:    training itself reads what earlier batches left, so its momentum changes training.
         exact_gradient:   the backward pass is the gradient of the forward pass.
         activates:        the layer stands for the activation after it, too; it is built with `activated`
                           false where none follows.
@@ -51,9 +53,16 @@ class Entry:
     batch_statistics: bool
     absorbs_bias: bool
     eval_differs: bool
-    reads_history: bool
     exact_gradient: bool
     activates: bool
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether training itself reads what earlier batches left, so that momentum changes training.
+
+        It follows from `banks` in conf/norm/<key>.yaml, which plans read without torch.
+        """
+        return self.eval_differs and not _has_banks(self.key)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -65,6 +74,12 @@ class Entry:
 REGISTRY: dict[str, Entry] = {}
 
 
+@cache
+def _has_banks(key: str) -> bool:
+    file = files("normbench.conf") / "norm" / f"{key}.yaml"
+    return bool(yaml.safe_load(file.read_text(encoding="utf-8"))["banks"]) if file.is_file() else False
+
+
 def register(
     key: str,
     *,
@@ -74,7 +89,6 @@ def register(
     batch_statistics: bool = False,
     absorbs_bias: bool = False,
     eval_differs: bool = False,
-    reads_history: bool = False,
     exact_gradient: bool = True,
     activates: bool = False,
 ) -> Callable[[L], L]:
@@ -85,7 +99,7 @@ def register(
         layer.key = key
         REGISTRY[key] = Entry(
             key, layer, family, reduces, reference, batch_statistics, absorbs_bias, eval_differs,
-            reads_history, exact_gradient, activates,
+            exact_gradient, activates,
         )  # fmt: skip
         return layer
 
@@ -215,6 +229,9 @@ class Norm(nn.Module):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise NormError(f"{self.key}: {name} must be a whole number ≥ 1; got {value!r}")
         return value
+
+    def __repr__(self) -> str:
+        return f"{self._get_name()}({self.extra_repr()})"
 
     def extra_repr(self) -> str:
         eps = f", eps={', '.join(f'{e:g}' for e in dict.fromkeys(self.lane_eps))}" if self.lane_eps else ""

@@ -1,104 +1,170 @@
-"""How running statistics move: the weight of the new batch, by lane and step."""
+"""Exponential and other moving averages of batch statistics: one object owns weight, schedule and update."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from normbench.errors import NormError
-from normbench.momentum import Momentum
+from normbench.momentum import Momentum, parse_momentum
+from normbench.norms.core import per_lane
+
+LaneMomentum = float | str | Momentum | None
+PerLaneMomentum = LaneMomentum | Sequence[LaneMomentum]
+#: What the first batch does to the initial values of a statistic.
+#: blend:   it moves them by its weight, as torch does.
+#: replace: it replaces them, whatever the momentum.
+#: count:   it moves them, and they count as batch number 1.
+Start = Literal["blend", "replace", "count"]
 
 
-def blend(running: Tensor, new: Tensor, weight: Tensor) -> None:
-    """Move a statistic: s ← s + w (new − s). No gradient goes through it.
-
-    Args:
-        running: lane-major, in any shape; of M banks (M, K, values).
-        new:     of the batch, as many values for each of the K lanes.
-        weight:  w by lane, (K,); by bank and lane, (M, K).
-    """
-    new = new.detach() if new.requires_grad else new
-    new = new if new.dtype == running.dtype else new.to(running.dtype)
-    weight = weight if weight.dtype == running.dtype else weight.to(running.dtype)
-    if weight.numel() == 1 and new.shape == running.shape:
-        running.lerp_(new, weight)  # PERF: views take longer than the work
-        return
-    running.view(*weight.shape, -1).lerp_(new.view(weight.shape[-1], -1), weight.unsqueeze(-1))
-
-
-def rates(momenta: Sequence[Momentum], progress: float = 0.0) -> Tensor:
-    """m of every lane when a share of the run is done: (K,) in fp64."""
-    return torch.tensor([momentum.at(progress) for momentum in momenta], dtype=torch.float64)
-
-
-def update_rates(rate: Tensor, momenta: Sequence[Momentum], progress: float) -> None:
-    """Bring `rates(momenta)` up to date in place, where any of them changes over the run."""
-    if any(momentum.scheduled for momentum in momenta):
-        rate.copy_(rates(momenta, progress), non_blocking=True)
-
-
-def weight_of_new(
-    momenta: Sequence[Momentum], rates: Tensor, count: Tensor, knows_progress: bool = False
-) -> Tensor:
-    """w_t of every lane in s ← s + w_t (new − s).
+class MovingAverage(nn.Module):
+    """A moving average s ← s + w_t (new − s), with a weight w_t for each lane.
 
         ema, schedules   w_t = m
         cumulative       w_t = 1 / t
         debiased         w_t = m / (1 − (1 − m)^t)
 
-    Args:
-        momenta: one per lane.
-        rates:   m now, on the device of the statistics: `rates(momenta)`, kept by `update_rates`.
-        count:   t, batches seen with the new one: (K,) or a scalar.
-        knows_progress:  whether somebody keeps m up to date.
+    The statistics s are buffers of the layer; this object has no persistent state.
 
-    Returns:
-        (K,) in fp64.
+    Args:
+        momenta: one per lane, (K,); M banks of K lanes have M·K, bank after bank.
+        start:   what the first batch does to the initial values, see `Start`.
+
+    Attributes:
+        told: whether `begin_step` was called. A schedule needs it.
+    """
+
+    #: m of every lane now: (K,). A captured CUDA graph reads it, so it changes in place only.
+    rate: Tensor
+
+    def __init__(self, momenta: Sequence[Momentum], start: Start = "blend") -> None:
+        super().__init__()
+        self.start, self.told, self._progress = start, False, 0.0
+        self.register_buffer("rate", _rates(momenta, 0.0), persistent=False)
+        self._set(momenta)
+
+    @property
+    def momenta(self) -> tuple[Momentum, ...]:
+        """The momentum of every lane. It can be set; the statistics stay as they are."""
+        return self._momenta
+
+    @momenta.setter
+    def momenta(self, momenta: Sequence[Momentum]) -> None:
+        self._set(momenta)
+        self.rate.copy_(_rates(momenta, self._progress))
+
+    def _set(self, momenta: Sequence[Momentum]) -> None:
+        self._momenta = tuple(momenta)
+        self._schedules = [str(momentum) for momentum in momenta if momentum.scheduled]
+        self._kinds = tuple("ema" if momentum.scheduled else momentum.kind for momentum in momenta)
+
+    @property
+    def constant(self) -> float | None:
+        """m, if it is the same plain number for every lane and step; else None."""
+        first, *others = dict.fromkeys(self._momenta)
+        return first.rate if first.kind == "ema" and not others and self.start == "blend" else None
+
+    def begin_step(self, step: int, steps: int) -> None:
+        """Take note that optimiser step `step` of `steps` begins: schedules move on."""
+        self.told, self._progress = True, step / steps
+        if self._schedules:
+            self.rate.copy_(_rates(self._momenta, self._progress), non_blocking=True)
+
+    def weight(self, count: Tensor) -> Tensor:
+        """w_t of every lane.
+
+        Args:
+            count: t, batches seen including the new one: (K,) or a scalar.
+
+        Returns:
+            (K,) in the dtype of `rate`, fp64 if nobody cast the layer.
+
+        Raises:
+            NormError: the momentum is a schedule, and nobody called `begin_step`.
+        """
+        if self._schedules and not self.told:
+            raise NormError(
+                f"norm.momentum={self._schedules[0]} changes over the run, but nobody told the layer how far "
+                "it is; call begin_step(step, steps) before every training step, or use a constant momentum"
+            )
+        weight = _weight(self._kinds, self.rate, count + 1 if self.start == "count" else count)
+        return torch.where(count == 1, 1.0, weight) if self.start == "replace" else weight
+
+    def weight_at(self, step: int, steps: int) -> Tensor:
+        """`weight` for the batch of a step, if every step takes one batch and the first step is 0."""
+        return _weight_at(self._momenta, step, steps, self.rate.dtype, self.rate.device)
+
+    @staticmethod
+    def update(running: Tensor, new: Tensor, weight: Tensor) -> None:
+        """Move a statistic in place: s ← s + w (new − s). No gradient goes through it.
+
+        Args:
+            running: lane-major, in any shape; (M, K, values) for M banks.
+            new:     the batch's statistic, with as many values for each of the K lanes.
+            weight:  w, (K,); (M, K) for M banks.
+        """
+        new = new.detach() if new.requires_grad else new
+        new = new if new.dtype == running.dtype else new.to(running.dtype)
+        weight = weight if weight.dtype == running.dtype else weight.to(running.dtype)
+        if weight.numel() == 1 and new.shape == running.shape:
+            running.lerp_(new, weight)  # PERF: views take longer than the arithmetic
+            return
+        running.view(*weight.shape, -1).lerp_(new.view(weight.shape[-1], -1), weight.unsqueeze(-1))
+
+
+def lane_momenta(name: str, momentum: PerLaneMomentum, lanes: int) -> tuple[Momentum, ...]:
+    """One momentum per lane, parsed. None is torch's word for cumulative.
 
     Raises:
-        NormError: a schedule, and nobody told how far the run is.
+        InputError: a momentum that cannot be read, or another number of them than lanes.
     """
-    if not knows_progress and (schedules := [str(m) for m in momenta if m.scheduled]):
-        raise NormError(
-            f"norm.momentum={schedules[0]} changes over the run, but nobody told the layer how far it is; "
-            "call begin_step(step, steps) before every training step, or use a constant momentum"
-        )
-    kinds = tuple("ema" if momentum.scheduled else momentum.kind for momentum in momenta)
+    if momentum is None or isinstance(momentum, Momentum):
+        momentum = (momentum,) * lanes
+    given: tuple[LaneMomentum, ...] = per_lane(name, momentum, lanes)
+    return tuple(map(_parse, given))
+
+
+def _parse(momentum: LaneMomentum) -> Momentum:
+    if isinstance(momentum, Momentum):
+        return momentum
+    return parse_momentum("cumulative" if momentum is None else momentum)
+
+
+def _rates(momenta: Sequence[Momentum], progress: float) -> Tensor:
+    """m of every lane when a share of the run is done: (K,) in fp64."""
+    return torch.tensor([momentum.at(progress) for momentum in momenta], dtype=torch.float64)
+
+
+def _weight(kinds: tuple[str, ...], rate: Tensor, count: Tensor) -> Tensor:
+    """w_t of every lane from its kind of momentum, its m and t."""
     if kinds.count("ema") == len(kinds):
-        return rates
+        return rate
     t = count.double().expand(len(kinds))
-    weight = rates
+    weight = rate
     if "cumulative" in kinds:
-        weight = torch.where(_are("cumulative", kinds, rates.device), 1 / t, weight)
+        weight = torch.where(_are("cumulative", kinds, rate.device), 1 / t, weight)
     if "debiased" in kinds:
-        debiased = rates / -torch.expm1(t * torch.log1p(-rates))  # keeps its digits for small m
-        weight = torch.where(_are("debiased", kinds, rates.device), debiased, weight)
+        debiased = rate / -torch.expm1(t * torch.log1p(-rate))  # keeps its digits for small m
+        weight = torch.where(_are("debiased", kinds, rate.device), debiased, weight)
     return weight
 
 
 @lru_cache(maxsize=8)
-def weights_at(
+def _weight_at(
     momenta: tuple[Momentum, ...], step: int, steps: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """`weight_of_new` for the batch of a step, the first being 0; PERF: once for all layers of a network."""
-    count = torch.tensor(step + 1, device=device)
-    rate = rates(momenta, step / steps).to(device, dtype)
-    return weight_of_new(momenta, rate, count, knows_progress=True)
+    """See `MovingAverage.weight_at`. PERF: computed once for all layers of a network."""
+    kinds = tuple("ema" if momentum.scheduled else momentum.kind for momentum in momenta)
+    rate = _rates(momenta, step / steps).to(device, dtype)
+    return _weight(kinds, rate, torch.tensor(step + 1, device=device))
 
 
-@cache  # for good: a captured CUDA graph reads them
+@cache  # never freed: a captured CUDA graph reads them
 def _are(kind: str, kinds: tuple[str, ...], device: torch.device) -> Tensor:
     """Which of the momenta are of a kind: (K,)."""
     return torch.tensor([each == kind for each in kinds], device=device)
-
-
-def over_chunks(statistic: Tensor) -> Tensor:
-    """Mean over the chunks of a step, (S, …) → (…); a vector is of a single chunk and stays as it is. PERF:
-    one chunk is its own mean, without a call.
-    """
-    if statistic.dim() == 1:
-        return statistic
-    return statistic[0] if len(statistic) == 1 else statistic.mean(0)

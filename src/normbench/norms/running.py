@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from normbench.errors import NormError
-from normbench.momentum import Momentum, parse_momentum
-from normbench.norms.core import Affine, Norm, PerLane, per_lane, positions
-from normbench.norms.ema import blend, rates, update_rates, weight_of_new, weights_at
-
-PerLaneMomentum = float | str | Sequence[float | str]
+from normbench.momentum import Momentum
+from normbench.norms.banks import Banks
+from normbench.norms.core import Affine, Norm, PerLane, positions
+from normbench.norms.ema import MovingAverage, PerLaneMomentum, Start, lane_momenta
 
 
 class RunningNorm(Norm):
@@ -41,8 +41,11 @@ class RunningNorm(Norm):
         NormError: an argument out of range.
     """
 
+    #: What the first batch does to the initial statistics, see `ema.Start`.
+    start: ClassVar[Start] = "blend"
+
     num_batches_tracked: Tensor | None
-    rate: Tensor
+    average: MovingAverage
 
     def __init__(
         self,
@@ -66,25 +69,21 @@ class RunningNorm(Norm):
         if not track:
             self.num_batches_tracked = None
             return
-        given: tuple[float | str, ...] = per_lane(f"{self.key}: momentum", momentum, lanes)
-        self.momenta = tuple(map(parse_momentum, given))
-        self.register_buffer("rate", rates(self.momenta), persistent=False)
+        self.average = MovingAverage(self._lane_momenta(momentum), self.start)
         count = torch.zeros((lanes,) if lanes > 1 else (), dtype=torch.long)
         self.register_buffer("num_batches_tracked", count)
 
     def add_banks(self, momenta: Sequence[PerLaneMomentum]) -> None:
         """Keep the running statistics again for other momenta; `using_bank` lets evaluation read them.
 
-        Training must not read running statistics (see `Entry.reads_history`), and takes one batch a step, as
-        `begin_step` tells.
+        Training must not read the running statistics (`banks: true` in conf/norm/<key>.yaml), and must take
+        one batch per step, as `begin_step` says.
 
         Args:
             momenta: of every further bank, one value or one per lane.
         """
-        given: list[tuple[float | str, ...]]
-        given = [per_lane(f"{self.key}: momentum", momentum, self.lanes) for momentum in momenta]
         kept = {name: t for name, t in self._buffers.items() if t is not None and name.startswith("running_")}
-        self.banks = Banks([tuple(map(parse_momentum, lanes)) for lanes in given], kept)
+        self.banks = Banks([self._lane_momenta(momentum) for momentum in momenta], kept, self.average.rate)
 
     @contextmanager
     def using_bank(self, number: int) -> Iterator[None]:
@@ -100,6 +99,18 @@ class RunningNorm(Norm):
             yield
         finally:
             self._buffers.update(own)
+
+    @property
+    def momenta(self) -> tuple[Momentum, ...]:
+        """The momentum of every lane. It can be set; the statistics stay as they are."""
+        return self.average.momenta
+
+    @momenta.setter
+    def momenta(self, momenta: Sequence[Momentum]) -> None:
+        self.average.momenta = tuple(momenta)
+
+    def _lane_momenta(self, momentum: PerLaneMomentum) -> tuple[Momentum, ...]:
+        return lane_momenta(f"{self.key}: momentum", momentum, self.lanes)
 
     @property
     def by_batch(self) -> bool:
@@ -121,9 +132,9 @@ class RunningNorm(Norm):
         self.after_phase_change = self.phase_change_at is not None and progress >= self.phase_change_at
         if not self.tracked:
             return
-        update_rates(self.rate, self.momenta, progress)
+        self.average.begin_step(step, steps)
         if self.banks is not None:
-            self.banks.begin_step(step, steps, self.rate)
+            self.banks.begin_step(step, steps)
 
     def statistic_size(self, images: int) -> int:
         """Images per statistic, out of so many in x."""
@@ -160,15 +171,11 @@ class RunningNorm(Norm):
         Args:
             new: by the name of a lane-major buffer, the batch's statistic in the same shape.
         """
-        weight = self.weigh(self.count())
+        weight = self.average.weight(self.count())
         for name, statistic in new.items():
-            blend(getattr(self, name), statistic, weight)
+            self.average.update(getattr(self, name), statistic, weight)
             if self.banks is not None:
-                blend(getattr(self.banks, name), statistic, self.banks.weight)
-
-    def weigh(self, count: Tensor) -> Tensor:
-        """w_t of every lane for batch number t: (K,) in fp64."""
-        return weight_of_new(self.momenta, self.rate, count, self.knows_progress)
+                self.banks.move(name, statistic)
 
     def share(self, name: str, value: float) -> float:
         """The value, if it lies in [0, 1].
@@ -190,32 +197,11 @@ class RunningNorm(Norm):
         return f"{super().extra_repr()}, momentum={', '.join(momenta) or None}, batch={self.batch}"
 
 
-class Banks(nn.Module):
-    """Further sets of a layer's running statistics, each moved with momenta of its own, all in one go.
+def over_chunks(statistic: Tensor) -> Tensor:
+    """Mean over the chunks of a step, (S, …) → (…). A vector belongs to a single chunk and stays as it is.
 
-    Args:
-        momenta: of every bank, one per lane.
-        kept:    the layer's running statistics by name, as they begin; each is held here as (M, K, values).
+    PERF: the mean of one chunk takes no call.
     """
-
-    #: w_t of every bank and lane in the present step: (M, K).
-    weight: Tensor
-
-    def __init__(self, momenta: Sequence[tuple[Momentum, ...]], kept: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.lanes, self.kept = len(momenta[0]), tuple(kept)
-        self.momenta = tuple(momentum for lanes in momenta for momentum in lanes)  # (M·K)
-        for name, statistic in kept.items():
-            self.register_buffer(name, torch.stack([statistic.reshape(self.lanes, -1)] * len(momenta)))
-        weight = torch.zeros(len(momenta), self.lanes, dtype=torch.float64)
-        self.register_buffer("weight", weight, persistent=False)
-
-    def of(self, number: int, like: Tensor, name: str) -> Tensor:
-        """A statistic of bank 1, 2, …: a view in the shape of the layer's own."""
-        bank: Tensor = getattr(self, name)[number - 1]
-        return bank.view(like.shape)
-
-    def begin_step(self, step: int, steps: int, like: Tensor) -> None:
-        """Find the weights of a step, in the dtype and on the device of the layer's own rate."""
-        now = weights_at(self.momenta, step, steps, like.dtype, like.device)
-        self.weight.copy_(now.view(-1, self.lanes))
+    if statistic.dim() == 1:
+        return statistic
+    return statistic[0] if len(statistic) == 1 else statistic.mean(0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from normbench.norms.core import spread
+from normbench.norms.ema import Start
 from normbench.norms.running import RunningNorm
 
 #: What `Standardize` asks of a layer: the gradient of the batch's own statistics for that of those used, and
@@ -30,10 +31,9 @@ class StatefulNorm(RunningNorm):
     in place of statistics would start from an arbitrary scale.
     """
 
-    num_batches_tracked: Tensor
+    start: ClassVar[Start] = "replace"
 
-    def weigh(self, count: Tensor) -> Tensor:
-        return torch.where(count == 1, 1.0, super().weigh(count))
+    num_batches_tracked: Tensor
 
     @property
     def fresh(self) -> Tensor:

@@ -10,8 +10,9 @@ from torch.autograd.function import once_differentiable
 
 from normbench.norms.channel_matrices import as_matrices, from_matrices, without_autocast
 from normbench.norms.core import Affine, PerLane
+from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.methods.gn import groups_of
-from normbench.norms.running import PerLaneMomentum, RunningNorm
+from normbench.norms.running import RunningNorm
 
 
 class WhiteningNorm(RunningNorm):

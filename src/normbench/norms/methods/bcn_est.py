@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from normbench.norms.core import Affine, PerLane, along_channels, register, spread
+from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.methods.bcn import BatchChannelNorm
 from normbench.norms.methods.gn import check_groups
-from normbench.norms.running import PerLaneMomentum
 
 
 @register(
@@ -20,7 +20,6 @@ from normbench.norms.running import PerLaneMomentum
     reference="qiao2019",
     batch_statistics=True,
     eval_differs=True,
-    reads_history=True,
     exact_gradient=False,
 )
 class EstimatedBatchChannelNorm(BatchChannelNorm):
@@ -104,7 +103,7 @@ class EstimatedBatchChannelNorm(BatchChannelNorm):
     @torch.no_grad()
     def _moved(self, parts: Tensor) -> tuple[Tensor, Tensor]:
         """Move the estimates by x: (S, B, K·C, *spatial); those of every chunk: (S, 1, K·C, 1, …)."""
-        by_lane = self.weigh(self.count()).to(parts.dtype)
+        by_lane = self.average.weight(self.count()).to(parts.dtype)
         s = along_channels(spread(by_lane, self.channels), parts[0])
         old_mean = along_channels(self.running_mean, parts[0]).to(parts.dtype)
         old_var = along_channels(self.running_var, parts[0]).to(parts.dtype)

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from normbench.norms.core import Affine, PerLane, register
-from normbench.norms.ema import over_chunks
-from normbench.norms.running import PerLaneMomentum, RunningNorm
+from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.running import RunningNorm, over_chunks
 
 #: Values that a CPU copies back and forth in the time that a kernel call takes to start.
 CALL = 2**15
@@ -62,9 +62,6 @@ class BatchNorm(RunningNorm):
 
     running_mean: Tensor | None
     running_var: Tensor | None
-    #: The momentum with which the kernel itself can update the running statistics, where lanes do not differ.
-    #: PERF: saves 15 to 25 µs a call, and gives the very bits of torch's layer.
-    kernel_momentum: float | None
 
     def __init__(
         self,
@@ -78,13 +75,16 @@ class BatchNorm(RunningNorm):
         batch: int | None = None,
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
-        self.kernel_momentum = None
-        if track:
-            first, *others = dict.fromkeys(self.momenta)
-            if first.kind == "ema" and not others and self.eps_gain is None:
-                self.kernel_momentum = first.rate
         self.register_buffer("running_mean", torch.zeros(lanes * channels) if track else None)
         self.register_buffer("running_var", torch.ones(lanes * channels) if track else None)
+
+    @property
+    def kernel_momentum(self) -> float | None:
+        """The momentum with which torch's kernel can move the running statistics; None if lanes differ.
+
+        PERF: saves 15 to 25 µs a call, and gives exactly the bits of torch's layer.
+        """
+        return self.average.constant if self.eps_gain is None else None
 
     @property
     def fused(self) -> tuple[Tensor | None, Tensor | None]:

@@ -10,11 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from normbench.errors import NormError
-from normbench.momentum import parse_momentum
-from normbench.norms.core import Affine, PerLane, per_lane, register
-from normbench.norms.ema import blend, over_chunks, rates, update_rates, weight_of_new
+from normbench.norms.core import Affine, PerLane, register
+from normbench.norms.ema import MovingAverage, PerLaneMomentum, lane_momenta
 from normbench.norms.methods.bn import BatchNorm
-from normbench.norms.running import PerLaneMomentum
+from normbench.norms.running import over_chunks
 
 
 @register(
@@ -25,7 +24,6 @@ from normbench.norms.running import PerLaneMomentum
     batch_statistics=True,
     absorbs_bias=True,
     eval_differs=True,
-    reads_history=True,
     exact_gradient=False,
 )
 class BatchRenorm(BatchNorm):
@@ -88,7 +86,6 @@ class BatchRenorm(BatchNorm):
 
     renorm_mean: Tensor
     renorm_std: Tensor
-    renorm_rate: Tensor
     r_limit: Tensor
     d_limit: Tensor
 
@@ -109,7 +106,6 @@ class BatchRenorm(BatchNorm):
         batch: int | None = None,
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch)
-        self.kernel_momentum = None
         for name, value, least in (("r_max", r_max, 1), ("d_max", d_max, 0)):
             if not (isinstance(value, int | float) and least <= value < math.inf):
                 raise NormError(f"brn: {name} must be a finite number ≥ {least}; got {value!r}")
@@ -123,16 +119,18 @@ class BatchRenorm(BatchNorm):
         self.r_max, self.d_max, self.start, self.r_end, self.d_end = r_max, d_max, start, r_end, d_end
         self.register_buffer("r_limit", torch.tensor(r_max, dtype=torch.float64), persistent=False)
         self.register_buffer("d_limit", torch.tensor(d_max, dtype=torch.float64), persistent=False)
-        given: tuple[float | str, ...] = per_lane("brn: renorm_momentum", renorm_momentum, lanes)
-        self.renorm_momenta = tuple(map(parse_momentum, given))
-        self.register_buffer("renorm_rate", rates(self.renorm_momenta), persistent=False)
+        self.renorm_average = MovingAverage(lane_momenta("brn: renorm_momentum", renorm_momentum, lanes))
         self.register_buffer("renorm_mean", torch.zeros(lanes * channels))
         self.register_buffer("renorm_std", torch.ones(lanes * channels))
+
+    @property
+    def kernel_momentum(self) -> float | None:
+        return None
 
     def begin_step(self, step: int, steps: int) -> None:
         super().begin_step(step, steps)
         done = step / steps
-        update_rates(self.renorm_rate, self.renorm_momenta, done)
+        self.renorm_average.begin_step(step, steps)
         self.r_limit.fill_(1 + (self.r_max - 1) * ramp(done, self.start, self.r_end))
         self.d_limit.fill_(self.d_max * ramp(done, self.start, self.d_end))
 
@@ -166,11 +164,10 @@ class BatchRenorm(BatchNorm):
     def _keep(self, mean: Tensor, var: Tensor, values: int) -> None:
         super()._keep(mean, var, values)
         assert self.num_batches_tracked is not None
-        weight = weight_of_new(
-            self.renorm_momenta, self.renorm_rate, self.num_batches_tracked, self.knows_progress
-        )
-        blend(self.renorm_mean, over_chunks(mean), weight)
-        blend(self.renorm_std, over_chunks(self._deviation(var, values)), weight)
+        average = self.renorm_average
+        weight = average.weight(self.num_batches_tracked)
+        average.update(self.renorm_mean, over_chunks(mean), weight)
+        average.update(self.renorm_std, over_chunks(self._deviation(var, values)), weight)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """As torch's, but what was saved by bn goes on from its running statistics."""

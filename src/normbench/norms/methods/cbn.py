@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from normbench.errors import NormError
 from normbench.norms.core import Affine, PerLane, register
+from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.linear_view import linear
 from normbench.norms.methods.bn import BatchNorm
-from normbench.norms.running import PerLaneMomentum
 from normbench.norms.stateful import Send, Standardize
 
 
@@ -23,7 +23,6 @@ from normbench.norms.stateful import Send, Standardize
     reference="yao2021",
     batch_statistics=True,
     eval_differs=True,
-    reads_history=True,
 )
 class CrossIterationBatchNorm(BatchNorm):
     """Cross-iteration batch normalization: statistics of the last k batches, moved to the present weights.

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from normbench.norms.core import Affine, Norm, PerLane, along_channels, register
-from normbench.norms.running import PerLaneMomentum, RunningNorm
+from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.running import RunningNorm
 from normbench.norms.spatial_moments import map_moments, merged
 
 

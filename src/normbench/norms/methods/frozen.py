@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from normbench.errors import NormError
 from normbench.norms.core import Affine, PerLane, register
+from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.methods.bn import BatchNorm
-from normbench.norms.running import PerLaneMomentum
 
 
 @register(
@@ -17,7 +17,6 @@ from normbench.norms.running import PerLaneMomentum
     reference="wu2021",
     batch_statistics=True,
     eval_differs=True,
-    reads_history=True,
 )
 class FrozenBatchNorm(BatchNorm):
     """Frozen batch normalization: batch norm whose statistics stand still from a share of the run on.

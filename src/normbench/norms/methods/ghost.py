@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from normbench.errors import NormError
 from normbench.norms.core import Affine, PerLane, positions, register
+from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.methods.bn import BatchNorm
-from normbench.norms.running import PerLaneMomentum
 
 
 @register(

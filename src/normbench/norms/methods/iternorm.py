@@ -7,7 +7,7 @@ from torch import Tensor
 
 from normbench.errors import NormError
 from normbench.norms.core import Affine, PerLane, register
-from normbench.norms.running import PerLaneMomentum
+from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.whitening import WhiteningNorm
 
 

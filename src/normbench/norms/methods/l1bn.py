@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from normbench.norms.core import Affine, PerLane, along_channels, register
-from normbench.norms.ema import over_chunks
-from normbench.norms.running import PerLaneMomentum, RunningNorm
+from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.running import RunningNorm, over_chunks
 
 #: σ of a normal variable over its mean absolute deviation.
 SIGMA = math.sqrt(math.pi / 2)

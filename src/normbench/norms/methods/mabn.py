@@ -10,7 +10,7 @@ from torch import Tensor
 
 from normbench.errors import NormError
 from normbench.norms.core import Affine, PerLane, along_channels, register
-from normbench.norms.running import PerLaneMomentum
+from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.stateful import Divide, StatefulNorm, along_chunks, chunk_norm
 
 
@@ -21,7 +21,6 @@ from normbench.norms.stateful import Divide, StatefulNorm, along_chunks, chunk_n
     reference="yan2020",
     batch_statistics=True,
     eval_differs=True,
-    reads_history=True,
     exact_gradient=False,
 )
 class MovingAverageBatchNorm(StatefulNorm):

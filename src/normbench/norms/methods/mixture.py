@@ -11,8 +11,9 @@ from torch import Tensor
 from normbench.errors import NormError
 from normbench.norms.channel_matrices import as_matrices, from_matrices, without_autocast
 from normbench.norms.core import Affine, PerLane, positions, register
+from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.gaussian_mixture import Components, Mixed, expect, maximize, mix
-from normbench.norms.running import PerLaneMomentum, RunningNorm
+from normbench.norms.running import RunningNorm
 
 
 @register(
@@ -23,7 +24,6 @@ from normbench.norms.running import PerLaneMomentum, RunningNorm
     batch_statistics=True,
     absorbs_bias=True,
     eval_differs=True,
-    reads_history=True,
     exact_gradient=False,
 )
 class MixtureNorm(RunningNorm):

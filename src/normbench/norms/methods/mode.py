@@ -12,7 +12,8 @@ from torch.autograd.function import once_differentiable
 from normbench import rng
 from normbench.norms.channel_matrices import without_autocast
 from normbench.norms.core import Affine, PerLane, along_channels, per_lane, register
-from normbench.norms.running import PerLaneMomentum, RunningNorm
+from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.running import RunningNorm
 
 
 @register(

@@ -11,8 +11,8 @@ from torch import Tensor
 from normbench import rng
 from normbench.errors import NormError
 from normbench.norms.core import Affine, PerLane, along_channels, per_lane, register
+from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.methods.bn import BatchNorm
-from normbench.norms.running import PerLaneMomentum
 
 
 @register(
@@ -23,7 +23,6 @@ from normbench.norms.running import PerLaneMomentum
     batch_statistics=True,
     absorbs_bias=True,
     eval_differs=True,
-    reads_history=True,
 )
 class NoisyBatchNorm(BatchNorm):
     """Noisy batch normalization: batch norm, then noise whose distribution is another one at every step.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ from torch.autograd.function import once_differentiable
 
 from normbench.errors import NormError
 from normbench.norms.core import Affine, PerLane, along_channels, along_first, by_lane, register
+from normbench.norms.ema import PerLaneMomentum, Start
 from normbench.norms.methods.rms import by_rms
-from normbench.norms.running import PerLaneMomentum, RunningNorm
 from normbench.norms.stateful import StatefulNorm
 
 #: Where `guard=clamp` cuts: the authors' code.
@@ -27,7 +27,6 @@ GUARDS = ("scaling", "clamp", "none")
     reference="chiley2019",
     batch_statistics=True,
     eval_differs=True,
-    reads_history=True,
     exact_gradient=False,
 )
 class OnlineNorm(StatefulNorm):
@@ -81,6 +80,9 @@ class OnlineNorm(StatefulNorm):
                 see one stream.
     """
 
+    #: The initial 0 and 1 count as an image: the variance of the first image alone may be 0.
+    start: ClassVar[Start] = "count"
+
     running_mean: Tensor
     running_var: Tensor
     control: Tensor
@@ -126,13 +128,9 @@ class OnlineNorm(StatefulNorm):
     def check(self, shape: Sequence[int]) -> None:
         """Any shape will do: a statistic averages over the images before, too."""
 
-    def weigh(self, count: Tensor) -> Tensor:
-        """The 0 and 1 that it all starts from count as an image: of one image alone the variance may be 0."""
-        return RunningNorm.weigh(self, count + 1)
-
     def observe(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         """Take in the images' own statistics; μ and σ² that each image finds. All are (N, K·C)."""
-        weights = torch.stack([self.weigh(self.count()) for _ in mean]).to(mean.dtype)  # (N, K)
+        weights = torch.stack([self.average.weight(self.count()) for _ in mean]).to(mean.dtype)  # (N, K)
         weights = weights.repeat_interleave(self.channels, 1)
         before = []
         for own, weight in zip(mean, weights, strict=True):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from normbench.errors import NormError
 from normbench.norms.core import Affine, PerLane, along_channels, over_channels, register
+from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.methods.rms import by_rms
-from normbench.norms.running import PerLaneMomentum
 from normbench.norms.stateful import Divide, StatefulNorm, chunk_norm
 
 
@@ -22,7 +22,6 @@ from normbench.norms.stateful import Divide, StatefulNorm, chunk_norm
     reference="shen2020",
     batch_statistics=True,
     eval_differs=True,
-    reads_history=True,
     exact_gradient=False,
 )
 class PowerNorm(StatefulNorm):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from normbench.errors import NormError
 from normbench.norms.core import Affine, PerLane, along_channels, register
-from normbench.norms.running import PerLaneMomentum
+from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.stateful import Send, Standardize, StatefulNorm
 
 LENGTHS = ("long", "short")
@@ -20,7 +20,6 @@ LENGTHS = ("long", "short")
     reference="liao2016",
     batch_statistics=True,
     eval_differs=True,
-    reads_history=True,
     exact_gradient=False,
 )
 class StreamingNorm(StatefulNorm):
@@ -139,7 +138,7 @@ class StreamingNorm(StatefulNorm):
         mixed = of_long * settled + of_short * average + (1 - of_long - of_short) * mine
         seen += 1
         short.copy_(average.mean(0))
-        weight = self.weigh(seen // period).to(long.dtype).unsqueeze(1)
+        weight = self.average.weight(seen // period).to(long.dtype).unsqueeze(1)
         long.copy_(torch.where(place + 1 == period, long.lerp(short, weight), long))
         return mixed.view(new.shape)
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, distributed
 
 from normbench.norms.core import Affine, PerLane, along_channels, positions, register
+from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.methods.bn import BatchNorm
-from normbench.norms.running import PerLaneMomentum
 
 
 @register(
