@@ -231,7 +231,7 @@ class Norm(nn.Module):
         return value
 
     def __repr__(self) -> str:
-        return f"{self._get_name()}({self.extra_repr()})"
+        return f"{type(self).__name__}({self.extra_repr()})"
 
     def extra_repr(self) -> str:
         eps = f", eps={', '.join(f'{e:g}' for e in dict.fromkeys(self.lane_eps))}" if self.lane_eps else ""

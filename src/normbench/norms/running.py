@@ -42,7 +42,7 @@ class RunningNorm(Norm):
     """
 
     #: What the first batch does to the initial statistics, see `ema.Start`.
-    start: ClassVar[Start] = "blend"
+    first_batch: ClassVar[Start] = "blend"
 
     num_batches_tracked: Tensor | None
     average: MovingAverage
@@ -69,7 +69,7 @@ class RunningNorm(Norm):
         if not track:
             self.num_batches_tracked = None
             return
-        self.average = MovingAverage(self._lane_momenta(momentum), self.start)
+        self.average = MovingAverage(self._lane_momenta(momentum), self.first_batch)
         count = torch.zeros((lanes,) if lanes > 1 else (), dtype=torch.long)
         self.register_buffer("num_batches_tracked", count)
 

@@ -31,7 +31,7 @@ class StatefulNorm(RunningNorm):
     in place of statistics would start from an arbitrary scale.
     """
 
-    start: ClassVar[Start] = "replace"
+    first_batch: ClassVar[Start] = "replace"
 
     num_batches_tracked: Tensor
 

@@ -81,7 +81,7 @@ class OnlineNorm(StatefulNorm):
     """
 
     #: The initial 0 and 1 count as an image: the variance of the first image alone may be 0.
-    start: ClassVar[Start] = "count"
+    first_batch: ClassVar[Start] = "count"
 
     running_mean: Tensor
     running_var: Tensor
