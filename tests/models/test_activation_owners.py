@@ -14,7 +14,7 @@ from normbench.errors import InputError
 from normbench.groups import PREACTIVATION
 from normbench.models.network import ARCHITECTURES, Network
 from normbench.models.resnet import Residual
-from normbench.norms.core import REGISTRY
+from normbench.norms.registry import REGISTRY
 
 OWNERS = sorted(key for key, entry in norms.catalogue().items() if entry.activates)
 FAMILIES = {

@@ -77,7 +77,7 @@ def shapes():
 
     def shapes(layer) -> list[tuple[int, ...]]:
         fitting = [shape for shape in SHAPES if _fits(layer, shape)]
-        assert len(fitting) >= 3
+        assert len(fitting) >= 2
         return fitting
 
     return shapes

@@ -81,7 +81,7 @@ def test_references_are_in_the_bibliography_once(key):
 
 def test_two_layers_cannot_share_a_key():
     with pytest.raises(AssertionError, match="two norm layers are registered as bn"):
-        norms.core.register("bn", family="batch", reduces="N", reference="ioffe2015")
+        norms.registry.register("bn", family="batch", reduces="N", reference="ioffe2015")
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def lane_of(tensor: torch.Tensor, lane: int) -> torch.Tensor:
 def test_lanes_equal_lone_layers_over_several_steps(key, make, draw, shapes, varied, batch):
     lanes = settings(key, varied)
     workers = {"batch": batch} if "batch" in norms.entry(key).arguments else {}
-    for shape in shapes(make(key)):
+    for shape in shapes(make(key, **workers)):
         together = make(key, LANES, **stacked(lanes), **workers)
         alone = [make(key, **lane, **workers) for lane in lanes]
         with torch.no_grad():

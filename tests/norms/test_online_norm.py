@@ -106,7 +106,7 @@ def test_any_shape_can_be_trained_on():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ({"guard": "ls"}, "online: guard must be one of scaling, clamp, none; got 'ls'"),
+        ({"guard": "ls"}, "online: guard must be scaling, clamp or none; got 'ls'"),
         ({"gradient_momentum": 99}, "online: gradient_momentum must be a number in [0, 1]; got 99"),
     ],
 )

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from normbench import weight_norms
 from normbench.errors import InputError
-from normbench.norms.core import along_channels, spread
+from normbench.norms.lanes import along_channels, spread
 from normbench.spec import RunSpec
 
 FIXUP_PLACEMENTS = ("conv_norm_act", "norm_act_conv")

@@ -20,7 +20,8 @@ from typing import Any
 from normbench.errors import NormError, unknown
 from normbench.norms import methods
 from normbench.norms.conditional import AdaIN, ConditionalBatchNorm
-from normbench.norms.core import REGISTRY, Entry, Norm
+from normbench.norms.core import Norm
+from normbench.norms.registry import REGISTRY, Entry
 from normbench.norms.surgery.changes import Change
 from normbench.norms.surgery.conversion import convert
 from normbench.norms.surgery.factory import layer

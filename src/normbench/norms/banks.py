@@ -40,6 +40,10 @@ class Banks(nn.Module):
         bank: Tensor = getattr(self, name)[number - 1]
         return bank.view(like.shape)
 
+    def reset(self, name: str, value: Tensor) -> None:
+        """Give a statistic of all banks the value that the layer's own has."""
+        getattr(self, name).copy_(value.reshape(self.lanes, -1))
+
     def begin_step(self, step: int, steps: int) -> None:
         """Compute the weights of a step."""
         self.weight.copy_(self.average.weight_at(step, steps).view(-1, self.lanes))

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from normbench.errors import NormError
-from normbench.norms.core import Norm, PerLane, along_first, by_lane, positions
+from normbench.norms.core import Norm
 from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.lanes import PerLane, along_first, by_lane, positions
 from normbench.norms.methods.bn import BatchNorm
 
 
@@ -87,6 +88,9 @@ class ConditionalBatchNorm(BatchNorm):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:  # type: ignore[override]
         """Normalize x: (N, K·C, *spatial) under a condition → same shape and dtype."""
+        self._admit(x)
+        if x.numel() == 0:
+            return self._empty(x)
         wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
         gain, shift = (self._of(table, condition) for table in (self.gain, self.shift))
         y = self.normalize(wide) * (1 + along_first(gain, x)) + along_first(shift, x)
@@ -143,6 +147,10 @@ class AdaIN(Norm):
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:  # type: ignore[override]
         """Give content: (N, K·C, *spatial) the statistics of style → shape and dtype of the content."""
+        for images in (content, style):
+            self._admit(images)
+        if content.numel() == 0:
+            return self._empty(content)
         wide = torch.promote_types(content.dtype, torch.float32)
         x, s = content.to(wide), style.to(wide)
         (own_mean, own_deviation), (mean, deviation) = map(self._statistics, (x, s))

@@ -1,4 +1,4 @@
-"""What every norm layer shares: the lane layout, the affine map, per-lane eps, and the registry.
+"""What every norm layer shares: the lane layout, the affine map, per-lane eps, and which inputs it takes.
 
 A layer sees K stacked runs side by side in the channel axis, x: (N, K·C, *spatial) with any number of spatial
 axes ≥ 0. Statistics never reduce over the lane axis: that is what makes training a stack the same as training
@@ -7,106 +7,23 @@ its runs alone.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from typing import Any, ClassVar, TypeVar
+from itertools import chain
+from typing import Any, ClassVar
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from normbench.errors import NormError
+from normbench.norms.arguments import Arguments
+from normbench.norms.lanes import PerLane, along_channels, per_lane, spread
 
-PerLane = float | Sequence[float]
 Affine = bool | str
-
-L = TypeVar("L", bound="type[Norm]")
-T = TypeVar("T")
+MomentumValue = float | str | None
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A registered method: what the catalogue shows and what models must know to place it.
-
-    Attributes:
-        family:           what statistics range over: batch, sample, channel, pointwise, mixture or whitening.
-        reduces:          the axes averaged over, as the docstring writes them.
-        reference:        citation key of docs/references.bib.
-        batch_statistics: the training output of an image depends on the images beside it.
-        absorbs_bias:     a bias added just before the layer has no effect in training, whatever the layer's
-                          arguments.
-        eval_differs:     the output in evaluation differs from that in training.
-        exact_gradient:   the backward pass is the gradient of the forward pass.
-        activates:        the layer stands for the activation after it, too; it is built with `activated`
-                          false where none follows.
-    """
-
-    key: str
-    layer: type[Norm]
-    family: str
-    reduces: str
-    reference: str
-    batch_statistics: bool
-    absorbs_bias: bool
-    eval_differs: bool
-    exact_gradient: bool
-    activates: bool
-
-    @property
-    def reads_history(self) -> bool:
-        """Whether training itself reads what earlier batches left, so that momentum changes training.
-
-        It follows from `banks` in conf/norm/<key>.yaml, which plans read without torch.
-        """
-        return self.eval_differs and not _has_banks(self.key)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of the constructor besides channels and lanes, each with its default."""
-        parameters = inspect.signature(self.layer).parameters.values()
-        return {p.name: p.default for p in parameters if p.name not in ("channels", "lanes")}
-
-
-REGISTRY: dict[str, Entry] = {}
-
-
-@cache
-def _has_banks(key: str) -> bool:
-    file = files("normbench.conf") / "norm" / f"{key}.yaml"
-    return bool(yaml.safe_load(file.read_text(encoding="utf-8"))["banks"]) if file.is_file() else False
-
-
-def register(
-    key: str,
-    *,
-    family: str,
-    reduces: str,
-    reference: str,
-    batch_statistics: bool = False,
-    absorbs_bias: bool = False,
-    eval_differs: bool = False,
-    exact_gradient: bool = True,
-    activates: bool = False,
-) -> Callable[[L], L]:
-    """Class decorator that enters a norm layer in the catalogue under its key; see `Entry` for the rest."""
-    assert key not in REGISTRY, f"two norm layers are registered as {key}"
-
-    def enter(layer: L) -> L:
-        layer.key = key
-        REGISTRY[key] = Entry(
-            key, layer, family, reduces, reference, batch_statistics, absorbs_bias, eval_differs,
-            exact_gradient, activates,
-        )  # fmt: skip
-        return layer
-
-    return enter
-
-
-class Norm(nn.Module):
+class Norm(Arguments, nn.Module):
     """Base of all norm layers: validates arguments, owns γ and β, keeps half precision out of the statistics.
 
     A subclass says in `normalize` what it does.
@@ -121,7 +38,6 @@ class Norm(nn.Module):
         NormError: an argument out of its range; the message names it.
     """
 
-    key: ClassVar[str]
     #: Parameter name → role; optimisers decide on weight decay by role.
     roles: ClassVar[dict[str, str]] = {"weight": "scale", "bias": "shift"}
 
@@ -138,21 +54,50 @@ class Norm(nn.Module):
     def __init__(self, channels: int, lanes: int = 1, *, eps: PerLane = (), affine: Affine = False) -> None:
         super().__init__()
         self.channels, self.lanes = self.whole("channels", channels), self.whole("lanes", lanes)
-        if affine not in (True, False, "weight", "bias"):
+        if not isinstance(affine, bool) and affine not in ("weight", "bias"):
             raise NormError(f"{self.key}: affine must be true, false, weight or bias; got {affine!r}")
         self.affine = affine
+        self._checked: set[torch.Size] = set()
         stacked = lanes * channels
         self.weight = nn.Parameter(torch.ones(stacked)) if affine in (True, "weight") else None
         self.bias = nn.Parameter(torch.zeros(stacked)) if affine in (True, "bias") else None
-        self.lane_eps = () if eps == () else per_lane(f"{self.key}: eps", eps, lanes)
-        if not all(isinstance(e, int | float) and 0 < e < math.inf for e in self.lane_eps):
-            raise NormError(f"{self.key}: eps must be a finite number > 0; got {eps!r}")
+        self.lane_eps = () if eps == () else self._lane_eps(eps)
         self.register_buffer("eps_gain", self._eps_gain(), persistent=False)
 
     @property
+    def num_features(self) -> int:
+        """Channels of the input, as torch calls them: K·C."""
+        return self.lanes * self.channels
+
+    @property
     def eps(self) -> float:
-        """ε of the kernel call. Lanes with another ε get it through `eps_gain`."""
+        """ε of the kernel call; other lanes' own comes in through `eps_gain`. It can be set, per lane too."""
+        if not self.lane_eps:
+            raise AttributeError(f"{self.key} has no eps")
         return self.lane_eps[0]
+
+    @eps.setter
+    def eps(self, eps: PerLane) -> None:
+        if not self.lane_eps:
+            raise NormError(f"{self.key}: the method has no eps; got {eps!r}. Leave it out")
+        self.lane_eps = self._lane_eps(eps)
+        gain, like = self._eps_gain(), next(chain(self.parameters(), self.buffers()), None)
+        self.eps_gain = gain if gain is None or like is None else gain.to(like.device)
+
+    @property
+    def momentum(self) -> MomentumValue | tuple[MomentumValue, ...]:
+        """Only norms with running statistics have one."""
+        raise AttributeError(f"{self.key} has no momentum")
+
+    @momentum.setter
+    def momentum(self, momentum: Any) -> None:
+        raise NormError(f"{self.key}: no running statistics are kept, so there is no momentum to set")
+
+    def _lane_eps(self, eps: PerLane) -> tuple[float, ...]:
+        given = per_lane(f"{self.key}: eps", eps, self.lanes)
+        for value in given:
+            self.number("eps", value, above=0)
+        return given
 
     def _eps_gain(self) -> Tensor | None:
         """√(ε₀/ε_k) per channel, None where all lanes agree."""
@@ -162,13 +107,50 @@ class Norm(nn.Module):
         return spread(gain, self.channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalize x: (N, K·C, *spatial) → same shape and dtype; statistics in fp32, fp64 for fp64 input."""
+        """Normalize x: (N, K·C, *spatial) → same shape and dtype; statistics in fp32, fp64 for fp64 input.
+
+        An x without values comes back empty and leaves the layer as it is.
+
+        Raises:
+            NormError: x is no floating-point tensor of K·C channels, or `check` refuses its shape.
+        """
+        self._admit(x)
+        if x.numel() == 0:
+            return self._empty(x)
         wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
         y = self.normalize(wide)
         return y if y.dtype == x.dtype else y.to(x.dtype)
 
     def normalize(self, x: Tensor) -> Tensor:
         """What a method does, in fp32 or fp64: (N, K·C, *spatial) → the same shape. Of itself, nothing."""
+        return x
+
+    @property
+    def takes_statistics(self) -> bool:
+        """Whether a call now takes statistics of its input, whose shape `check` must accept then."""
+        return self.training
+
+    def _admit(self, x: Tensor) -> None:
+        """Refuse an input that cannot be normalized."""
+        if not x.is_floating_point():
+            raise NormError(
+                f"{self.key}: the input must hold real floating-point numbers; got {x.dtype}. "
+                "Convert it first, as with x.float()"
+            )
+        if x.dim() < 2 or x.shape[1] != self.lanes * self.channels:
+            raise NormError(
+                f"{self.key}: the input must have the shape (N, {self.num_features}, *spatial), with "
+                f"{self.channels} channels for each of {self.lanes} lanes; got {tuple(x.shape)}"
+            )
+        if self.takes_statistics and x.shape not in self._checked and x.numel():
+            self.check(x.shape)
+            if not torch.compiler.is_compiling():
+                self._checked.add(x.shape)
+
+    def _empty(self, x: Tensor) -> Tensor:
+        """What comes of an input without values: x, with a gradient of 0 for every parameter."""
+        for parameter in self.parameters():
+            x = x + (0 * parameter.sum()).to(x.dtype)
         return x
 
     def equalized(self, x: Tensor) -> Tensor:
@@ -220,16 +202,6 @@ class Norm(nn.Module):
                 f"{self.key}: a statistic must average at least 2 values, but {what} gives 1; {remedy}"
             )
 
-    def whole(self, name: str, value: object) -> int:
-        """The value, if it is a whole number ≥ 1.
-
-        Raises:
-            NormError: it is not; the message names the argument.
-        """
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise NormError(f"{self.key}: {name} must be a whole number ≥ 1; got {value!r}")
-        return value
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
 
@@ -246,61 +218,3 @@ class Norm(nn.Module):
 
         super()._apply(keep_wide, recurse)  # type: ignore[no-untyped-call]
         return self
-
-
-def per_lane(name: str, value: T | Sequence[T], lanes: int) -> tuple[T, ...]:
-    """One value per lane: a single one is repeated, a sequence must have K entries.
-
-    >>> per_lane("eps", 1e-5, 2), per_lane("eps", [1e-5, 1e-3], 2)
-    ((1e-05, 1e-05), (1e-05, 0.001))
-
-    Raises:
-        NormError: a sequence of another length.
-    """
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        return (value,) * lanes
-    if len(value) != lanes:
-        raise NormError(
-            f"{name} must be one value or one per lane; got {len(value)} values for {lanes} lanes"
-        )
-    return tuple(value)
-
-
-def spread(per_lane: Tensor, channels: int) -> Tensor:
-    """(K,) → (K·C,): every lane's value at each of its channels."""
-    return per_lane.unsqueeze(1).expand(-1, channels).flatten()
-
-
-def along_channels(vector: Tensor, x: Tensor) -> Tensor:
-    """View a (K·C,) vector so that it broadcasts over x: (N, K·C, *spatial)."""
-    return vector.view(1, -1, *(1,) * (x.dim() - 2))
-
-
-def along_first(values: Tensor, x: Tensor) -> Tensor:
-    """View values of x's first axes, such as (N, K·C), so that they broadcast over x: (N, K·C, *spatial)."""
-    return values[(...,) + (None,) * (x.dim() - values.dim())]
-
-
-def by_lane(x: Tensor, lanes: int) -> Tensor:
-    """View x: (N, K·C, *spatial) as (N, K, C, *spatial)."""
-    return torch.unflatten(x, 1, (lanes, -1))
-
-
-def over_channels(x: Tensor, lanes: int, apply: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """Apply what reduces the channels of a run: `apply(view, axis)` gets x with C as that axis of the view.
-
-    PERF: the view follows memory, which saves up to half the time on channels_last input.
-    """
-    if x.dim() > 2 and x.stride(1) == 1:
-        rows = torch.unflatten(x.movedim(1, -1), -1, (lanes, -1))  # (N, *spatial, K, C)
-        return apply(rows, -1).flatten(-2).movedim(-1, 1)
-    return apply(by_lane(x, lanes), 2).flatten(1, 2)
-
-
-def positions(shape: Sequence[int]) -> int:
-    """Product of the spatial axes of (N, K·C, *spatial).
-
-    >>> positions((2, 6, 28, 28)), positions((2, 100))
-    (784, 1)
-    """
-    return math.prod(shape[2:])

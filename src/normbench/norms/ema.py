@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from normbench.errors import NormError
 from normbench.momentum import Momentum, parse_momentum
-from normbench.norms.core import per_lane
+from normbench.norms.lanes import per_lane
 
 LaneMomentum = float | str | Momentum | None
 PerLaneMomentum = LaneMomentum | Sequence[LaneMomentum]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,8 +12,9 @@ from torch import Tensor
 from normbench.errors import NormError
 from normbench.momentum import Momentum
 from normbench.norms.banks import Banks
-from normbench.norms.core import Affine, Norm, PerLane, positions
+from normbench.norms.core import Affine, MomentumValue, Norm
 from normbench.norms.ema import MovingAverage, PerLaneMomentum, Start, lane_momenta
+from normbench.norms.lanes import PerLane, positions
 
 
 class RunningNorm(Norm):
@@ -44,6 +45,9 @@ class RunningNorm(Norm):
     #: What the first batch does to the initial statistics, see `ema.Start`.
     first_batch: ClassVar[Start] = "blend"
 
+    #: Of the state_dict, as torch's batch norm counts it.
+    _version = 2
+
     num_batches_tracked: Tensor | None
     average: MovingAverage
 
@@ -59,19 +63,41 @@ class RunningNorm(Norm):
         batch: int | None = None,
     ) -> None:
         super().__init__(channels, lanes, eps=eps, affine=affine)
-        if not isinstance(track, bool):
-            raise NormError(f"{self.key}: track must be true or false; got {track!r}")
+        self.flag("track", track)
         self.batch = None if batch is None else self.whole("batch", batch)
         self.source = "running"
         self.after_phase_change: bool | None = None
         self.tracked = track
         self.banks: Banks | None = None
-        if not track:
-            self.num_batches_tracked = None
-            return
-        self.average = MovingAverage(self._lane_momenta(momentum), self.first_batch)
-        count = torch.zeros((lanes,) if lanes > 1 else (), dtype=torch.long)
-        self.register_buffer("num_batches_tracked", count)
+        self._initial: dict[str, Callable[[], Tensor]] = {}
+        self.register_statistic("num_batches_tracked", self._no_batches)
+        if track:
+            self.average = MovingAverage(self._lane_momenta(momentum), self.first_batch)
+
+    def register_statistic(self, name: str, initial: Callable[[], Tensor], kept: bool = True) -> None:
+        """Register a lane-major buffer that training moves.
+
+        Args:
+            initial: makes its initial value, also for `reset_running_stats`.
+            kept:    whether this layer has it. Without it, and if nothing is tracked, the buffer is None.
+        """
+        kept = kept and self.tracked
+        if kept:
+            self._initial[name] = initial
+        self.register_buffer(name, initial() if kept else None)
+
+    def _no_batches(self) -> Tensor:
+        """A count of 0 for every lane: (K,), a scalar for K = 1."""
+        return torch.zeros((self.lanes,) if self.lanes > 1 else (), dtype=torch.long)
+
+    @torch.no_grad()
+    def reset_running_stats(self) -> None:
+        """Give all statistics and counts, those of the banks too, their initial values."""
+        for name, initial in self._initial.items():
+            value = initial().to(self.get_buffer(name))
+            self.get_buffer(name).copy_(value)
+            if self.banks is not None and name in self.banks.kept:
+                self.banks.reset(name, value)
 
     def add_banks(self, momenta: Sequence[PerLaneMomentum]) -> None:
         """Keep the running statistics again for other momenta; `using_bank` lets evaluation read them.
@@ -109,6 +135,34 @@ class RunningNorm(Norm):
     def momenta(self, momenta: Sequence[Momentum]) -> None:
         self.average.momenta = tuple(momenta)
 
+    @property
+    def momentum(self) -> MomentumValue | tuple[MomentumValue, ...]:
+        """The momentum as torch shows it: None if cumulative; a tuple if lanes differ. It can be set."""
+        if not self.tracked:
+            return None
+        shown = tuple(None if m.kind == "cumulative" else m.canonical for m in self.momenta)
+        return shown if len(set(shown)) > 1 else shown[0]
+
+    @momentum.setter
+    def momentum(self, momentum: Any) -> None:
+        if not self.tracked:
+            raise NormError(f"{self.key}: no running statistics are kept, so there is no momentum to set")
+        self.momenta = self._lane_momenta(momentum)
+
+    @property
+    def track_running_stats(self) -> bool:
+        """Whether running statistics are kept, under torch's name. It cannot be changed."""
+        return self.tracked
+
+    @track_running_stats.setter
+    def track_running_stats(self, track: bool) -> None:
+        if track != self.tracked:
+            raise NormError(
+                f"{self.key}: a layer cannot change whether it keeps running statistics; got "
+                f"track_running_stats={track}. Build it with track={track}; or set source='batch', which "
+                "evaluates with the statistics of the batch"
+            )
+
     def _lane_momenta(self, momentum: PerLaneMomentum) -> tuple[Momentum, ...]:
         return lane_momenta(f"{self.key}: momentum", momentum, self.lanes)
 
@@ -116,6 +170,10 @@ class RunningNorm(Norm):
     def by_batch(self) -> bool:
         """Whether a call now uses the statistics of its batch."""
         return self.training or self.source == "batch" or not self.tracked
+
+    @property
+    def takes_statistics(self) -> bool:
+        return self.by_batch
 
     @property
     def knows_progress(self) -> bool:
@@ -183,14 +241,21 @@ class RunningNorm(Norm):
         Raises:
             NormError: it does not; the message names the argument.
         """
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise NormError(f"{self.key}: {name} must be a number in [0, 1]; got {value!r}")
-        return value
+        return self.number(name, value, least=0, most=1)
 
     def count(self) -> Tensor:
         """t, batches seen with the one that is counted now: (K,), a scalar for K = 1."""
         assert self.num_batches_tracked is not None
         return self.num_batches_tracked.add_(1)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *args: Any
+    ) -> None:
+        """As torch's layer: the layer keeps its count if an old state_dict has no num_batches_tracked."""
+        name = f"{prefix}num_batches_tracked"
+        if local_metadata.get("version", 1) < 2 and self.num_batches_tracked is not None:
+            state_dict.setdefault(name, self.num_batches_tracked.clone())
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
     def extra_repr(self) -> str:
         momenta = dict.fromkeys(map(str, self.momenta)) if self.tracked else ()

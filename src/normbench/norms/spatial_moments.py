@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from normbench.norms.core import positions
+from normbench.norms.lanes import positions
 
 
 def map_mean(x: Tensor) -> Tensor:

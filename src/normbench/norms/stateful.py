@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from normbench.norms.core import spread
 from normbench.norms.ema import Start
+from normbench.norms.lanes import spread
 from normbench.norms.running import RunningNorm
 
 #: What `Standardize` asks of a layer: the gradient of the batch's own statistics for that of those used, and

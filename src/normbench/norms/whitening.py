@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from normbench.norms.channel_matrices import as_matrices, from_matrices, without_autocast
-from normbench.norms.core import Affine, PerLane
+from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.lanes import PerLane
 from normbench.norms.methods.gn import groups_of
 from normbench.norms.running import RunningNorm
 
@@ -55,9 +57,8 @@ class WhiteningNorm(RunningNorm):
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
         groups, self.group_size = groups_of(self, None, group_size)
-        whitening = torch.eye(self.group_size).repeat(lanes * groups, 1, 1)
-        self.register_buffer("running_mean", torch.zeros(lanes * channels) if track else None)
-        self.register_buffer("running_whitening", whitening if track else None)
+        self.register_statistic("running_mean", partial(torch.zeros, lanes * channels))
+        self.register_statistic("running_whitening", partial(_identities, lanes * groups, self.group_size))
 
     def whiten(self, covariance: Tensor, eps: float | Tensor) -> Tensor:
         """W of every covariance Σ: (L, d, d) → the same shape, ε one number or (L, 1, 1). Of itself, Σ."""
@@ -101,6 +102,10 @@ class WhiteningNorm(RunningNorm):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, group_size={self.group_size}"
+
+
+def _identities(count: int, size: int) -> Tensor:
+    return torch.eye(size).repeat(count, 1, 1)
 
 
 class Moments(torch.autograd.Function):

@@ -104,7 +104,7 @@ class WeightNorm(nn.Module):
 
     def positive(self, eps: object) -> float:
         """The given ε, if it is a finite number > 0; a NormError if not."""
-        if not isinstance(eps, int | float) or not 0 < eps < math.inf:
+        if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 < eps < math.inf:
             raise NormError(f"{self.key}: eps must be a finite number > 0; got {eps!r}")
         return eps
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from normbench.norms.core import Affine, Norm, register
+from normbench.norms.core import Affine, Norm
+from normbench.norms.registry import register
 
 
 @register("affine", family="pointwise", reduces="nothing", reference="ioffe2015")

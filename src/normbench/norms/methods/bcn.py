@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from normbench.norms.core import Affine, Norm, PerLane, register, spread
+from normbench.norms.core import Affine, Norm
 from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.lanes import PerLane, spread
 from normbench.norms.methods.bn import BatchNorm
 from normbench.norms.methods.gn import check_groups, groups_of
+from normbench.norms.registry import register
 
 
 @register(

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from normbench.norms.core import Affine, PerLane, along_channels, register, spread
+from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.lanes import PerLane, along_channels, spread
 from normbench.norms.methods.bcn import BatchChannelNorm
 from normbench.norms.methods.gn import check_groups
+from normbench.norms.registry import register
 
 
 @register(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from normbench.norms.core import Affine, PerLane, register
+from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.lanes import PerLane
+from normbench.norms.registry import register
 from normbench.norms.running import RunningNorm, over_chunks
 
 #: Values that a CPU copies back and forth in the time that a kernel call takes to start.
@@ -75,8 +79,8 @@ class BatchNorm(RunningNorm):
         batch: int | None = None,
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
-        self.register_buffer("running_mean", torch.zeros(lanes * channels) if track else None)
-        self.register_buffer("running_var", torch.ones(lanes * channels) if track else None)
+        self.register_statistic("running_mean", partial(torch.zeros, lanes * channels))
+        self.register_statistic("running_var", partial(torch.ones, lanes * channels))
 
     @property
     def kernel_momentum(self) -> float | None:

@@ -11,9 +11,11 @@ from torch.nn import functional as F
 
 from normbench.errors import NormError
 from normbench.norms.channel_matrices import without_autocast
-from normbench.norms.core import Affine, Norm, PerLane, positions, register
+from normbench.norms.core import Affine, Norm
 from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.lanes import PerLane, positions
 from normbench.norms.methods.bn import BatchNorm
+from normbench.norms.registry import register
 
 #: By number of spatial axes.
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from normbench.errors import NormError
-from normbench.norms.core import Affine, PerLane, register
+from normbench.norms.core import Affine
 from normbench.norms.ema import MovingAverage, PerLaneMomentum, lane_momenta
+from normbench.norms.lanes import PerLane
 from normbench.norms.methods.bn import BatchNorm
+from normbench.norms.registry import register
 from normbench.norms.running import over_chunks
 
 
@@ -106,12 +108,11 @@ class BatchRenorm(BatchNorm):
         batch: int | None = None,
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch)
-        for name, value, least in (("r_max", r_max, 1), ("d_max", d_max, 0)):
-            if not (isinstance(value, int | float) and least <= value < math.inf):
-                raise NormError(f"brn: {name} must be a finite number ≥ {least}; got {value!r}")
+        self.number("r_max", r_max, least=1)
+        self.number("d_max", d_max, least=0)
+        self.share("start", start)
         for name, end in (("r_end", r_end), ("d_end", d_end)):
-            numbers = isinstance(start, int | float) and isinstance(end, int | float)
-            if not (numbers and 0 <= start <= end <= 1):
+            if self.share(name, end) < start:
                 raise NormError(
                     f"brn: start and {name} must be shares of the run, 0 ≤ start ≤ {name} ≤ 1; "
                     f"got start={start!r}, {name}={end!r}"
@@ -120,8 +121,8 @@ class BatchRenorm(BatchNorm):
         self.register_buffer("r_limit", torch.tensor(r_max, dtype=torch.float64), persistent=False)
         self.register_buffer("d_limit", torch.tensor(d_max, dtype=torch.float64), persistent=False)
         self.renorm_average = MovingAverage(lane_momenta("brn: renorm_momentum", renorm_momentum, lanes))
-        self.register_buffer("renorm_mean", torch.zeros(lanes * channels))
-        self.register_buffer("renorm_std", torch.ones(lanes * channels))
+        self.register_statistic("renorm_mean", partial(torch.zeros, lanes * channels))
+        self.register_statistic("renorm_std", partial(torch.ones, lanes * channels))
 
     @property
     def kernel_momentum(self) -> float | None:

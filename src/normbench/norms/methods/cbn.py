@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from normbench.errors import NormError
-from normbench.norms.core import Affine, PerLane, register
+from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.lanes import PerLane
 from normbench.norms.linear_view import linear
 from normbench.norms.methods.bn import BatchNorm
+from normbench.norms.registry import register
 from normbench.norms.stateful import Send, Standardize
 
 
@@ -104,14 +106,12 @@ class CrossIterationBatchNorm(BatchNorm):
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch)
         self.window, self.burn_in = self.whole("window", window), self.share("burn_in", burn_in)
         self.phase_change_at = self.burn_in
-        if not isinstance(compensate, bool):
-            raise NormError(f"cbn: compensate must be true or false; got {compensate!r}")
-        self.compensate = compensate and window > 1
+        self.compensate = self.flag("compensate", compensate) and window > 1
         self._feeder: tuple[nn.Module, ...] = ()  # in a tuple it is no submodule: its weight is not ours
         if window > 1:
-            self.register_buffer("past_mean", torch.zeros(lanes * channels, window - 1))
-            self.register_buffer("past_var", torch.zeros(lanes * channels, window - 1))
-            self.register_buffer("num_past", torch.zeros_like(self.num_batches_tracked))
+            self.register_statistic("past_mean", partial(torch.zeros, lanes * channels, window - 1))
+            self.register_statistic("past_var", partial(torch.zeros, lanes * channels, window - 1))
+            self.register_statistic("num_past", self._no_batches)
 
     def follow(self, layer: nn.Module | None) -> None:
         if not self.compensate:
@@ -122,8 +122,9 @@ class CrossIterationBatchNorm(BatchNorm):
         self._feeder = (layer,)
         weight = self._weight()
         for name in ("past_weight", "mean_slope", "var_slope"):
-            past = weight.new_zeros(len(weight), self.window - 1, weight.shape[1])
-            self.register_buffer(name, past)
+            self.register_statistic(
+                name, partial(weight.new_zeros, len(weight), self.window - 1, weight.shape[1])
+            )
 
     def _weight(self) -> Tensor:
         """θ by filter: (K·C, fan_in)."""
@@ -141,7 +142,7 @@ class CrossIterationBatchNorm(BatchNorm):
 
     def check(self, shape: Sequence[int]) -> None:
         super().check(shape)
-        if self.compensate and not self._feeder:
+        if self.compensate and self.burn_in < 1 and not self._feeder:
             raise self._lost("none")
 
     def normalize(self, x: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from normbench.errors import NormError
-from normbench.norms.core import positions, register
+from normbench.norms.lanes import positions
+from normbench.norms.registry import register
 from normbench.norms.whitening import WhiteningNorm
 
 

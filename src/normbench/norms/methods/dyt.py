@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from normbench.errors import NormError
-from normbench.norms.core import Affine, Norm, along_channels, register, spread
+from normbench.norms.core import Affine, Norm
+from normbench.norms.lanes import along_channels, spread
+from normbench.norms.registry import register
 
 
 @register("dyt", family="pointwise", reduces="nothing", reference="zhu2025")
@@ -45,8 +45,7 @@ class DynamicTanh(Norm):
 
     def __init__(self, channels: int, lanes: int = 1, *, alpha: float = 0.5, affine: Affine = True) -> None:
         super().__init__(channels, lanes, affine=affine)
-        if not isinstance(alpha, int | float) or not 0 < alpha < math.inf:
-            raise NormError(f"dyt: alpha must be a finite number > 0; got {alpha!r}")
+        self.number("alpha", alpha, above=0)
         self.alpha = nn.Parameter(torch.full((lanes,), float(alpha)))
 
     def normalize(self, x: Tensor) -> Tensor:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from normbench.norms.core import Affine, Norm, PerLane, along_channels, register
+from normbench.norms.core import Affine, Norm
 from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.lanes import PerLane, along_channels
+from normbench.norms.registry import register
 from normbench.norms.running import RunningNorm
 from normbench.norms.spatial_moments import map_moments, merged
 
@@ -85,8 +88,8 @@ class EvoNormB0(RunningNorm):
         activated: bool = True,
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
-        self.v = nn.Parameter(torch.ones(lanes * channels)) if activated else None
-        self.register_buffer("running_var", torch.ones(lanes * channels) if track and activated else None)
+        self.v = nn.Parameter(torch.ones(lanes * channels)) if self.flag("activated", activated) else None
+        self.register_statistic("running_var", partial(torch.ones, lanes * channels), kept=activated)
 
     def normalize(self, x: Tensor) -> Tensor:
         if self.v is None:

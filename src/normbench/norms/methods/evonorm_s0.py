@@ -8,8 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from normbench.norms.core import Affine, Norm, PerLane, along_channels, register
+from normbench.norms.core import Affine, Norm
+from normbench.norms.lanes import PerLane, along_channels
 from normbench.norms.methods.gn import check_groups, groups_of
+from normbench.norms.registry import register
 from normbench.norms.spatial_moments import map_moments, merged
 
 
@@ -71,7 +73,7 @@ class EvoNormS0(Norm):
     ) -> None:
         super().__init__(channels, lanes, eps=eps, affine=affine)
         self.num_groups, self.group_size = groups_of(self, num_groups, group_size)
-        self.v = nn.Parameter(torch.ones(lanes * channels)) if activated else None
+        self.v = nn.Parameter(torch.ones(lanes * channels)) if self.flag("activated", activated) else None
 
     def normalize(self, x: Tensor) -> Tensor:
         if self.v is None:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from normbench.errors import NormError
-from normbench.norms.core import Affine, Norm, PerLane, along_channels, positions, register, spread
+from normbench.norms.core import Affine, Norm
+from normbench.norms.lanes import PerLane, along_channels, positions, spread
+from normbench.norms.registry import register
 from normbench.norms.spatial_moments import map_mean
 
 #: What the learned ε starts as.
@@ -72,10 +73,8 @@ class FilterResponseNorm(Norm):
         activated: bool = True,
     ) -> None:
         super().__init__(channels, lanes, eps=eps, affine=affine)
-        if learn_eps not in ("auto", True, False):
-            raise NormError(f"frn: learn_eps must be auto, true or false; got {learn_eps!r}")
-        self.learn_eps = learn_eps
-        self.tau = nn.Parameter(torch.zeros(lanes * channels)) if activated else None
+        self.learn_eps = self.choice("learn_eps", learn_eps, ("auto", True, False))
+        self.tau = nn.Parameter(torch.zeros(lanes * channels)) if self.flag("activated", activated) else None
         self.eps_learned = nn.Parameter(torch.full((lanes,), INITIAL_EPS)) if learn_eps else None
 
     def normalize(self, x: Tensor) -> Tensor:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from normbench.errors import NormError
-from normbench.norms.core import Affine, PerLane, register
+from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.lanes import PerLane
 from normbench.norms.methods.bn import BatchNorm
+from normbench.norms.registry import register
 
 
 @register(
@@ -74,9 +75,7 @@ class FrozenBatchNorm(BatchNorm):
         batch: int | None = None,
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch)
-        if not (isinstance(after, int | float) and 0 <= after <= 1):
-            raise NormError(f"frozen: after must be a share of the run, in [0, 1]; got {after!r}")
-        self.after = after
+        self.after = self.share("after", after)
         self.phase_change_at = self.after
 
     @property

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from normbench.errors import NormError
-from normbench.norms.core import Affine, PerLane, positions, register
+from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.lanes import PerLane, positions
 from normbench.norms.methods.bn import BatchNorm
+from normbench.norms.registry import register
 
 
 @register(

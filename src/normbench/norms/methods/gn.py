@@ -8,7 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from normbench.errors import NormError
-from normbench.norms.core import Affine, Norm, PerLane, positions, register
+from normbench.norms.core import Affine, Norm
+from normbench.norms.lanes import PerLane, positions
+from normbench.norms.registry import register
 
 #: Most channels in a group where neither the groups nor their size are given.
 DEFAULT_SIZE = 16

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from normbench.errors import NormError
-from normbench.norms.core import Affine, PerLane, register
+from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.lanes import PerLane
+from normbench.norms.registry import register
 from normbench.norms.whitening import WhiteningNorm
 
 
@@ -90,9 +91,7 @@ class IterNorm(WhiteningNorm):
             channels, lanes, group_size=group_size, momentum=momentum, eps=eps, affine=affine, track=track,
             batch=batch,
         )  # fmt: skip
-        if not isinstance(iterations, int) or isinstance(iterations, bool) or iterations < 0:
-            raise NormError(f"iternorm: iterations must be a whole number ≥ 0; got {iterations!r}")
-        self.iterations = iterations
+        self.iterations = self.whole("iterations", iterations, least=0)
 
     def whiten(self, covariance: Tensor, eps: float | Tensor) -> Tensor:
         identity = torch.eye(self.group_size, dtype=covariance.dtype, device=covariance.device)

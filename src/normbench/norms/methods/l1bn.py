@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from normbench.norms.core import Affine, PerLane, along_channels, register
+from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.lanes import PerLane, along_channels
+from normbench.norms.registry import register
 from normbench.norms.running import RunningNorm, over_chunks
 
 #: σ of a normal variable over its mean absolute deviation.
@@ -78,8 +81,8 @@ class L1BatchNorm(RunningNorm):
         batch: int | None = None,
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
-        self.register_buffer("running_mean", torch.zeros(lanes * channels) if track else None)
-        self.register_buffer("running_deviation", torch.ones(lanes * channels) if track else None)
+        self.register_statistic("running_mean", partial(torch.zeros, lanes * channels))
+        self.register_statistic("running_deviation", partial(torch.ones, lanes * channels))
 
     def normalize(self, x: Tensor) -> Tensor:
         if not self.by_batch:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from normbench.errors import NormError
-from normbench.norms.core import Affine, Norm, PerLane, over_channels, register
+from normbench.norms.core import Affine, Norm
+from normbench.norms.lanes import PerLane, over_channels
+from normbench.norms.registry import register
 
 
 @register("l2", family="channel", reduces="C", reference="liu2015")
@@ -53,9 +53,7 @@ class UnitNorm(Norm):
         affine: Affine = "weight",
     ) -> None:
         super().__init__(channels, lanes, eps=eps, affine=affine)
-        if not isinstance(scale, int | float) or not 0 < scale < math.inf:
-            raise NormError(f"l2: scale must be a finite number > 0; got {scale!r}")
-        self.scale = scale
+        self.scale = self.number("scale", scale, above=0)
         if self.weight is not None:
             nn.init.constant_(self.weight, scale)
 

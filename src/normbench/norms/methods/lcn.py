@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from normbench.errors import NormError
-from normbench.norms.core import Norm, PerLane, along_first, positions, register
+from normbench.norms.core import Norm
+from normbench.norms.lanes import PerLane, along_first, positions
+from normbench.norms.registry import register
 
 MODES = ("contrastive", "subtractive", "divisive")
 FLOORS = ("mean", "eps")
@@ -74,18 +76,14 @@ class LocalContrastNorm(Norm):
         eps: PerLane = 1e-4,
     ) -> None:
         super().__init__(channels, lanes, eps=eps)
-        if mode not in MODES:
-            raise NormError(f"lcn: mode must be {', '.join(MODES[:-1])} or {MODES[-1]}; got {mode!r}")
-        if floor not in FLOORS:
-            raise NormError(f"lcn: floor must be {' or '.join(FLOORS)}; got {floor!r}")
+        self.choice("mode", mode, MODES)
+        self.choice("floor", floor, FLOORS)
         if self.whole("size", size) % 2 == 0:
             raise NormError(f"lcn: size must be odd, to have a centre; got {size}")
-        if sigma is not None and (not isinstance(sigma, int | float) or not 0 < sigma < math.inf):
-            raise NormError(f"lcn: sigma must be null or a finite number > 0; got {sigma!r}")
-        if not isinstance(per_channel, bool):
-            raise NormError(f"lcn: per_channel must be true or false; got {per_channel!r}")
         self.mode, self.size, self.sigma, self.floor = mode, size, sigma, floor
-        self.per_channel = per_channel
+        if sigma is not None:
+            self.number("sigma", sigma, above=0)
+        self.per_channel = self.flag("per_channel", per_channel)
         offsets = range(-(size // 2), size // 2 + 1)
         self.window = [1.0 if sigma is None else math.exp(-0.5 * (d / sigma) ** 2) for d in offsets]
 

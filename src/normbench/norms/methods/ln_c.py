@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from normbench.norms.core import Affine, Norm, PerLane, over_channels, register
+from normbench.norms.core import Affine, Norm
+from normbench.norms.lanes import PerLane, over_channels
 from normbench.norms.methods.rms import by_rms
+from normbench.norms.registry import register
 
 #: Channels from which on torch's kernel is used. PERF: it pays per row; short rows are cheaper by elements.
 SHORT_ROW = 16

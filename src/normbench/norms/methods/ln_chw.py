@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional as F
 
-from normbench.norms.core import Affine, Norm, PerLane, positions, register
+from normbench.norms.core import Affine, Norm
+from normbench.norms.lanes import PerLane, positions
+from normbench.norms.registry import register
 
 
 @register("ln_chw", family="sample", reduces="C, H, W", reference="ba2016")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -11,7 +10,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from normbench.errors import NormError
-from normbench.norms.core import Norm, register
+from normbench.norms.core import Norm
+from normbench.norms.registry import register
 
 
 @register("lrn", family="channel", reduces="n channels", reference="krizhevsky2012")
@@ -59,8 +59,7 @@ class LocalResponseNorm(Norm):
         super().__init__(channels, lanes)
         self.size = self.whole("size", size)
         for name, value in (("alpha", alpha), ("beta", beta), ("k", k)):
-            if not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise NormError(f"lrn: {name} must be a finite number ≥ 0; got {value!r}")
+            self.number(name, value, least=0)
         if k == 0:
             raise NormError("lrn: k must be > 0, or a silent neighbourhood divides by 0; got 0")
         self.alpha, self.beta, self.k = alpha, beta, k

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from normbench.errors import NormError
-from normbench.norms.core import Affine, PerLane, along_channels, register
+from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.lanes import PerLane, along_channels
+from normbench.norms.registry import register
 from normbench.norms.stateful import Divide, StatefulNorm, along_chunks, chunk_norm
 
 
@@ -99,13 +99,11 @@ class MovingAverageBatchNorm(StatefulNorm):
         self.buffer = self.whole("buffer", buffer)
         self.warmup = self.share("warmup", warmup)
         self.phase_change_at = self.warmup
-        if isinstance(clip, bool) or not isinstance(clip, int | float) or not 1 <= clip < math.inf:
-            raise NormError(f"mabn: clip must be a finite number ≥ 1; got {clip!r}")
-        self.clip = clip
-        self.register_buffer("running_square", torch.ones(lanes * channels))
-        self.register_buffer("squares", torch.zeros(lanes * channels, buffer))
-        self.register_buffer("projections", torch.zeros(lanes * channels, buffer))
-        self.register_buffer("num_squares_tracked", torch.zeros_like(self.num_batches_tracked))
+        self.clip = self.number("clip", clip, least=1)
+        self.register_statistic("running_square", partial(torch.ones, lanes * channels))
+        self.register_statistic("squares", partial(torch.zeros, lanes * channels, buffer))
+        self.register_statistic("projections", partial(torch.zeros, lanes * channels, buffer))
+        self.register_statistic("num_squares_tracked", self._no_batches)
 
     def normalize(self, x: Tensor) -> Tensor:
         if not self.by_batch:

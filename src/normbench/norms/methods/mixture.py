@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from statistics import NormalDist
 
 import torch
@@ -10,9 +11,11 @@ from torch import Tensor
 
 from normbench.errors import NormError
 from normbench.norms.channel_matrices import as_matrices, from_matrices, without_autocast
-from normbench.norms.core import Affine, PerLane, positions, register
+from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.gaussian_mixture import Components, Mixed, expect, maximize, mix
+from normbench.norms.lanes import PerLane, positions
+from normbench.norms.registry import register
 from normbench.norms.running import RunningNorm
 
 
@@ -104,17 +107,14 @@ class MixtureNorm(RunningNorm):
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
         self.components = self.whole("components", components)
         self.iterations = self.whole("iterations", iterations)
-        self.register_buffer("running_mean", torch.zeros(lanes * channels) if track else None)
-        self.register_buffer("running_var", torch.ones(lanes * channels) if track else None)
-        quantiles = [NormalDist().inv_cdf((j + 0.5) / components) for j in range(components)]
-        diagonal = torch.tensor([[q / channels**0.5] * channels for q in quantiles])  # (J, C)
-        start = Components(
-            torch.full((lanes * components,), 1 / components),
-            diagonal.repeat(lanes, 1),
-            torch.ones(lanes * components, channels),
-        )
-        for name, tensor in start._asdict().items():
-            self.register_buffer(f"running_{name}", tensor, persistent=track)
+        self.register_statistic("running_mean", partial(torch.zeros, lanes * channels))
+        self.register_statistic("running_var", partial(torch.ones, lanes * channels))
+        for name, initial in zip(Components._fields, (_shares, _offsets, _ratios), strict=True):
+            make = partial(initial, lanes, components, channels)
+            if track:
+                self.register_statistic(f"running_{name}", make)
+            else:
+                self.register_buffer(f"running_{name}", make(), persistent=False)
 
     def normalize(self, x: Tensor) -> Tensor:
         with without_autocast(x):
@@ -185,3 +185,19 @@ class MixtureNorm(RunningNorm):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, components={self.components}, iterations={self.iterations}"
+
+
+def _shares(lanes: int, components: int, channels: int) -> Tensor:
+    """Initial λ_j: equal shares."""
+    return torch.full((lanes * components,), 1 / components)
+
+
+def _offsets(lanes: int, components: int, channels: int) -> Tensor:
+    """Initial (μ_j − μ) / √(σ² + ε): normal quantiles along the diagonal of the channels."""
+    quantiles = [NormalDist().inv_cdf((j + 0.5) / components) for j in range(components)]
+    return torch.tensor([[q / channels**0.5] * channels for q in quantiles]).repeat(lanes, 1)  # (K·J, C)
+
+
+def _ratios(lanes: int, components: int, channels: int) -> Tensor:
+    """Initial (σ_j² + ε) / (σ² + ε): 1."""
+    return torch.ones(lanes * components, channels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -11,8 +12,10 @@ from torch.autograd.function import once_differentiable
 
 from normbench import rng
 from normbench.norms.channel_matrices import without_autocast
-from normbench.norms.core import Affine, PerLane, along_channels, per_lane, register
+from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.lanes import PerLane, along_channels, per_lane
+from normbench.norms.registry import register
 from normbench.norms.running import RunningNorm
 
 
@@ -97,8 +100,8 @@ class ModeNorm(RunningNorm):
         self.gate_weight = nn.Parameter(torch.empty(lanes * modes, channels))
         self.gate_bias = nn.Parameter(torch.empty(lanes * modes))
         self._initialize(seeds)
-        self.register_buffer("running_mode_mean", torch.zeros(lanes * modes, channels) if track else None)
-        self.register_buffer("running_mode_var", torch.ones(lanes * modes, channels) if track else None)
+        self.register_statistic("running_mode_mean", partial(torch.zeros, lanes * modes, channels))
+        self.register_statistic("running_mode_var", partial(torch.ones, lanes * modes, channels))
 
     def normalize(self, x: Tensor) -> Tensor:
         with without_autocast(x):
@@ -177,6 +180,8 @@ class ModeNorm(RunningNorm):
         given: tuple[int | None, ...] = per_lane("mode: seeds", seeds, self.lanes)
         weights, biases = [], []
         for seed in given:
+            if seed is not None:
+                self.whole("seeds", seed, least=-(2**63))
             generator = None if seed is None else rng.generator(seed, "init/gate")
             noise = torch.randn(self.modes, self.channels, generator=generator, device="cpu")
             weights.append(1 / self.modes + 0.01 * noise)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from normbench import rng
-from normbench.errors import NormError
-from normbench.norms.core import Affine, PerLane, along_channels, per_lane, register
+from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.lanes import PerLane, along_channels, per_lane
 from normbench.norms.methods.bn import BatchNorm
+from normbench.norms.registry import register
 
 
 @register(
@@ -95,10 +96,11 @@ class NoisyBatchNorm(BatchNorm):
         for name, value, least in (
             ("n_mu", n_mu, 0), ("n_sigma", n_sigma, 1), ("r_mu", r_mu, 0), ("r_sigma", r_sigma, 0)
         ):  # fmt: skip
-            if not isinstance(value, int | float) or not least <= value < math.inf:
-                raise NormError(f"noisy_bn: {name} must be a finite number ≥ {least}; got {value!r}")
+            self.number(name, value, least=least)
         self.n_mu, self.n_sigma, self.r_mu, self.r_sigma = n_mu, n_sigma, r_mu, r_sigma
         self.seeds = per_lane("noisy_bn: seeds", 0 if seeds is None else seeds, lanes)
+        for seed in self.seeds:
+            self.whole("seeds", seed, least=-(2**63))
         self.register_buffer("keys", self._keys(), persistent=False)
 
     @property

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from normbench.norms.core import Norm, register
+from normbench.norms.core import Norm
+from normbench.norms.registry import register
 
 
 @register("none", family="pointwise", reduces="nothing", reference="he2015")

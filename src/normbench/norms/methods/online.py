@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from normbench.errors import NormError
-from normbench.norms.core import Affine, PerLane, along_channels, along_first, by_lane, register
+from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum, Start
+from normbench.norms.lanes import PerLane, along_channels, along_first, by_lane
 from normbench.norms.methods.rms import by_rms
+from normbench.norms.registry import register
 from normbench.norms.stateful import StatefulNorm
 
 #: Where `guard=clamp` cuts: the authors' code.
@@ -100,12 +102,10 @@ class OnlineNorm(StatefulNorm):
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine)
         self.gradient_momentum = self.share("gradient_momentum", gradient_momentum)
-        if guard not in GUARDS:
-            raise NormError(f"online: guard must be one of {', '.join(GUARDS)}; got {guard!r}")
-        self.guard = guard
-        self.register_buffer("running_mean", torch.zeros(lanes * channels))
-        self.register_buffer("running_var", torch.ones(lanes * channels))
-        self.register_buffer("control", torch.zeros(lanes * channels, 2))
+        self.guard = self.choice("guard", guard, GUARDS)
+        self.register_statistic("running_mean", partial(torch.zeros, lanes * channels))
+        self.register_statistic("running_var", partial(torch.ones, lanes * channels))
+        self.register_statistic("control", partial(torch.zeros, lanes * channels, 2))
 
     def normalize(self, x: Tensor) -> Tensor:
         if self.training:

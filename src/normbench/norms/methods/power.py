@@ -8,10 +8,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from normbench.errors import NormError
-from normbench.norms.core import Affine, PerLane, along_channels, over_channels, register
+from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.lanes import PerLane, along_channels, over_channels
 from normbench.norms.methods.rms import by_rms
+from normbench.norms.registry import register
 from normbench.norms.stateful import Divide, StatefulNorm, chunk_norm
 
 
@@ -94,11 +95,9 @@ class PowerNorm(StatefulNorm):
         self.gradient_momentum = self.share("gradient_momentum", gradient_momentum)
         self.warmup = self.share("warmup", warmup)
         self.phase_change_at = self.warmup
-        if not isinstance(scaling, bool):
-            raise NormError(f"power: scaling must be true or false; got {scaling!r}")
-        self.scaling = scaling
-        self.register_buffer("running_square", torch.ones(lanes * channels))
-        self.register_buffer("running_projection", torch.zeros(lanes * channels))
+        self.scaling = self.flag("scaling", scaling)
+        self.register_statistic("running_square", partial(torch.ones, lanes * channels))
+        self.register_statistic("running_projection", partial(torch.zeros, lanes * channels))
 
     def normalize(self, x: Tensor) -> Tensor:
         if self.scaling:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from normbench.norms.core import Affine, Norm, PerLane, over_channels, register
+from normbench.norms.core import Affine, Norm
+from normbench.norms.lanes import PerLane, over_channels
+from normbench.norms.registry import register
 
 
 @register("rms", family="channel", reduces="C", reference="zhang2019")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from normbench.norms.core import Affine, Norm, PerLane, along_channels, positions, register
+from normbench.norms.core import Affine, Norm
 from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.lanes import PerLane, along_channels, positions
+from normbench.norms.registry import register
 from normbench.norms.running import RunningNorm
 from normbench.norms.spatial_moments import map_moments, merged
 
@@ -89,8 +92,8 @@ class SwitchableNorm(RunningNorm):
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
         self.mean_logits = nn.Parameter(torch.ones(lanes * 3))
         self.var_logits = nn.Parameter(torch.ones(lanes * 3))
-        self.register_buffer("running_mean", torch.zeros(lanes * channels) if track else None)
-        self.register_buffer("running_var", torch.ones(lanes * channels) if track else None)
+        self.register_statistic("running_mean", partial(torch.zeros, lanes * channels))
+        self.register_statistic("running_var", partial(torch.ones, lanes * channels))
 
     def normalize(self, x: Tensor) -> Tensor:
         centred, mean, var = map_moments(x)

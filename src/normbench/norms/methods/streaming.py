@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from normbench.errors import NormError
-from normbench.norms.core import Affine, PerLane, along_channels, register
+from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.lanes import PerLane, along_channels
+from normbench.norms.registry import register
 from normbench.norms.stateful import Send, Standardize, StatefulNorm
 
 LENGTHS = ("long", "short")
@@ -101,15 +105,12 @@ class StreamingNorm(StatefulNorm):
             raise NormError(
                 f"streaming: beta1 + beta2 must be ≤ 1, the rest is β₃; got {beta1} + {beta2}. Lower one"
             )
-        if p not in (1, 2):
-            raise NormError(f"streaming: p must be 1 or 2; got {p!r}")
-        self.p = p
+        self.p = self.choice("p", p, (1, 2))
         self.forwards_per_step = self.whole("forwards_per_step", forwards_per_step)
-        initial = torch.tensor([0.0, 1.0]).repeat(lanes * channels, 1)
         for length in LENGTHS:
-            self.register_buffer(f"{length}_statistic", initial.clone())
-            self.register_buffer(f"{length}_gradient", torch.zeros(lanes * channels, 2))
-        self.register_buffer("num_gradients_tracked", torch.zeros_like(self.num_batches_tracked))
+            self.register_statistic(f"{length}_statistic", partial(_zero_and_one, lanes * channels))
+            self.register_statistic(f"{length}_gradient", partial(torch.zeros, lanes * channels, 2))
+        self.register_statistic("num_gradients_tracked", self._no_batches)
 
     def normalize(self, x: Tensor) -> Tensor:
         if not self.by_batch:
@@ -145,3 +146,8 @@ class StreamingNorm(StatefulNorm):
     def extra_repr(self) -> str:
         own = f"alpha1={self.alpha1}, beta1={self.beta1}, beta2={self.beta2}, p={self.p}"
         return f"{super().extra_repr()}, {own}, forwards_per_step={self.forwards_per_step}"
+
+
+def _zero_and_one(channels: int) -> Tensor:
+    """The initial (μ, σ) of every channel: (K·C, 2)."""
+    return torch.tensor([0.0, 1.0]).repeat(channels, 1)

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from normbench.norms.core import Affine, PerLane, along_channels, positions, register
+from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
+from normbench.norms.lanes import PerLane, along_channels, positions
 from normbench.norms.methods.bn import BatchNorm
+from normbench.norms.registry import register
 
 
 @register(
@@ -88,6 +90,10 @@ class SyncBatchNorm(BatchNorm):
             f"{images} image of all workers on a map of {positions(shape)} position",
             "use batch ≥ 2, workers ≥ 2, another norm, or placement.sites without this site",
         )
+
+    def _empty(self, x: Tensor) -> Tensor:
+        """A process without images takes part all the same: the others wait for its sums."""
+        return self.normalize(x) if self.training and processes() > 1 else super()._empty(x)
 
     def _by_batch(self, x: Tensor) -> Tensor:
         return self._over_processes(x) if self.training and processes() > 1 else super()._by_batch(x)

@@ -14,9 +14,10 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils.parametrize import ParametrizationList
 
-from normbench.norms.core import REGISTRY, Affine, Norm
+from normbench.norms.core import Affine, Norm
 from normbench.norms.linear_view import is_stacked
 from normbench.norms.methods.gn import GroupNorm
+from normbench.norms.registry import REGISTRY
 from normbench.norms.running import RunningNorm
 from normbench.norms.surgery.known_layers import (
     NORM_NAME,

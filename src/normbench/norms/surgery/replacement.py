@@ -11,7 +11,8 @@ from torch import nn
 
 from normbench import norms
 from normbench.errors import InputError
-from normbench.norms.core import Entry, Norm
+from normbench.norms.core import Norm
+from normbench.norms.registry import Entry
 from normbench.norms.surgery.changes import Change
 from normbench.norms.surgery.dataflow import Links, links_of
 from normbench.norms.surgery.hooks import bound_hooks, has_hooks, move_hooks
