@@ -145,6 +145,10 @@ class AdaIN(Norm):
     def __init__(self, channels: int, lanes: int = 1, *, eps: PerLane = 1e-5) -> None:
         super().__init__(channels, lanes, eps=eps)
 
+    @property
+    def takes_statistics(self) -> bool:
+        return False  # a map of one position becomes the style's mean, which is the paper's equation
+
     def forward(self, content: Tensor, style: Tensor) -> Tensor:  # type: ignore[override]
         """Give content: (N, K·C, *spatial) the statistics of style → shape and dtype of the content."""
         for images in (content, style):
