@@ -15,6 +15,7 @@ from normbench.norms.banks import Banks
 from normbench.norms.core import Affine, MomentumValue, Norm
 from normbench.norms.ema import MovingAverage, PerLaneMomentum, Start, lane_momenta
 from normbench.norms.lanes import PerLane, positions
+from normbench.norms.spatial_moments import saturated
 
 
 class RunningNorm(Norm):
@@ -269,4 +270,4 @@ def over_chunks(statistic: Tensor) -> Tensor:
     """
     if statistic.dim() == 1:
         return statistic
-    return statistic[0] if len(statistic) == 1 else statistic.mean(0)
+    return statistic[0] if len(statistic) == 1 else saturated(statistic.mean(0))

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from normbench.norms.lanes import positions
+
+
+def saturated(statistic: Tensor) -> Tensor:
+    """A statistic with infinities replaced by the largest finite numbers of its dtype; NaN stays NaN.
+
+    Squares of fp32 inputs above 1.8e19 overflow. Products and differences of infinite variances are NaN;
+    those of saturated ones are finite.
+    """
+    most = torch.finfo(statistic.dtype).max
+    return statistic.clamp(-most, most)
 
 
 def map_mean(x: Tensor) -> Tensor:
@@ -24,7 +35,7 @@ def map_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     mean = map_mean(x)
     centred = x - mean
-    return centred, mean, map_mean(centred.square())
+    return centred, mean, saturated(map_mean(centred.square()))
 
 
 def merged(mean: Tensor, var: Tensor, axis: int) -> tuple[Tensor, Tensor]:
@@ -38,4 +49,4 @@ def merged(mean: Tensor, var: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     (1.0, 3.0)
     """
     middle = mean.mean(axis, keepdim=True)
-    return middle, (var + (mean - middle).square()).mean(axis, keepdim=True)
+    return middle, saturated((var + (mean - middle).square()).mean(axis, keepdim=True))

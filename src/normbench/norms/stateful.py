@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from normbench.norms.ema import Start
 from normbench.norms.lanes import spread
 from normbench.norms.running import RunningNorm
+from normbench.norms.spatial_moments import saturated
 
 #: What `Standardize` asks of a layer: the gradient of the batch's own statistics for that of those used, and
 #: those used, with it, for the batch's own.
@@ -126,7 +127,7 @@ def chunk_norm(x: Tensor, p: int) -> Tensor:
     """
     axes = (1, *range(3, x.dim()))
     norm: Tensor = torch.linalg.vector_norm(x, p, axes)
-    return (norm if p == 1 else norm.square()) * (norm.numel() / x.numel())
+    return saturated((norm if p == 1 else norm.square()) * (norm.numel() / x.numel()))
 
 
 def along_chunks(statistic: Tensor, x: Tensor) -> Tensor:

@@ -72,7 +72,8 @@ class WhiteningNorm(RunningNorm):
         chunks = self.chunks(x.shape[0])
         values = as_matrices(x, chunks, x.shape[1] // self.group_size)  # (S·K·G, d, m)
         centred, mean, covariance = Moments.apply(values)
-        whitening = self.whiten(covariance, self._eps(chunks, values))
+        # a sum that overflows may be NaN; if the input holds NaN, so does `centred`, and with it the output
+        whitening = self.whiten(torch.nan_to_num(covariance), self._eps(chunks, values))
         if self.tracks:
             new = (torch.unflatten(t.detach(), 0, (chunks, -1)).mean(0) for t in (mean, whitening))
             self.move(**dict(zip(("running_mean", "running_whitening"), new, strict=True)))

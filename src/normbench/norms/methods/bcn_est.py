@@ -13,6 +13,8 @@ from normbench.norms.lanes import PerLane, along_channels, spread
 from normbench.norms.methods.bcn import BatchChannelNorm
 from normbench.norms.methods.gn import check_groups
 from normbench.norms.registry import register
+from normbench.norms.running import over_chunks
+from normbench.norms.spatial_moments import saturated
 
 
 @register(
@@ -111,10 +113,10 @@ class EstimatedBatchChannelNorm(BatchChannelNorm):
         old_var = along_channels(self.running_var, parts[0]).to(parts.dtype)
         values = (1, *range(3, parts.dim()))
         var, mean = torch.var_mean(parts, values, correction=0, keepdim=True)
-        about_old = var + (mean - old_mean).square()  # mean (x − μ_old)²
+        about_old = saturated(var + (mean - old_mean).square())  # mean (x − μ_old)²
         mean, var = torch.lerp(old_mean, mean, s), torch.lerp(old_var, about_old, s)
-        self.running_mean.copy_(mean.mean(0).flatten())
-        self.running_var.copy_(var.mean(0).flatten())
+        self.running_mean.copy_(over_chunks(mean).flatten())
+        self.running_var.copy_(over_chunks(var).flatten())
         return mean, var
 
     def check(self, shape: Sequence[int]) -> None:

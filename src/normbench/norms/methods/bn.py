@@ -148,7 +148,8 @@ class BatchNorm(RunningNorm):
         """Move the running statistics: mean and Bessel-corrected variance of every chunk, (S, K·C), or of a
         single one, (K·C,), and how many values each averages.
         """
-        self.move(running_mean=over_chunks(mean), running_var=over_chunks(var))
+        most = torch.finfo(var.dtype).max  # an infinite variance would make the average NaN
+        self.move(running_mean=over_chunks(mean), running_var=over_chunks(var).clamp(max=most))
 
     def _unequalized(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance, (…, K·C), of x from those of `equalized(x)`."""

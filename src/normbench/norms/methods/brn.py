@@ -16,6 +16,7 @@ from normbench.norms.lanes import PerLane
 from normbench.norms.methods.bn import BatchNorm
 from normbench.norms.registry import register
 from normbench.norms.running import over_chunks
+from normbench.norms.spatial_moments import saturated
 
 
 @register(
@@ -160,7 +161,7 @@ class BatchRenorm(BatchNorm):
 
     def _deviation(self, var: Tensor, values: int) -> Tensor:
         """σ_B from Bessel-corrected variances over so many values: (S, K·C)."""
-        return (var * ((values - 1) / values) + self.eps_along(var)).sqrt()
+        return (saturated(var) * ((values - 1) / values) + self.eps_along(var)).sqrt()
 
     def _keep(self, mean: Tensor, var: Tensor, values: int) -> None:
         super()._keep(mean, var, values)

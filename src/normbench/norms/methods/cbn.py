@@ -15,6 +15,7 @@ from normbench.norms.lanes import PerLane
 from normbench.norms.linear_view import linear
 from normbench.norms.methods.bn import BatchNorm
 from normbench.norms.registry import register
+from normbench.norms.spatial_moments import saturated
 from normbench.norms.stateful import Send, Standardize
 
 
@@ -180,19 +181,22 @@ class CrossIterationBatchNorm(BatchNorm):
             moved = self._weight().unsqueeze(1) - self.past_weight  # (K·C, k − 1, fan_in)
             shift = (self.mean_slope * moved).sum(2)
             # ν − μ² with both moved: σ² + ⟨∂σ², Δθ⟩ − ⟨∂μ, Δθ⟩²
-            past_var = (past_var + (self.var_slope * moved).sum(2) - shift.square()).clamp(min=0)
+            past_var = past_var + (self.var_slope * moved).sum(2) - shift.square()
+            # inputs whose squares overflow make differences of infinities
+            past_var, shift = past_var.clamp(min=0).nan_to_num(), shift.nan_to_num()
             past_mean = past_mean + shift
         means = torch.cat([past_mean.expand(len(mean), -1, -1), mean.unsqueeze(2)], 2)  # (S, K·C, k)
         variances = torch.cat([past_var.expand(len(var), -1, -1), var.unsqueeze(2)], 2)
         spread, average = torch.var_mean(means, 2, correction=0)
         full = (self.num_past.view(-1) >= self.window - 1).repeat_interleave(self.channels)
         share = torch.where(full, 1 / self.window, 1.0).to(mean.dtype)
-        return torch.where(full, average, mean), torch.where(full, variances.mean(2) + spread, var), share
+        whole = saturated(variances.mean(2) + spread)
+        return torch.where(full, saturated(average), mean), torch.where(full, whole, var), share
 
     def _remember(self, x: Tensor, mean: Tensor, var: Tensor) -> None:
         """Take the batch of all workers into the window."""
         spread, whole = torch.var_mean(mean, 0, correction=0)
-        new = {"past_mean": whole, "past_var": var.mean(0) + spread}
+        new = {"past_mean": whole, "past_var": saturated(var.mean(0) + spread)}
         if self.compensate:
             values = x.numel() // len(whole)
             centred = x.detach() - whole.view(1, -1, *(1,) * (x.dim() - 2))
@@ -216,7 +220,7 @@ class CrossIterationBatchNorm(BatchNorm):
         (slope,) = torch.autograd.grad(x, weight, derivative, retain_graph=True, allow_unused=True)
         if slope is None:
             raise self._lost(f"an input that does not come from {layer}")
-        return slope.reshape(self.past_weight.shape[0], -1)
+        return slope.reshape(self.past_weight.shape[0], -1).nan_to_num()
 
     def extra_repr(self) -> str:
         own = f"window={self.window}, burn_in={self.burn_in}, compensate={self.compensate}"

@@ -14,7 +14,7 @@ from normbench.norms.core import Affine, Norm
 from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.lanes import PerLane, along_channels
 from normbench.norms.registry import register
-from normbench.norms.running import RunningNorm
+from normbench.norms.running import RunningNorm, over_chunks
 from normbench.norms.spatial_moments import map_moments, merged
 
 
@@ -113,7 +113,7 @@ class EvoNormB0(RunningNorm):
             return along_channels(self.running_var, x)
         _, chunked = merged(self.by_chunk(mean), self.by_chunk(var), 1)  # (S, 1, K·C, 1, …)
         if self.tracks:
-            self.move(running_var=chunked.mean(0))
+            self.move(running_var=over_chunks(chunked))
         size = self.statistic_size(x.shape[0])
         return chunked.expand(-1, size, *(-1,) * (x.dim() - 1)).flatten(0, 1)
 

@@ -11,6 +11,8 @@ from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.lanes import PerLane, along_channels
 from normbench.norms.registry import register
+from normbench.norms.running import over_chunks
+from normbench.norms.spatial_moments import saturated
 from normbench.norms.stateful import Divide, StatefulNorm, along_chunks, chunk_norm
 
 
@@ -120,7 +122,7 @@ class MovingAverageBatchNorm(StatefulNorm):
             root = (square + eps).sqrt()
             r = (root / (self.running_square + eps).sqrt()).clamp(1 / self.clip, self.clip)
             r = torch.where(ready & ~self.fresh, r, 1.0)
-            self.move(running_square=square.mean(0))
+            self.move(running_square=over_chunks(square))
         z = Divide.apply(parts, root, partial(self._project, ready)) * along_chunks(r, parts)
         return self.scale_shift(z.flatten(0, 1))
 
@@ -135,7 +137,7 @@ class MovingAverageBatchNorm(StatefulNorm):
         """Let new values into a ring one after the other and average it after each: both (S, K·C)."""
         sequence = torch.cat([ring[:, 1:], new.t()], 1)
         ring.copy_(sequence[:, -self.buffer :])
-        return sequence.unfold(1, self.buffer, 1).mean(2).t()
+        return saturated(sequence.unfold(1, self.buffer, 1).mean(2).t())
 
     def _project(self, ready: Tensor, product: Tensor) -> Tensor:
         """What stands for ψ in the backward pass."""

@@ -16,7 +16,8 @@ from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.gaussian_mixture import Components, Mixed, expect, maximize, mix
 from normbench.norms.lanes import PerLane, positions
 from normbench.norms.registry import register
-from normbench.norms.running import RunningNorm
+from normbench.norms.running import RunningNorm, over_chunks
+from normbench.norms.spatial_moments import saturated
 
 
 @register(
@@ -138,7 +139,8 @@ class MixtureNorm(RunningNorm):
         mean = values.detach().mean(2, keepdim=True)
         centred = values - mean
         squares = centred.detach().square()
-        var = squares.mean(2, keepdim=True)
+        squares.clamp_(max=torch.finfo(squares.dtype).max)
+        var = saturated(squares.mean(2, keepdim=True))
         eps = self._eps(values, chunks)
         scale = torch.rsqrt(var + eps)
         z = centred * scale
@@ -146,9 +148,9 @@ class MixtureNorm(RunningNorm):
         logs, components = self._fit(z.detach(), squares, (eps * scale.square()).mT, chunks)
         if self.tracks:
             count = values.shape[2]
-            new = {"mean": mean, "var": var * (count / max(count - 1, 1)), **components._asdict()}
+            new = {"mean": mean, "var": saturated(var * (count / max(count - 1, 1))), **components._asdict()}
             by_chunk = {name: torch.unflatten(t, 0, (chunks, -1)) for name, t in new.items()}
-            self.move(**{f"running_{name}": t.mean(0) for name, t in by_chunk.items()})
+            self.move(**{f"running_{name}": over_chunks(t) for name, t in by_chunk.items()})
         mixed: Tensor = Mixed.apply(z, logs, *components)
         return mixed
 

@@ -16,7 +16,8 @@ from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.lanes import PerLane, along_channels, per_lane
 from normbench.norms.registry import register
-from normbench.norms.running import RunningNorm
+from normbench.norms.running import RunningNorm, over_chunks
+from normbench.norms.spatial_moments import saturated
 
 
 @register(
@@ -146,7 +147,8 @@ class ModeNorm(RunningNorm):
         shares = logits.log_softmax(3).softmax(2)  # g / Σ g over images, finite even where every g is 0
         mode_mean = shares.mT @ means
         beside = means.unsqueeze(3) - mode_mean.unsqueeze(2)
-        mode_var = shares.mT @ variances + (shares.unsqueeze(4) * beside.square()).sum(2)
+        mode_var = shares.mT @ variances + (shares.unsqueeze(4) * saturated(beside.square())).sum(2)
+        mode_var = saturated(mode_var)
         if self.tracks:
             self._track(mode_mean.detach(), mode_var.detach())
         return beside, mode_var
@@ -161,10 +163,11 @@ class ModeNorm(RunningNorm):
             for name in ("mean", "var")
         )
         before = [mean.clone() for mean in means]
-        new = mode_mean.mean(0)
-        self.move(running_mode_mean=new, running_mode_var=mode_var.mean(0) + mode_mean.var(0, correction=0))
+        new, spread = over_chunks(mode_mean), saturated(mode_mean.var(0, correction=0))
+        self.move(running_mode_mean=new, running_mode_var=saturated(over_chunks(mode_var) + spread))
         for mean, var, old in zip(means, variances, before, strict=True):
-            var += (new.view(mean.shape[1:]) - mean) * (mean - old)  # w (1 − w) (new − old)², w by lane
+            var += (new.view(mean.shape[1:]) - mean) * (mean - old)  # w (1 − w) (new − old)², w of the lane
+            var.clamp_(max=torch.finfo(var.dtype).max)
 
     def _by_lane(self, rows: Tensor, x: Tensor) -> Tensor:
         """(K·J, …) as (K, J, …) in x's dtype."""
@@ -205,7 +208,7 @@ class ImageMoments(torch.autograd.Function):
         mean = maps.mean(2, keepdim=True)
         centred = maps - mean
         ctx.save_for_backward(centred)
-        return centred, mean, centred.square().mean(2, keepdim=True)
+        return centred, mean, saturated(centred.square().mean(2, keepdim=True))
 
     @staticmethod
     @once_differentiable

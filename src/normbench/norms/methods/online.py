@@ -15,6 +15,7 @@ from normbench.norms.ema import PerLaneMomentum, Start
 from normbench.norms.lanes import PerLane, along_channels, along_first, by_lane
 from normbench.norms.methods.rms import by_rms
 from normbench.norms.registry import register
+from normbench.norms.spatial_moments import saturated
 from normbench.norms.stateful import StatefulNorm
 
 #: Where `guard=clamp` cuts: the authors' code.
@@ -137,7 +138,7 @@ class OnlineNorm(StatefulNorm):
             before.append(self.running_mean.clone())
             self.running_mean.lerp_(own, weight)
         means, before = torch.stack(before), []
-        spreads = var + (1 - weights) * (mean - means).square()
+        spreads = saturated(var + (1 - weights) * (mean - means).square())
         for own, weight in zip(spreads, weights, strict=True):
             before.append(self.running_var.clone())
             self.running_var.lerp_(own, weight)
@@ -158,7 +159,8 @@ class OnlineNorm(StatefulNorm):
             drifts.append(drift)
             drift = torch.add(own, drift, alpha=1 - rate)
         of_one = rate * torch.stack(drifts)
-        self.control.copy_(torch.stack([error, drift], 1))
+        control = torch.stack([error, drift], 1)
+        self.control.copy_(torch.where(control.isfinite() | ~g.isfinite().all(0).unsqueeze(1), control, 0.0))
         return of_z, of_one
 
     def extra_repr(self) -> str:
@@ -171,12 +173,12 @@ class Online(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: OnlineNorm) -> Tensor:
         mean = image_mean(x)
-        var = image_mean((x - along_first(mean, x)).square_())
+        var = saturated(image_mean((x - along_first(mean, x)).square_()))
         centre, variance = layer.observe(mean, var)
         scale = (variance + layer.eps_along(variance)).rsqrt()
         z = (x - along_first(centre, x)).mul_(along_first(scale, x))
         off = (mean - centre) * scale
-        ctx.save_for_backward(z, scale, off, var * scale.square() + off.square())
+        ctx.save_for_backward(z, scale, off, saturated(var * scale.square() + off.square()))
         ctx.layer = layer
         return z
 
@@ -186,7 +188,9 @@ class Online(torch.autograd.Function):
         z, scale, mean, square = ctx.saved_tensors
         of_z, of_one = ctx.layer.steer(image_mean(g), image_mean(g * z), mean, square, scale)
         through = torch.addcmul(g, z, along_first(of_z, z), value=-1)
-        return through.mul_(along_first(scale, z)).sub_(along_first(of_one, z)), None
+        through.mul_(along_first(scale, z)).sub_(along_first(of_one, z))
+        # a control that overflowed leaves no gradient, as batch norm's of such an input is 0
+        return torch.where(through.isfinite() | ~g.isfinite(), through, 0.0), None
 
 
 def image_mean(x: Tensor) -> Tensor:

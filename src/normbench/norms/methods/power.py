@@ -13,6 +13,7 @@ from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.lanes import PerLane, along_channels, over_channels
 from normbench.norms.methods.rms import by_rms
 from normbench.norms.registry import register
+from normbench.norms.running import over_chunks
 from normbench.norms.stateful import Divide, StatefulNorm, chunk_norm
 
 
@@ -116,7 +117,7 @@ class PowerNorm(StatefulNorm):
         project = partial(self._project, exact, own / root.square())
         z = Divide.apply(parts, root, project if self.training else lambda product: product)
         if self.training:
-            self.move(running_square=own.mean(0))
+            self.move(running_square=over_chunks(own))
         return self.scale_shift(z.flatten(0, 1))
 
     def _project(self, exact: Tensor, power: Tensor, product: Tensor) -> Tensor:

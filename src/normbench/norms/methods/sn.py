@@ -14,8 +14,8 @@ from normbench.norms.core import Affine, Norm
 from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.lanes import PerLane, along_channels, positions
 from normbench.norms.registry import register
-from normbench.norms.running import RunningNorm
-from normbench.norms.spatial_moments import map_moments, merged
+from normbench.norms.running import RunningNorm, over_chunks
+from normbench.norms.spatial_moments import map_moments, merged, saturated
 
 
 @register(
@@ -131,8 +131,8 @@ class SwitchableNorm(RunningNorm):
         bn_mean, bn_var = merged(mean, var, 1)
         if self.tracks:
             values = mean.shape[1] * positions(x.shape)
-            unbiased = bn_var.mean(0) * (values / max(values - 1, 1))
-            self.move(running_mean=bn_mean.mean(0), running_var=unbiased)
+            unbiased = saturated(over_chunks(bn_var) * (values / max(values - 1, 1)))
+            self.move(running_mean=over_chunks(bn_mean), running_var=unbiased)
         return bn_mean, bn_var
 
     def _shares(self, logits: Tensor, x: Tensor) -> tuple[Tensor, ...]:

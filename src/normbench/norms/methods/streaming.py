@@ -12,6 +12,7 @@ from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.lanes import PerLane, along_channels
 from normbench.norms.registry import register
+from normbench.norms.running import over_chunks
 from normbench.norms.stateful import Send, Standardize, StatefulNorm
 
 LENGTHS = ("long", "short")
@@ -138,7 +139,7 @@ class StreamingNorm(StatefulNorm):
         settled = torch.where(seen.view(-1, 1) < period, average, long)
         mixed = of_long * settled + of_short * average + (1 - of_long - of_short) * mine
         seen += 1
-        short.copy_(average.mean(0))
+        short.copy_(over_chunks(average))
         weight = self.average.weight(seen // period).to(long.dtype).unsqueeze(1)
         long.copy_(torch.where(place + 1 == period, long.lerp(short, weight), long))
         return mixed.view(new.shape)
