@@ -58,6 +58,8 @@ class BatchChannelNorm(BatchNorm):
         eps:        ε > 0 of both; one value or one per lane. The authors' code: 1e-5.
         affine:     True, False, "weight" or "bias", of both.
         track:      keep running statistics; without them evaluation uses the batch, too.
+        variance:   "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
+                    in Keras and flax.
         batch:      images per statistic, dividing N; None for all of x.
 
     Attributes:
@@ -89,9 +91,19 @@ class BatchChannelNorm(BatchNorm):
         eps: PerLane = 1e-5,
         affine: Affine = True,
         track: bool = True,
+        variance: str = "unbiased",
         batch: int | None = None,
     ) -> None:
-        super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
+        super().__init__(
+            channels,
+            lanes,
+            momentum=momentum,
+            eps=eps,
+            affine=affine,
+            track=track,
+            batch=batch,
+            variance=variance,
+        )
         self.num_groups, self.group_size = groups_of(self, num_groups, group_size)
         groups = lanes * self.num_groups
         self.group_weight = None if self.weight is None else nn.Parameter(torch.ones(groups))

@@ -14,6 +14,8 @@ from normbench.norms.lanes import PerLane
 from normbench.norms.registry import register
 from normbench.norms.running import RunningNorm, over_chunks
 
+#: What the running variance may be.
+VARIANCES = ("unbiased", "biased")
 #: Values that a CPU copies back and forth in the time that a kernel call takes to start.
 CALL = 2**15
 
@@ -54,6 +56,8 @@ class BatchNorm(RunningNorm):
         eps:      ε > 0; one value or one per lane. torch: 1e-5.
         affine:   True, False, "weight" or "bias".
         track:    keep running statistics; without them evaluation uses the batch, too.
+        variance: "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
+                  in Keras and flax.
         batch:    images per statistic, dividing N; None for all of x.
 
     Raises:
@@ -76,9 +80,11 @@ class BatchNorm(RunningNorm):
         eps: PerLane = 1e-5,
         affine: Affine = True,
         track: bool = True,
+        variance: str = "unbiased",
         batch: int | None = None,
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
+        self.variance = self.choice("variance", variance, VARIANCES)
         self.register_statistic("running_mean", partial(torch.zeros, lanes * channels))
         self.register_statistic("running_var", partial(torch.ones, lanes * channels))
 
@@ -88,7 +94,8 @@ class BatchNorm(RunningNorm):
 
         PERF: saves 15 to 25 µs a call, and gives exactly the bits of torch's layer.
         """
-        return self.average.constant if self.eps_gain is None else None
+        plain = self.eps_gain is None and self.variance == "unbiased"
+        return self.average.constant if plain else None
 
     @property
     def fused(self) -> tuple[Tensor | None, Tensor | None]:
@@ -145,9 +152,15 @@ class BatchNorm(RunningNorm):
         )
 
     def _keep(self, mean: Tensor, var: Tensor, values: int) -> None:
-        """Move the running statistics: mean and Bessel-corrected variance of every chunk, (S, K·C), or of a
-        single one, (K·C,), and how many values each averages.
+        """Move the running statistics.
+
+        Args:
+            mean:   of every chunk, (S, K·C), or of a single one, (K·C,).
+            var:    Bessel-corrected, in the same shape.
+            values: how many values each of them averages.
         """
+        if self.variance == "biased":
+            var = var * ((values - 1) / values)
         most = torch.finfo(var.dtype).max  # an infinite variance would make the average NaN
         self.move(running_mean=over_chunks(mean), running_var=over_chunks(var).clamp(max=most))
 

@@ -61,6 +61,8 @@ class BatchNormEnhanced(BatchNorm):
         eps:      ε > 0; one value or one per lane. torch: 1e-5.
         affine:   True, False, "weight" or "bias"; the whole kernel goes with the weight.
         track:    keep running statistics; without them evaluation uses the batch, too.
+        variance: "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
+                  in Keras and flax.
         batch:    images per statistic, dividing N; None for all of x.
 
     Raises:
@@ -89,9 +91,19 @@ class BatchNormEnhanced(BatchNorm):
         eps: PerLane = 1e-5,
         affine: Affine = True,
         track: bool = True,
+        variance: str = "unbiased",
         batch: int | None = None,
     ) -> None:
-        super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
+        super().__init__(
+            channels,
+            lanes,
+            momentum=momentum,
+            eps=eps,
+            affine=affine,
+            track=track,
+            batch=batch,
+            variance=variance,
+        )
         self.kernel = self.whole("kernel", kernel)
         if kernel % 2 == 0:
             raise NormError(f"bnet: kernel must be odd, to have a centre; got {kernel}")

@@ -72,6 +72,8 @@ class BatchRenorm(BatchNorm):
                   `normbench.momentum`; one value or one per lane. The paper: 0.01.
         eps:      ε > 0; one value or one per lane. Keras: 1e-3.
         affine:   True, False, "weight" or "bias".
+        variance: "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
+                  in Keras and flax.
         batch:    images per statistic, dividing N; None for all of x.
 
     Raises:
@@ -106,9 +108,12 @@ class BatchRenorm(BatchNorm):
         momentum: PerLaneMomentum = "debiased:0.01",
         eps: PerLane = 1e-3,
         affine: Affine = True,
+        variance: str = "unbiased",
         batch: int | None = None,
     ) -> None:
-        super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch)
+        super().__init__(
+            channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch, variance=variance
+        )
         self.number("r_max", r_max, least=1)
         self.number("d_max", d_max, least=0)
         self.share("start", start)

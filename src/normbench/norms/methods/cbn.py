@@ -68,6 +68,8 @@ class CrossIterationBatchNorm(BatchNorm):
                   is the paper's "naive CBN" and stands anywhere.
         eps:      ε > 0; one value or one per lane.
         affine:   True, False, "weight" or "bias".
+        variance: "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
+                  in Keras and flax.
         batch:    images per statistic, dividing N; None for all of x.
 
     Raises:
@@ -102,9 +104,12 @@ class CrossIterationBatchNorm(BatchNorm):
         momentum: PerLaneMomentum = 0.1,
         eps: PerLane = 1e-5,
         affine: Affine = True,
+        variance: str = "unbiased",
         batch: int | None = None,
     ) -> None:
-        super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch)
+        super().__init__(
+            channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch, variance=variance
+        )
         self.window, self.burn_in = self.whole("window", window), self.share("burn_in", burn_in)
         self.phase_change_at = self.burn_in
         self.compensate = self.flag("compensate", compensate) and window > 1

@@ -48,6 +48,8 @@ class FrozenBatchNorm(BatchNorm):
         momentum: weight of the new batch, or another form of `normbench.momentum`; one value or one per lane.
         eps:      ε > 0; one value or one per lane.
         affine:   True, False, "weight" or "bias".
+        variance: "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
+                  in Keras and flax.
         batch:    images per statistic, dividing N; None for all of x.
 
     Attributes:
@@ -72,9 +74,12 @@ class FrozenBatchNorm(BatchNorm):
         momentum: PerLaneMomentum = 0.1,
         eps: PerLane = 1e-5,
         affine: Affine = True,
+        variance: str = "unbiased",
         batch: int | None = None,
     ) -> None:
-        super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch)
+        super().__init__(
+            channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch, variance=variance
+        )
         self.after = self.share("after", after)
         self.phase_change_at = self.after
 

@@ -50,6 +50,8 @@ class GhostBatchNorm(BatchNorm):
         eps:        ε > 0; one value or one per lane.
         affine:     True, False, "weight" or "bias".
         track:      keep running statistics; without them evaluation uses ghosts, too.
+        variance:   "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
+                    in Keras and flax.
         batch:      images of one worker, so that no ghost holds images of two; None where there is one
                     worker.
 
@@ -72,9 +74,19 @@ class GhostBatchNorm(BatchNorm):
         eps: PerLane = 1e-5,
         affine: Affine = True,
         track: bool = True,
+        variance: str = "unbiased",
         batch: int | None = None,
     ) -> None:
-        super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
+        super().__init__(
+            channels,
+            lanes,
+            momentum=momentum,
+            eps=eps,
+            affine=affine,
+            track=track,
+            batch=batch,
+            variance=variance,
+        )
         self.ghost_size = self.whole("ghost_size", ghost_size)
         self._fit_batch()
 

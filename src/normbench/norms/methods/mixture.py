@@ -15,6 +15,7 @@ from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.gaussian_mixture import Components, Mixed, expect, maximize, mix
 from normbench.norms.lanes import PerLane, positions
+from normbench.norms.methods.bn import VARIANCES
 from normbench.norms.registry import register
 from normbench.norms.running import RunningNorm, over_chunks
 from normbench.norms.spatial_moments import saturated
@@ -73,6 +74,8 @@ class MixtureNorm(RunningNorm):
         affine:     True, False, "weight" or "bias".
         track:      keep running statistics; without them every batch starts from the initial components, in
                     evaluation, too.
+        variance:   "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
+                    in Keras and flax.
         batch:      images per statistic, dividing N; None for all of x.
 
     Raises:
@@ -103,9 +106,11 @@ class MixtureNorm(RunningNorm):
         eps: PerLane = 1e-5,
         affine: Affine = True,
         track: bool = True,
+        variance: str = "unbiased",
         batch: int | None = None,
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
+        self.variance = self.choice("variance", variance, VARIANCES)
         self.components = self.whole("components", components)
         self.iterations = self.whole("iterations", iterations)
         self.register_statistic("running_mean", partial(torch.zeros, lanes * channels))
@@ -148,7 +153,8 @@ class MixtureNorm(RunningNorm):
         logs, components = self._fit(z.detach(), squares, (eps * scale.square()).mT, chunks)
         if self.tracks:
             count = values.shape[2]
-            new = {"mean": mean, "var": saturated(var * (count / max(count - 1, 1))), **components._asdict()}
+            correction = 1 if self.variance == "biased" else count / max(count - 1, 1)
+            new = {"mean": mean, "var": saturated(var * correction), **components._asdict()}
             by_chunk = {name: torch.unflatten(t, 0, (chunks, -1)) for name, t in new.items()}
             self.move(**{f"running_{name}": over_chunks(t) for name, t in by_chunk.items()})
         mixed: Tensor = Mixed.apply(z, logs, *components)

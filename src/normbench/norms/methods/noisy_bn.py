@@ -62,6 +62,8 @@ class NoisyBatchNorm(BatchNorm):
         momentum: weight of the new batch, or another form of `normbench.momentum`; one value or one per lane.
         eps:      ε > 0; one value or one per lane.
         affine:   True, False, "weight" or "bias".
+        variance: "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
+                  in Keras and flax.
         batch:    images per statistic, dividing N; None for all of x.
         seeds:    one per lane; None: 0 for each.
 
@@ -89,10 +91,13 @@ class NoisyBatchNorm(BatchNorm):
         momentum: PerLaneMomentum = 0.1,
         eps: PerLane = 1e-5,
         affine: Affine = True,
+        variance: str = "unbiased",
         batch: int | None = None,
         seeds: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch)
+        super().__init__(
+            channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch, variance=variance
+        )
         for name, value, least in (
             ("n_mu", n_mu, 0), ("n_sigma", n_sigma, 1), ("r_mu", r_mu, 0), ("r_sigma", r_sigma, 0)
         ):  # fmt: skip

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from normbench.norms.core import Affine, Norm
 from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.lanes import PerLane, along_channels, positions
+from normbench.norms.methods.bn import VARIANCES
 from normbench.norms.registry import register
 from normbench.norms.running import RunningNorm, over_chunks
 from normbench.norms.spatial_moments import map_moments, merged, saturated
@@ -58,6 +59,8 @@ class SwitchableNorm(RunningNorm):
         eps:      ε > 0; one value or one per lane. The authors' code: 1e-5.
         affine:   True, False, "weight" or "bias".
         track:    keep running statistics; without them evaluation uses the batch, too.
+        variance: "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
+                  in Keras and flax.
         batch:    images per statistic, dividing N; None for all of x.
 
     Raises:
@@ -87,9 +90,11 @@ class SwitchableNorm(RunningNorm):
         eps: PerLane = 1e-5,
         affine: Affine = True,
         track: bool = True,
+        variance: str = "unbiased",
         batch: int | None = None,
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
+        self.variance = self.choice("variance", variance, VARIANCES)
         self.mean_logits = nn.Parameter(torch.ones(lanes * 3))
         self.var_logits = nn.Parameter(torch.ones(lanes * 3))
         self.register_statistic("running_mean", partial(torch.zeros, lanes * channels))
@@ -131,8 +136,9 @@ class SwitchableNorm(RunningNorm):
         bn_mean, bn_var = merged(mean, var, 1)
         if self.tracks:
             values = mean.shape[1] * positions(x.shape)
-            unbiased = saturated(over_chunks(bn_var) * (values / max(values - 1, 1)))
-            self.move(running_mean=over_chunks(bn_mean), running_var=unbiased)
+            correction = 1 if self.variance == "biased" else values / max(values - 1, 1)
+            running_var = saturated(over_chunks(bn_var) * correction)
+            self.move(running_mean=over_chunks(bn_mean), running_var=running_var)
         return bn_mean, bn_var
 
     def _shares(self, logits: Tensor, x: Tensor) -> tuple[Tensor, ...]:

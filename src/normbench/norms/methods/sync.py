@@ -55,6 +55,8 @@ class SyncBatchNorm(BatchNorm):
         eps:      ε > 0; one value or one per lane. torch: 1e-5.
         affine:   True, False, "weight" or "bias".
         track:    keep running statistics; without them evaluation uses the batch, too.
+        variance: "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
+                  in Keras and flax.
         total:    images that evaluation with batch statistics takes at a time, dividing N: those of a step;
                   None for all of x.
 
@@ -75,9 +77,12 @@ class SyncBatchNorm(BatchNorm):
         eps: PerLane = 1e-5,
         affine: Affine = True,
         track: bool = True,
+        variance: str = "unbiased",
         total: int | None = None,
     ) -> None:
-        super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track)
+        super().__init__(
+            channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, variance=variance
+        )
         self.batch = None if total is None else self.whole("total", total)
 
     def statistic_size(self, images: int) -> int:
@@ -107,7 +112,8 @@ class SyncBatchNorm(BatchNorm):
         centred = x - along_channels(mean, x)
         var = over_processes(centred.square().sum(axes)) / count
         if self.tracks:
-            self.move(running_mean=mean, running_var=var * count / (count - 1))
+            correction = 1 if self.variance == "biased" else count / (count - 1)
+            self.move(running_mean=mean, running_var=var * correction)
         return self.scale_shift(centred * (along_channels(var, x) + self.eps_along(x)).rsqrt())
 
 
