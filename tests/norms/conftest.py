@@ -16,16 +16,16 @@ IMAGES = SHAPES[2]
 
 
 def transcription(key: str):
-    """The module that writes a norm down a second time.
+    """The oracle of a norm: a second, naive implementation.
 
     output(x, **args)           the output in training, x: (N, C, *spatial) of one run in fp64 numpy
     outputs(xs, **args)         instead of it, for norms with memory: the outputs at successive training steps
-    evaluated(xs, x, **args)    the output in evaluation after training on xs, where that differs
-    gradients(xs, gs, **args)   the input gradients of outputs with upstream gradients gs, where the backward
-                                pass is not the gradient
+    evaluated(xs, x, **args)    the output in evaluation after training on xs, if that differs
+    gradients(xs, gs, **args)   the input gradients for upstream gradients gs, if the backward pass is not the
+                                gradient
     INVARIANT                   "scale", "shift": changes of the whole input that the output of the first step
                                 ignores, ε aside
-    FITTING                     what the norm needs besides its defaults to take four images of six channels
+    FITTING                     arguments besides the defaults that four images of six channels need
     VARIANTS                    arguments besides those under which it is compared
 
     args are the layer's parameters by name and the arguments of FITTING or of one of VARIANTS.

@@ -1,4 +1,4 @@
-"""Norms with a second input, against what they reduce to and against their papers' formulas in numpy."""
+"""Norms with a second input, compared with their special cases and with their papers' formulas in numpy."""
 
 from __future__ import annotations
 

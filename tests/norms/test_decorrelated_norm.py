@@ -1,4 +1,4 @@
-"""Decorrelated batch norm, and what it shares with iternorm: groups, covariances, running matrices."""
+"""Decorrelated batch norm, and its common parts with iternorm: groups, covariances, running matrices."""
 
 from __future__ import annotations
 

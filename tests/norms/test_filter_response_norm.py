@@ -1,4 +1,4 @@
-"""Filter response norm: what it is a case of, its threshold, its learned ε, and timm's layer."""
+"""Filter response norm: its special cases, its threshold, its learned ε, and timm's layer."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def test_many_iterations_are_decorrelated_batch_norm_at_any_condition(make, draw
 
 
 def test_the_papers_recursion_amplifies_rounding_where_the_coupled_one_does_not(make, draw):
-    """At 25 steps for a condition of 2e5: what the Deviations of the docstring say."""
+    """As the docstring's Deviations say, for 25 steps and a condition number of 2e5."""
     x = with_condition(draw, 2e5)
     sigma = x.T @ x / len(x)
     root = torch.eye(6, dtype=torch.float64)

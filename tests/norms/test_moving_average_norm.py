@@ -83,7 +83,7 @@ def test_renormalization_is_the_ratio_to_the_running_root_within_its_bounds(make
 
 
 def test_renormalization_undoes_the_average_on_the_way_forward(make, draw, images):
-    """Within its bounds r z = x / √(χ̂ + ε), what evaluation does."""
+    """If r is within its bounds, r z = x / √(χ̂ + ε), as in evaluation."""
     layer = make("mabn", buffer=2, clip=1e6)
     for seed in range(3):
         layer(draw(images, seed))

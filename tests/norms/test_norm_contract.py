@@ -1,4 +1,4 @@
-"""What holds for every norm layer, whatever it computes."""
+"""Contracts that every norm layer must meet."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_banks_are_declared_if_and_only_if_training_never_reads_the_running_stat
 ):
     """Any buffer is changed by any amount: the output in training stays the same to the bit."""
     layer, other = make(key), make(key)
-    for step in (0, 1):  # the method's late phase, if it has a schedule, and buffers that are full
+    for step in (0, 1):  # until full buffers and the last phase of every schedule
         for each in (layer, other):
             each.begin_step(step, 2)
             gradients(each, draw(images, 1 + step))
@@ -152,8 +152,8 @@ def test_without_batch_statistics_an_image_alone_comes_out_as_in_a_batch(key, ma
 
 def test_absorbing_a_bias_is_declared_truthfully(key, make, draw, images):
     layer = make(key)
-    gradients(layer, draw(images, 2))  # the first batch may be a case of its own where history is read
-    layer.begin_step(2, 3)  # late in a run, when what has a schedule has left its beginnings
+    gradients(layer, draw(images, 2))  # the first batch is special for norms that read history
+    layer.begin_step(2, 3)  # late in a run, after the first phase of every schedule
     bias = torch.zeros(images[1], dtype=torch.float64, requires_grad=True)
     y = layer(draw(images) + bias[:, None, None])
     (grad,) = torch.autograd.grad((y * draw(images, 1)).sum(), bias)
@@ -163,7 +163,7 @@ def test_absorbing_a_bias_is_declared_truthfully(key, make, draw, images):
 def test_whether_evaluation_differs_is_declared_truthfully(key, make, draw, images):
     layer = make(key)
     x = draw(images)
-    evaluated = layer.eval()(x)  # first: training on x may move what evaluation then reads
+    evaluated = layer.eval()(x)  # first, because training on x may move the statistics of evaluation
     assert torch.equal(layer.train()(x), evaluated) != norms.entry(key).eval_differs
 
 

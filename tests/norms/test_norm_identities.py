@@ -1,4 +1,4 @@
-"""Norms that are special cases of each other, and what each is invariant to."""
+"""Norms that are special cases of each other, and the invariances of each norm."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_permuting_the_channels_of_a_group_permutes_its_output(make, draw, image
 
 @pytest.mark.parametrize("change", ["scale", "shift"])
 def test_declared_invariances_hold_and_no_others(key, make, draw, images, oracle, change):
-    """Either way, so that nothing that a method ignores goes without saying."""
+    """In both directions, so that every invariance is declared."""
     eps = {"eps": 1e-12} if "eps" in norms.entry(key).arguments else {}
     x = draw(images)
     changed = 3 * x if change == "scale" else x + 3

@@ -1,4 +1,4 @@
-"""The theorem that stacking stands on: K lanes of a layer are K layers."""
+"""K lanes of a layer equal K layers: stacked training depends on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Momentum in the layers: weights and schedules by lane, and that it leaves training alone."""
+"""Momentum in the layers: weights and schedules per lane; momentum does not change training."""
 
 from __future__ import annotations
 

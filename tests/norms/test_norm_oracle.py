@@ -1,4 +1,4 @@
-"""Every norm against a naive transcription of its paper, and against torch where torch has it."""
+"""Every norm against a naive version of its paper, and against torch's layer if there is one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a norm refuses, and that the message says what must hold, what was given and what to do."""
+"""Refusals: each message says what must hold, what was given and what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streaming normalization: what each stream holds, when, and who reads it."""
+"""Streaming normalization: the content of each stream, its updates and its readers."""
 
 from __future__ import annotations
 

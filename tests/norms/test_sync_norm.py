@@ -15,7 +15,7 @@ from normbench.engine.evaluate import evaluate
 from normbench.errors import InputError
 
 PROCESS = Path(__file__).with_name("sync_process.py")
-#: Constructor arguments, lanes, images of either process, spatial shape, dtype, what is added to the input.
+#: Constructor arguments, lanes, images of each process, spatial shape, dtype, an offset of the input.
 CASES = {
     "equal shares": ({}, 1, (3, 3), (4, 3), torch.float64, 0.0),
     "unequal shares": ({"momentum": 0.3}, 1, (5, 1), (4, 3), torch.float64, 0.0),

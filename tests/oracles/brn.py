@@ -1,4 +1,4 @@
-"""Batch renormalization, ioffe2017, Algorithm 1; limits constant, as where nobody calls begin_step."""
+"""Batch renormalization, ioffe2017, Algorithm 1; with constant limits, as if nobody calls begin_step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several transcriptions say in the same words: plain loops over numpy arrays, and no import of ours."""
+"""Parts that several oracles share: plain loops over numpy arrays, without any import of ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frozen batch normalization where nobody calls begin_step: batch norm, or frozen at once."""
+"""Frozen batch normalization if nobody calls begin_step: batch norm, or frozen from the start."""
 
 from __future__ import annotations
 

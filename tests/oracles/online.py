@@ -14,7 +14,7 @@ VARIANTS = (
 
 
 def guarded(y, guard, eps):
-    """An image out of the guard, and what of a gradient comes back."""
+    """The guard's output for an image, and the gradient of its input."""
     if guard == "none":
         return y, lambda g: g
     if guard == "clamp":

@@ -15,7 +15,7 @@ VARIANTS = (
 
 
 def scaled(x, scaling, eps):
-    """Every position over the root mean square of its channels, and what of a gradient comes back."""
+    """Every position divided by the RMS of its channels, and the gradient of the input."""
     if not scaling:
         return x, lambda g: g
     root = np.empty((len(x), 1, *x.shape[2:]))

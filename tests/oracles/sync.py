@@ -1,4 +1,4 @@
-"""Synchronized batch normalization in one process: batch norm of all images, whatever their worker."""
+"""Synchronized batch normalization in one process: batch norm of all workers' images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for every weight map, whatever it computes."""
+"""Contracts that every weight map must meet."""
 
 from __future__ import annotations
 

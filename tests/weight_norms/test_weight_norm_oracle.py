@@ -1,4 +1,4 @@
-"""Weight maps against torch's own and against what their papers promise."""
+"""Weight maps against torch's versions and against the claims of their papers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def centred(weight, eps):
 
 
 def by_filter(weight, moments):
-    """(v − shift) / scale with what `moments` makes of the mean, variance and size of a filter."""
+    """(v − shift) / scale, where `moments` gives both from mean, variance and size of a filter."""
     rows = []
     for row in weight.flatten(1).tolist():
         mean = sum(row) / len(row)
@@ -102,7 +102,7 @@ def test_weight_normalization_separates_length_from_direction(weights, stack):
 
 
 def test_weight_normalization_initialised_by_the_data_is_batch_norm_at_step_0():
-    """g = 1 / σ and b = −μ / σ of what the directions put out: salimans2016, §3."""
+    """g = 1 / σ and b = −μ / σ of the outputs of the directions: salimans2016, §3."""
     draws = torch.Generator().manual_seed(3)
     x, weight = (torch.randn(s, generator=draws, dtype=torch.float64) for s in ((5, 3, 8, 8), (6, 3, 3, 3)))
     layer = weight_norms.build("wn", weight).double()

@@ -1,4 +1,4 @@
-"""Normalization layers as a library: drop-in for torch's own, and K runs wide where asked.
+"""Normalization layers as a library: each replaces torch's own, and can hold K stacked runs.
 
 >>> import torch
 >>> from normbench import norms
@@ -8,7 +8,7 @@ torch.Size([2, 64, 8, 8])
 >>> norms.catalogue()["gn"].reduces
 'C/G, H, W'
 
-Every module of `methods` that registers a layer is found by itself: a new method is one file.
+Every module in `methods` is imported, so a new method is one file.
 """
 
 from __future__ import annotations

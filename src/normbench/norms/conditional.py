@@ -1,7 +1,7 @@
 """Norms whose scale and shift come from a second input: for generators and style transfer.
 
-They are built by their classes. The catalogue and the command line, whose models classify, do not have them:
-a label as the condition would tell the answer.
+Build them from their classes. The catalogue and the command line do not have them: their models classify, and
+a label as the condition would give the answer away.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from normbench.norms.methods.bn import BatchNorm
 
 
 class ConditionalBatchNorm(BatchNorm):
-    """Conditional batch normalization: batch norm with γ and β by image, from a vector or a class.
+    """Conditional batch normalization: batch norm whose γ and β depend on a vector or class per image.
 
         y = (1 + G z) (x − μ) / √(σ² + ε) + B z
         μ, σ² as bn
 
-    Symbols:      μ mean · σ² var (biased) · G gain · B shift · z condition, a class being a unit vector
-    Reduces:      (N, H, W) for each channel; N in chunks of `batch` images where that is set.
+    Symbols:      μ mean · σ² var (biased) · G gain · B shift · z condition (a class is a unit vector)
+    Reduces:      (N, H, W) for each channel; N in chunks of `batch` images if that is set.
     Train / eval: differ. Batch-independent: no.
     Running statistics: as bn; one set for all conditions.
     Numerics:     fp32 (fp64 for fp64 input); ε inside the root.
@@ -39,23 +39,23 @@ class ConditionalBatchNorm(BatchNorm):
     Args:
         channels:   C, channels of one run.
         lanes:      K, stacked runs; 1 for a lone run.
-        features:   length of a condition that is a vector, as in the paper, where a class embedding shared by
-                    all layers and a part of the noise make it up.
-        conditions: number of classes instead, each with a γ and β of its own.
+        features:   length of the condition vector. In the paper it consists of a class embedding, shared by
+                    all layers, and a part of the noise.
+        conditions: number of classes instead; each class has its own γ and β.
         momentum:   weight of the new batch, or another form of `normbench.momentum`; one value or one per
                     lane.
         eps:        ε > 0; one value or one per lane.
-        track:      keep running statistics; without them evaluation uses the batch, too.
-        batch:      images per statistic, dividing N; None for all of x.
+        track:      whether to keep running statistics. Without them evaluation uses the batch.
+        batch:      images per statistic; must divide N. None: all of x.
 
     Raises:
         NormError: an argument out of range, or not one of features and conditions.
 
     Reference:  brock2019 — Large Scale GAN Training for High Fidelity Natural Image Synthesis, ICLR 2019,
                 arXiv:1809.11096, §3.1 and appendix B.
-    Deviations: G and B start at 0, so that the layer starts as bn without γ and β, where the paper draws
-                orthogonal matrices; nor are they spectrally normalized. Classes are not in the paper: its
-                authors' PyTorch code has them (BigGAN-PyTorch, G_shared false).
+    Deviations: G and B start at 0, so that the layer starts as bn without γ and β; the paper draws orthogonal
+                matrices and normalizes them spectrally. Classes are not in the paper, but in its authors'
+                PyTorch code (BigGAN-PyTorch, G_shared false).
     """
 
     key: ClassVar[str] = "ConditionalBatchNorm"
@@ -97,7 +97,7 @@ class ConditionalBatchNorm(BatchNorm):
         return y.to(x.dtype)
 
     def _of(self, table: Tensor, condition: Tensor) -> Tensor:
-        """What a table says under the condition of every image: (N, K·C)."""
+        """The values of a table for the condition of every image: (N, K·C)."""
         by_run = torch.unflatten(table, 0, (self.lanes, -1))
         if self.features is not None:
             vectors = by_lane(condition.to(table.dtype), self.lanes)
@@ -135,8 +135,8 @@ class AdaIN(Norm):
 
     Reference:  huang2017b — Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization,
                 ICCV 2017, arXiv:1703.06868, §5.
-    Deviations: none from the paper. The authors' Torch code (AdaIN-style) takes the style's deviation
-                Bessel-corrected and without ε, so that an image in its own style does not stay what it is.
+    Deviations: none from the paper. The authors' Torch code (AdaIN-style) takes the style's deviation with
+                Bessel's correction and without ε, so an image in its own style changes.
     """
 
     key: ClassVar[str] = "AdaIN"

@@ -1,8 +1,7 @@
 """What every norm layer shares: the lane layout, the affine map, per-lane eps, and which inputs it takes.
 
 A layer sees K stacked runs side by side in the channel axis, x: (N, K·C, *spatial) with any number of spatial
-axes ≥ 0. Statistics never reduce over the lane axis: that is what makes training a stack the same as training
-its runs alone.
+axes ≥ 0. Statistics never reduce over the lane axis. So training a stack equals training its runs alone.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ MomentumValue = float | str | None
 class Norm(Arguments, nn.Module):
     """Base of all norm layers: validates arguments, owns γ and β, keeps half precision out of the statistics.
 
-    A subclass says in `normalize` what it does.
+    A subclass implements `normalize`.
 
     Args:
         channels: C, channels of one run.
         lanes:    K, stacked runs; 1 for a lone run.
-        eps:      ε > 0, one number or one per lane; () for a method without.
+        eps:      ε > 0, one number or one per lane; () if the method has none.
         affine:   True: γ and β; "weight": γ alone; "bias": β alone; False: neither.
 
     Raises:
@@ -41,10 +40,10 @@ class Norm(Arguments, nn.Module):
     #: Parameter name → role; optimisers decide on weight decay by role.
     roles: ClassVar[dict[str, str]] = {"weight": "scale", "bias": "shift"}
 
-    #: Where the layer stands in a network; whoever builds the network says so.
+    #: The layer's place in a network, set by whoever builds the network.
     site: str = ""
-    #: Share of a run after which the forward pass is another, None where it stays. Before and after, it is
-    #: the same operations on the same memory, and what changes from step to step lies in tensors.
+    #: Share of the run after which the forward pass changes; None if it never does. Before and after that,
+    #: every step runs the same operations on the same memory; what changes from step to step is in tensors.
     phase_change_at: float | None = None
 
     weight: nn.Parameter | None
@@ -100,7 +99,7 @@ class Norm(Arguments, nn.Module):
         return given
 
     def _eps_gain(self) -> Tensor | None:
-        """√(ε₀/ε_k) per channel, None where all lanes agree."""
+        """√(ε₀/ε_k) per channel; None if all lanes have the same ε."""
         if len(set(self.lane_eps)) < 2:
             return None
         gain = torch.tensor([math.sqrt(self.lane_eps[0] / e) for e in self.lane_eps], dtype=torch.float64)
@@ -122,7 +121,7 @@ class Norm(Arguments, nn.Module):
         return y if y.dtype == x.dtype else y.to(x.dtype)
 
     def normalize(self, x: Tensor) -> Tensor:
-        """What a method does, in fp32 or fp64: (N, K·C, *spatial) → the same shape. Of itself, nothing."""
+        """The method itself, in fp32 or fp64: (N, K·C, *spatial) → the same shape. The base returns x."""
         return x
 
     @property
@@ -148,13 +147,13 @@ class Norm(Arguments, nn.Module):
                 self._checked.add(x.shape)
 
     def _empty(self, x: Tensor) -> Tensor:
-        """What comes of an input without values: x, with a gradient of 0 for every parameter."""
+        """The output for an input without values: x, with a gradient of 0 for every parameter."""
         for parameter in self.parameters():
             x = x + (0 * parameter.sum()).to(x.dtype)
         return x
 
     def equalized(self, x: Tensor) -> Tensor:
-        """x scaled lane by lane so that one kernel call with `eps` gives every lane its own ε.
+        """x scaled per lane, so that one kernel call with `eps` gives every lane its own ε.
 
         With a = √(ε₀/ε_k): (a·x − a·μ) / √(a²σ² + ε₀) = (x − μ) / √(σ² + ε_k), and likewise for a mean
         square.
@@ -162,13 +161,13 @@ class Norm(Arguments, nn.Module):
         return x if self.eps_gain is None else x * along_channels(self.eps_gain.to(x.dtype), x)
 
     def eps_along(self, x: Tensor) -> float | Tensor:
-        """ε for a formula that `equalized` does not fit: a number, or (1, K·C, 1, …) where lanes differ."""
+        """ε for formulas without `equalized`: a number, or (1, K·C, 1, …) if lanes differ."""
         if self.eps_gain is None:
             return self.eps
         return along_channels(self.eps / self.eps_gain.to(x.dtype).square(), x)
 
     def scale_shift(self, y: Tensor) -> Tensor:
-        """γ y + β with what the layer has of them."""
+        """γ y + β; a γ or β that the layer lacks is left out."""
         if self.weight is not None:
             y = y * along_channels(self.weight, y)
         if self.bias is not None:
@@ -176,27 +175,27 @@ class Norm(Arguments, nn.Module):
         return y
 
     def scaled_by(self, centred: Tensor, gain: Tensor, x: Tensor) -> Tensor:
-        """γ · centred · gain + β, centred like x or in chunks of it. PERF: γ is multiplied with the gain."""
+        """γ · centred · gain + β; `centred` is like x or its chunks. PERF: γ multiplies the gain."""
         if self.weight is not None:
             gain = gain * along_channels(self.weight, x)
         y = centred * gain
         return y if self.bias is None else y + along_channels(self.bias, x)
 
     def begin_step(self, step: int, steps: int) -> None:
-        """Be told that optimiser step `step` of `steps` begins; only layers with a schedule listen."""
+        """Take note that step `step` of `steps` begins. Layers without a schedule ignore it."""
 
     def follow(self, layer: nn.Module | None) -> None:
-        """Be told which linear layer feeds this one directly, None where none does; few norms look at it."""
+        """Take note of the linear layer that feeds this one, None if none does. Most norms ignore it."""
 
     def check(self, shape: Sequence[int]) -> None:
-        """Refuse an input shape (N, K·C, *spatial) on which training this layer makes no sense.
+        """Refuse an input shape (N, K·C, *spatial) that this layer cannot be trained on.
 
         Raises:
-            NormError: every statistic would average a single value, or the shape does not fit the arguments.
+            NormError: a statistic would average a single value, or the shape does not fit the arguments.
         """
 
     def need_several(self, values: int, what: str, remedy: str) -> None:
-        """Raise unless a statistic averages at least two values: of one, normalization leaves nothing."""
+        """Raise a NormError unless a statistic averages at least two values."""
         if values < 2:
             raise NormError(
                 f"{self.key}: a statistic must average at least 2 values, but {what} gives 1; {remedy}"
@@ -210,7 +209,7 @@ class Norm(Arguments, nn.Module):
         return f"{self.channels}, lanes={self.lanes}{eps}, affine={self.affine}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Norm:
-        """Move and cast, but not below fp32: `model.half()` leaves the parameters and statistics wide."""
+        """Move and cast, but never below fp32: `model.half()` leaves parameters and statistics in fp32."""
 
         def keep_wide(tensor: Tensor) -> Tensor:
             cast = fn(tensor)

@@ -1,4 +1,4 @@
-"""What a norm costs against batch norm: time forward and backward, and memory kept in between."""
+"""The cost of a norm relative to batch norm: time forward and backward, and memory kept between the two."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Cost:
 
 
 def cost(key: str, shape: Sequence[int], seconds: float = 0.5, device: str = "cpu") -> Cost | None:
-    """Measure a norm against batch norm, in turns, medians of the ratios.
+    """Measure a norm and batch norm alternately; return the medians of the ratios.
 
     Args:
         key:     a key of `norms.catalogue()`, built with its defaults.
-        shape:   of the input, (N, C, *spatial).
-        seconds: how long to go on.
-        device:  where.
+        shape:   shape of the input, (N, C, *spatial).
+        seconds: how long to measure.
+        device:  the device to measure on.
 
     Returns:
         None if the norm refuses to be built or to be trained on this shape.
@@ -53,7 +53,7 @@ def cost(key: str, shape: Sequence[int], seconds: float = 0.5, device: str = "cp
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(rounds) < 5:
         x = _input(shape, feeder)
-        if len(rounds) % 2:  # neither always finds what the other left in the cache
+        if len(rounds) % 2:  # so that neither always runs on the other's cache
             mine, theirs = _times(layer, x), _times(base, x)
         else:
             theirs, mine = _times(base, x), _times(layer, x)
@@ -63,7 +63,7 @@ def cost(key: str, shape: Sequence[int], seconds: float = 0.5, device: str = "cp
 
 
 def _built(key: str, shape: Sequence[int], feeder: nn.Linear, device: str) -> Norm | None:
-    """A layer with its defaults, fed by a linear layer; None where it refuses the shape."""
+    """A layer with its defaults, fed by a linear layer; None if it refuses the shape."""
     try:
         layer = norms.build(key, shape[1]).to(device)
         layer.follow(feeder)
@@ -74,14 +74,14 @@ def _built(key: str, shape: Sequence[int], feeder: nn.Linear, device: str) -> No
 
 
 def _input(shape: Sequence[int], feeder: nn.Linear) -> Tensor:
-    """What the linear layer puts out, as contiguous images; gradients are asked for as far as here."""
+    """The output of the linear layer, as contiguous images. Gradients are taken up to here."""
     rows = torch.randn(shape[0], *shape[2:], shape[1], device=feeder.weight.device)
     y: Tensor = feeder(rows).movedim(-1, 1).contiguous()
     return y
 
 
 def _times(layer: Norm, x: Tensor) -> tuple[float, float]:
-    """Seconds of a forward and of a backward pass."""
+    """Seconds of a forward pass and of a backward pass."""
     began = now(x.device)
     y = layer(x)
     middle = now(x.device)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-#: Below every share that matters, above 0 in fp32.
+#: The least share in a division: too small to matter, above 0 in fp32.
 TINY = 1e-30
-#: What a component's variance is at least, as a part of the batch's in the same channel.
+#: The least variance of a component, as a fraction of the batch's in the same channel.
 NARROW = 0.01
 
 
@@ -29,7 +29,7 @@ class Components(NamedTuple):
 
 
 def expect(z: Tensor, squares: Tensor, components: Components) -> Tensor:
-    """Logarithms of the responsibilities for every position of z: (L, C, m) → (L, J, m)."""
+    """Log responsibilities of every position of z: (L, C, m) → (L, J, m)."""
     share, offset, ratio = components
     precision = 1 / ratio
     constant = share.clamp_min(TINY).log() - 0.5 * (ratio.log() + offset.square() * precision).sum(2)
@@ -38,7 +38,7 @@ def expect(z: Tensor, squares: Tensor, components: Components) -> Tensor:
 
 
 def maximize(z: Tensor, squares: Tensor, logs: Tensor, eps: Tensor) -> Components:
-    """The components that given responsibilities fit best; ε in units of σ² + ε."""
+    """The components that fit given responsibilities best; ε in units of σ² + ε."""
     nu = logs.softmax(2)  # p / Σ p over positions, finite even where every p is 0
     offset = nu @ z.mT
     ratio = nu @ squares.mT - offset.square() + eps
@@ -63,7 +63,7 @@ class Mixed(torch.autograd.Function):
 
         dz = Σ_j (g w_j − ν_j Σ g w_j − ν_j u_j Σ g w_j u_j) / √r_j
 
-    The last term is missing where r_j is at its least.
+    The last term is left out if r_j is at its lower bound NARROW.
     """
 
     @staticmethod

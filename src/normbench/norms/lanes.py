@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def per_lane(name: str, value: T | Sequence[T], lanes: int) -> tuple[T, ...]:
-    """One value per lane: a single one is repeated, a sequence must have K entries.
+    """One value per lane: a single value is repeated; a sequence must have K entries.
 
     >>> per_lane("eps", 1e-5, 2), per_lane("eps", [1e-5, 1e-3], 2)
     ((1e-05, 1e-05), (1e-05, 0.001))
@@ -34,7 +34,7 @@ def per_lane(name: str, value: T | Sequence[T], lanes: int) -> tuple[T, ...]:
 
 
 def spread(per_lane: Tensor, channels: int) -> Tensor:
-    """(K,) → (K·C,): every lane's value at each of its channels."""
+    """(K,) → (K·C,): the lane's value for each of its channels."""
     return per_lane.unsqueeze(1).expand(-1, channels).flatten()
 
 
@@ -54,9 +54,9 @@ def by_lane(x: Tensor, lanes: int) -> Tensor:
 
 
 def over_channels(x: Tensor, lanes: int, apply: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """Apply what reduces the channels of a run: `apply(view, axis)` gets x with C as that axis of the view.
+    """Call a function that reduces the channels of a run: `apply(view, axis)` finds C at that axis.
 
-    PERF: the view follows memory, which saves up to half the time on channels_last input.
+    PERF: the view follows the memory layout, which saves up to half the time on channels_last input.
     """
     if x.dim() > 2 and x.stride(1) == 1:
         rows = torch.unflatten(x.movedim(1, -1), -1, (lanes, -1))  # (N, *spatial, K, C)

@@ -1,4 +1,4 @@
-"""Convolutions and linear layers, torch's and stacked ones, seen alike: y = W x + b."""
+"""One view of convolutions and linear layers, torch's and stacked ones: y = W x + b."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from normbench.norms.lanes import along_first
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-#: What torch's layers compute with; a subclass with another forward is no layer that could be seen through.
+#: The forward methods of torch's layers. A subclass with another forward may not compute W x + b.
 FORWARDS = {kind.forward for kind in (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)}
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A layer that is linear in its input, whose weight is W itself.
+    """A layer that is linear in its input and stores W itself as its weight.
 
-    W is read as rows, (outputs, inputs/G, *kernel) in fp64, and written back the way the layer keeps it.
+    W is read as rows, (outputs, inputs/G, *kernel) in fp64, and written back in the layer's own form.
 
     Attributes:
         layer:      the layer.
-        groups:     G, parts of its channels that do not see each other.
-        transposed: whether it keeps W as (inputs, outputs/G, *kernel), as transposed convolutions do.
-        batched:    whether it keeps W as (G, outputs/G, inputs/G), as stacked linear layers do.
+        groups:     G; channels of different groups do not mix.
+        transposed: whether W is stored as (inputs, outputs/G, *kernel), as in transposed convolutions.
+        batched:    whether W is stored as (G, outputs/G, inputs/G), as in stacked linear layers.
     """
 
     layer: nn.Module
@@ -36,7 +36,7 @@ class Linear:
 
     @property
     def axes(self) -> int | None:
-        """Axes of its input, None where any number will do."""
+        """Number of axes of the input; None if any number will do."""
         if isinstance(self.layer, nn.Linear):
             return None
         return 2 if self.batched else self._kept.dim()
@@ -53,7 +53,7 @@ class Linear:
 
     @property
     def pads(self) -> bool:
-        """Whether borders of its output see fewer inputs, so that a shift of these is no shift of that."""
+        """Whether outputs at the border see fewer inputs, so that shifting the input shifts them less."""
         padding = getattr(self.layer, "padding", 0)
         if self.transposed:
             return True
@@ -94,7 +94,7 @@ class Linear:
         return bias.detach().double().flatten()
 
     def _by_row(self, vector: Tensor, rows: Tensor) -> Tensor:
-        """(inputs,) as (outputs, inputs/G, 1, …): what every row meets."""
+        """(inputs,) as (outputs, inputs/G, 1, …): the values that each row multiplies."""
         each = vector.view(self.groups, 1, -1).expand(-1, self.outputs // self.groups, -1)
         return along_first(each.flatten(0, 1), rows)
 
@@ -102,14 +102,14 @@ class Linear:
         old = self._kept
         if self.transposed:
             rows = torch.unflatten(rows, 0, (self.groups, -1)).transpose(1, 2)
-        weight = torch.empty_like(old).copy_(rows.reshape(old.shape))  # in the order in memory that it had
+        weight = torch.empty_like(old).copy_(rows.reshape(old.shape))  # in its old memory order
         self.layer.weight = nn.Parameter(weight, old.requires_grad)
         shape = old.shape[:2] if self.batched else (-1,)
         self.layer.bias = nn.Parameter(bias.to(old.dtype).view(shape), old.requires_grad)
 
 
 def linear(layer: nn.Module) -> Linear | None:
-    """A layer as `Linear`; None for any other layer, and for one that computes with something else than W.
+    """A layer as `Linear`; None if it does not compute W x + b with its own weight.
 
     The weight map of a stacked layer is not part of W.
     """
@@ -127,6 +127,6 @@ def linear(layer: nn.Module) -> Linear | None:
 
 
 def is_stacked(layer: nn.Module) -> bool:
-    """Whether a layer is linear and of K stacked runs: it has a weight map, and says that it has a weight."""
+    """Whether a layer is a stacked linear layer: it has a weight map and a weight by role."""
     roles = getattr(layer, "roles", {})
     return isinstance(getattr(layer, "weight_norm", None), nn.Module) and roles.get("weight") == "weight"

@@ -1,4 +1,4 @@
-"""The catalogue's registry: every method under its key, with what models must know to place it."""
+"""The registry: every method by its key, with the facts that models need to place it."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ L = TypeVar("L", bound="type[Norm]")
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered method: what the catalogue shows and what models must know to place it.
+    """A registered method: what the catalogue shows, and the facts that models need to place it.
 
     Attributes:
-        family:           what statistics range over: batch, sample, channel, pointwise, mixture or whitening.
+        family:           batch, sample, channel, pointwise, mixture or whitening.
         reduces:          the axes averaged over, as the docstring writes them.
         reference:        citation key of docs/references.bib.
-        batch_statistics: the training output of an image depends on the images beside it.
-        absorbs_bias:     a bias added just before the layer has no effect in training, whatever the layer's
-                          arguments.
+        batch_statistics: in training, the output of an image depends on the other images of the batch.
+        absorbs_bias:     a bias added just before the layer has no effect in training, for all arguments of
+                          the layer.
         eval_differs:     the output in evaluation differs from that in training.
         exact_gradient:   the backward pass is the gradient of the forward pass.
-        activates:        the layer stands for the activation after it, too; it is built with `activated`
-                          false where none follows.
+        activates:        the layer includes the activation after it. If no activation follows, it is built
+                          with `activated` false.
     """
 
     key: str
@@ -80,7 +80,7 @@ def register(
     exact_gradient: bool = True,
     activates: bool = False,
 ) -> Callable[[L], L]:
-    """Class decorator that enters a norm layer in the catalogue under its key; see `Entry` for the rest."""
+    """Class decorator that registers a norm layer under its key; for the other arguments see `Entry`."""
     assert key not in REGISTRY, f"two norm layers are registered as {key}"
 
     def enter(layer: L) -> L:

@@ -1,4 +1,4 @@
-"""What norms with running statistics share: chunks, momentum per lane, and where evaluation looks."""
+"""What norms with running statistics share: chunks, momentum per lane, and the source of statistics."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from normbench.norms.spatial_moments import saturated
 class RunningNorm(Norm):
     """Base of norms that take batch statistics in training and keep running ones for evaluation.
 
-    A subclass registers its statistics as lane-major buffers, moves them with `move`, and asks `by_batch` and
-    `tracks` what a call is to do.
+    A subclass registers its statistics with `register_statistic` and moves them with `move`. `by_batch` and
+    `tracks` tell it what a call must do.
 
     Args:
         channels: C, channels of one run.
@@ -30,14 +30,14 @@ class RunningNorm(Norm):
         momentum: weight of the new batch, or another form of `normbench.momentum`; one value or one per lane.
         eps:      ε > 0; one value or one per lane.
         affine:   True, False, "weight" or "bias".
-        track:    keep running statistics; without them evaluation uses the batch, too.
-        batch:    images per statistic, dividing N; None for all of x.
+        track:    whether to keep running statistics. Without them evaluation uses the batch.
+        batch:    images per statistic; must divide N. None: all of x.
 
     Attributes:
-        source:   what evaluation uses: "running" statistics or those of the "batch".
+        source:   the statistics that evaluation uses, "running" or "batch".
         tracked:  whether running statistics are kept.
-        after_phase_change: whether the forward pass is that after `phase_change_at`, as `begin_step` said;
-                  None if nobody says.
+        after_phase_change: whether the run is past `phase_change_at`, as `begin_step` said; None if nobody
+                  called it.
 
     Raises:
         NormError: an argument out of range.
@@ -101,25 +101,25 @@ class RunningNorm(Norm):
                 self.banks.reset(name, value)
 
     def add_banks(self, momenta: Sequence[PerLaneMomentum]) -> None:
-        """Keep the running statistics again for other momenta; `using_bank` lets evaluation read them.
+        """Keep further sets of the running statistics, for other momenta; `using_bank` selects one.
 
         Training must not read the running statistics (`banks: true` in conf/norm/<key>.yaml), and must take
         one batch per step, as `begin_step` says.
 
         Args:
-            momenta: of every further bank, one value or one per lane.
+            momenta: for every further bank, one value or one per lane.
         """
         kept = {name: t for name, t in self._buffers.items() if t is not None and name.startswith("running_")}
         self.banks = Banks([self._lane_momenta(momentum) for momentum in momenta], kept, self.average.rate)
 
     @contextmanager
     def using_bank(self, number: int) -> Iterator[None]:
-        """Let the layer have the statistics of a bank in place of its own; 0 are its own."""
+        """Replace the layer's statistics by those of a bank for a while; bank 0 is the layer's own."""
         if number == 0 or self.banks is None:
             yield
             return
         own = {name: t for name, t in self._buffers.items() if t is not None and name in self.banks.kept}
-        # copies in the order in memory of the layer's own, which can change the bits of a product
+        # copies with the layer's own memory order: the order can change the bits of a product
         lent = {name: torch.empty_like(t).copy_(self.banks.of(number, t, name)) for name, t in own.items()}
         self._buffers.update(lent)
         try:
@@ -169,7 +169,7 @@ class RunningNorm(Norm):
 
     @property
     def by_batch(self) -> bool:
-        """Whether a call now uses the statistics of its batch."""
+        """Whether a call now normalizes with the statistics of its batch."""
         return self.training or self.source == "batch" or not self.tracked
 
     @property
@@ -178,7 +178,7 @@ class RunningNorm(Norm):
 
     @property
     def knows_progress(self) -> bool:
-        """Whether somebody tells the layer how far the run is."""
+        """Whether `begin_step` was called."""
         return self.after_phase_change is not None
 
     @property
@@ -196,14 +196,14 @@ class RunningNorm(Norm):
             self.banks.begin_step(step, steps)
 
     def statistic_size(self, images: int) -> int:
-        """Images per statistic, out of so many in x."""
+        """Images per statistic, if x holds that many images."""
         return self.batch or images
 
     def chunks(self, images: int) -> int:
-        """S, the statistics that so many images make.
+        """S, how many statistics that many images make.
 
         Raises:
-            NormError: they do not make whole ones.
+            NormError: the images do not fill whole statistics.
         """
         size = self.statistic_size(images)
         if images % size:
@@ -225,10 +225,10 @@ class RunningNorm(Norm):
         return torch.unflatten(x, 0, (self.chunks(x.shape[0]), -1))
 
     def move(self, **new: Tensor) -> None:
-        """Count a batch and move running statistics: s ← s + w_t (new − s), w_t by lane; gradients end here.
+        """Count a batch and move running statistics: s ← s + w_t (new − s), w_t per lane. No gradient passes.
 
         Args:
-            new: by the name of a lane-major buffer, the batch's statistic in the same shape.
+            new: the batch's statistics, each under the name of its buffer and in the buffer's shape.
         """
         weight = self.average.weight(self.count())
         for name, statistic in new.items():
@@ -245,7 +245,7 @@ class RunningNorm(Norm):
         return self.number(name, value, least=0, most=1)
 
     def count(self) -> Tensor:
-        """t, batches seen with the one that is counted now: (K,), a scalar for K = 1."""
+        """Count a batch. Returns t, the batches seen including this one: (K,), a scalar for K = 1."""
         assert self.num_batches_tracked is not None
         return self.num_batches_tracked.add_(1)
 

@@ -1,4 +1,4 @@
-"""What norms share whose training reads what earlier batches left, some of them in the backward pass too."""
+"""What norms share whose training reads statistics of earlier batches, forward or backward."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from normbench.norms.lanes import spread
 from normbench.norms.running import RunningNorm
 from normbench.norms.spatial_moments import saturated
 
-#: What `Standardize` asks of a layer: the gradient of the batch's own statistics for that of those used, and
-#: those used, with it, for the batch's own.
+#: What a layer gives `Standardize`. Send: the gradient of the statistics used → that of the batch's own.
+#: Use: the batch's own statistics → those used, and a Send.
 Send = Callable[[Tensor], Tensor]
 Use = Callable[[Tensor], tuple[Tensor, Send]]
 
@@ -23,13 +23,13 @@ Use = Callable[[Tensor], tuple[Tensor, Send]]
 class StatefulNorm(RunningNorm):
     """Base of norms whose state is part of training.
 
-    A training pass moves the state and so does its backward pass: each is to run once and in turn, so neither
-    activation checkpointing nor a second backward pass fits. A backward pass that never comes only leaves its
-    statistics out. With several workers each normalizes by its own images and the shared state, and the state
-    takes the workers' mean.
+    A forward pass in training moves the state, and so does its backward pass. Each must run once, in turn:
+    use neither activation checkpointing nor a second backward pass. A missing backward pass only leaves its
+    statistics out. With several workers, each normalizes with its own images and the shared state; the state
+    then moves to the mean over workers.
 
-    The first batch takes the place of the initial values whatever the momentum: training that reads 0 and 1
-    in place of statistics would start from an arbitrary scale.
+    The first batch replaces the initial values, whatever the momentum. Otherwise training would start with
+    the arbitrary scale of the initial 0 and 1.
     """
 
     first_batch: ClassVar[Start] = "replace"
@@ -38,15 +38,15 @@ class StatefulNorm(RunningNorm):
 
     @property
     def fresh(self) -> Tensor:
-        """Whether no batch has been counted yet, at every channel: (K·C,)."""
+        """Whether no batch has been counted yet, per channel: (K·C,)."""
         return spread(self.num_batches_tracked.view(-1) == 0, self.channels)
 
 
 class Divide(torch.autograd.Function):
-    """z = x / s with s held by the layer; ∂L/∂x = (g − p z) / s, where the layer says what p is.
+    """z = x / s with s given by the layer; ∂L/∂x = (g − p z) / s with p given by the layer.
 
-    The gradient of z = x / √(mean x²) has p = ⟨g, z⟩, the mean of g z over what s averages. A layer whose s
-    is not that of the batch makes its p out of ⟨g, z⟩ and of what it remembers.
+    The gradient of z = x / √(mean x²) has p = ⟨g, z⟩, the mean of g z over the values that s averages. A
+    layer whose s is not that of the batch computes p from ⟨g, z⟩ and its state.
 
     Shape:
         x: (S, B, K·C, *spatial);  s: (S, K·C);  project: ⟨g, z⟩ → p, both (S, K·C)
@@ -69,10 +69,10 @@ class Divide(torch.autograd.Function):
 
 
 class Standardize(torch.autograd.Function):
-    """z = (x − μ̂) / σ̂ with statistics that a layer makes of the batch's own μ and σ, and of their gradient.
+    """z = (x − μ̂) / σ̂ with statistics that a layer computes from the batch's own μ and σ.
 
-    `use` gets (μ, σ) and returns (μ̂, σ̂) and what turns ∂L/∂(μ̂, σ̂) into that of (μ, σ), which is then sent
-    back through them.
+    `use` gets (μ, σ). It returns (μ̂, σ̂) and a function from ∂L/∂(μ̂, σ̂) to ∂L/∂(μ, σ), which then goes
+    back through μ and σ to x.
 
     Shape:
         x: (S, B, K·C, *spatial) → z: the same;  all statistics and their gradients: (S, K·C, 2)
@@ -80,7 +80,7 @@ class Standardize(torch.autograd.Function):
     Args:
         p:   2 for σ = √(mean (x − μ)² + ε), 1 for σ = mean |x − μ| + ε.
         eps: ε for statistics (S, K·C), see `Norm.eps_along`.
-        use: see above.
+        use: as above.
     """
 
     @staticmethod
@@ -116,14 +116,14 @@ class Standardize(torch.autograd.Function):
 
 
 def chunk_mean(x: Tensor) -> Tensor:
-    """Mean of every channel and chunk: (S, B, K·C, *spatial) → (S, K·C)."""
+    """Mean per channel and chunk: (S, B, K·C, *spatial) → (S, K·C)."""
     return x.mean((1, *range(3, x.dim())))
 
 
 def chunk_norm(x: Tensor, p: int) -> Tensor:
-    """Mean |x|^p of every channel and chunk: (S, B, K·C, *spatial) → (S, K·C).
+    """Mean |x|^p per channel and chunk: (S, B, K·C, *spatial) → (S, K·C).
 
-    PERF: without the copy of x that a power would be.
+    PERF: x.pow(p) would copy x.
     """
     axes = (1, *range(3, x.dim()))
     norm: Tensor = torch.linalg.vector_norm(x, p, axes)

@@ -1,4 +1,4 @@
-"""What norms share that decorrelate channels: groups, covariances, and where evaluation looks."""
+"""What norms that decorrelate channels share: groups, covariances, and running statistics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from normbench.norms.running import RunningNorm
 class WhiteningNorm(RunningNorm):
     """Base of norms that whiten groups of channels over the batch: y = γ W (x − μ) + β.
 
-    A subclass says in `whiten` which W it takes for a covariance.
+    A subclass implements `whiten`: which W belongs to a covariance.
 
     Args:
         channels:   C, channels of one run.
@@ -30,8 +30,8 @@ class WhiteningNorm(RunningNorm):
                     lane.
         eps:        ε > 0, added to the covariance's diagonal; one value or one per lane.
         affine:     True, False, "weight" or "bias".
-        track:      keep running statistics; without them evaluation uses the batch, too.
-        batch:      images per statistic, dividing N; None for all of x.
+        track:      whether to keep running statistics. Without them evaluation uses the batch.
+        batch:      images per statistic; must divide N. None: all of x.
 
     Attributes:
         group_size: as in effect.
@@ -61,7 +61,7 @@ class WhiteningNorm(RunningNorm):
         self.register_statistic("running_whitening", partial(_identities, lanes * groups, self.group_size))
 
     def whiten(self, covariance: Tensor, eps: float | Tensor) -> Tensor:
-        """W of every covariance Σ: (L, d, d) → the same shape, ε one number or (L, 1, 1). Of itself, Σ."""
+        """W of every covariance Σ: (L, d, d) → same shape; ε is a number or (L, 1, 1). The base returns Σ."""
         return covariance
 
     def normalize(self, x: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class WhiteningNorm(RunningNorm):
         chunks = self.chunks(x.shape[0])
         values = as_matrices(x, chunks, x.shape[1] // self.group_size)  # (S·K·G, d, m)
         centred, mean, covariance = Moments.apply(values)
-        # a sum that overflows may be NaN; if the input holds NaN, so does `centred`, and with it the output
+        # an overflowing sum may be NaN. A NaN in the input still reaches the output, through `centred`
         whitening = self.whiten(torch.nan_to_num(covariance), self._eps(chunks, values))
         if self.tracks:
             new = (torch.unflatten(t.detach(), 0, (chunks, -1)).mean(0) for t in (mean, whitening))
@@ -86,7 +86,7 @@ class WhiteningNorm(RunningNorm):
         return from_matrices(self._transform(self.running_whitening.to(x.dtype), centred, 1), x, 1)
 
     def _transform(self, whitening: Tensor, centred: Tensor, chunks: int) -> Tensor:
-        """γ W (x − μ) + β. PERF: γ scales the rows of W, which are fewer than the values."""
+        """γ W (x − μ) + β. PERF: γ multiplies the rows of W, which hold fewer numbers than x."""
         scale, shift = (
             None if p is None else p.to(centred.dtype).view(-1, self.group_size, 1).repeat(chunks, 1, 1)
             for p in (self.weight, self.bias)
@@ -95,7 +95,7 @@ class WhiteningNorm(RunningNorm):
         return matrix @ centred if shift is None else torch.baddbmm(shift, matrix, centred)
 
     def _eps(self, chunks: int, values: Tensor) -> float | Tensor:
-        """ε as `whiten` gets it."""
+        """ε in the form that `whiten` takes."""
         eps = self.eps_along(values)
         if not isinstance(eps, Tensor):
             return eps
@@ -112,8 +112,8 @@ def _identities(count: int, size: int) -> Tensor:
 class Moments(torch.autograd.Function):
     """Centred values (L, d, m), mean (L, d, 1) and covariance (L, d, d) of values (L, d, m).
 
-    PERF: one product and two passes backward, where autograd takes two and five. The mean is for the running
-    statistics and has no gradient.
+    PERF: one product and two passes backward; autograd takes two and five. The mean serves the running
+    statistics alone and has no gradient.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Weight maps: what a layer does to its weight before using it, instead of or beside a norm of activations.
+"""Weight maps: functions that a layer applies to its weight, instead of or besides a norm of activations.
 
 >>> import torch
 >>> from normbench import weight_norms
@@ -6,7 +6,7 @@
 >>> weight_norms.build("wn", weight)(weight).shape
 torch.Size([8, 3, 3, 3])
 
-Every module of `methods` that registers a map is found by itself: a new method is one file.
+Every module in `methods` is imported, so a new method is one file.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def build(key: str, weight: Tensor, lanes: int = 1, eps: float | None = None) ->
 
     Args:
         key:    a key of `catalogue()`.
-        weight: the layer's initial weight, (K·Cout, Cin, *kernel) or (K, Cout, Cin); not kept by the map.
+        weight: the layer's initial weight, (K·Cout, Cin, *kernel) or (K, Cout, Cin). Not kept.
         lanes:  K, stacked runs.
-        eps:    ε > 0 of a method that has one; None for its default.
+        eps:    ε > 0, for a method that has one. None: its default.
 
     Raises:
         InputError: an unknown key (the nearest are offered), an ε out of range or for a method without, or a
@@ -45,7 +45,7 @@ def build(key: str, weight: Tensor, lanes: int = 1, eps: float | None = None) ->
         return kind(weight, lanes)
     if "eps" not in inspect.signature(kind).parameters:
         raise InputError(f"weight={key} has no eps; got {eps}. Leave it out")
-    return kind(weight, lanes, eps=eps)  # type: ignore[call-arg]  # seen in the signature
+    return kind(weight, lanes, eps=eps)  # type: ignore[call-arg]  # checked above
 
 
 def catalogue() -> dict[str, type[WeightNorm]]:

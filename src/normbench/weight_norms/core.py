@@ -1,7 +1,7 @@
 """What every weight map shares: the view of a stacked weight as filters, and the registry.
 
-A weight map turns the weight that is stored and trained into the one that is used, filter by filter, so that
-no lane sees another's. A filter is all that one output channel of one run is computed with.
+A weight map turns the stored, trained weight into the weight that is used. It works filter by filter, so
+lanes do not mix. A filter is the part of the weight that computes one output channel of one run.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ REGISTRY: dict[str, type[WeightNorm]] = {}
 
 
 def register(key: str, *, reference: str, on_head: bool, scale: Scale) -> Callable[[M], M]:
-    """Class decorator that enters a weight map in the catalogue under its key.
+    """Class decorator that registers a weight map under its key.
 
     Args:
         reference: citation key of docs/references.bib.
         on_head:   whether the map also applies to the classifier.
-        scale:     what the scale of the effective weight follows: that of the stored "weight", a "gain" that
-                   is learned, or nothing, being "fixed".
+        scale:     what sets the scale of the effective weight: the stored "weight", a learned "gain", or
+                   nothing ("fixed").
     """
     assert key not in REGISTRY, f"two weight maps are registered as {key}"
 
@@ -42,7 +42,7 @@ def register(key: str, *, reference: str, on_head: bool, scale: Scale) -> Callab
 class WeightNorm(nn.Module):
     """Base of all weight maps. A subclass implements `normalize` on filters in fp32 or fp64.
 
-    State, where a map has any, lies in lane-major buffers; training moves it and evaluation does not.
+    A map's state, if it has any, is in lane-major buffers. Training moves it, evaluation does not.
 
     Args:
         weight: initial weight, (K·Cout, Cin, *kernel) or (K, Cout, Cin) with lanes = K.
@@ -74,19 +74,19 @@ class WeightNorm(nn.Module):
         return self.normalize(filters(wide)).view_as(weight).to(weight.dtype)
 
     def normalize(self, filters: Tensor) -> Tensor:
-        """What a map does: (K·Cout, fan_in) → the same shape. Of itself, nothing."""
+        """The map itself: (K·Cout, fan_in) → the same shape. The base returns the filters."""
         return filters
 
     @torch.no_grad()
     def rescale(self, weight: Tensor, factors: Tensor) -> None:
-        """Multiply every lane's effective weight by a factor, in place, where its scale is kept.
+        """Multiply every lane's effective weight by a factor, in place, in the tensor that sets its scale.
 
         Args:
             weight:  the stored weight.
             factors: (K,), finite and > 0.
 
         Raises:
-            NormError: the map fixes the scale.
+            NormError: the scale is fixed.
         """
         if self.scale == "fixed":
             raise NormError(f"{self.key}: the map fixes the scale of the weight; nothing can multiply it")
@@ -95,7 +95,7 @@ class WeightNorm(nn.Module):
         by_lane *= factors.to(kept.dtype).view(-1, *(1,) * (by_lane.dim() - 1))
 
     def need_several(self, weight: Tensor) -> None:
-        """Raise unless a filter holds at least two values: without its mean, nothing is left of one."""
+        """Raise a NormError unless a filter holds at least two values."""
         if filters(weight).shape[1] < 2:
             raise NormError(
                 f"{self.key}: a filter must hold at least 2 values for its mean to be removed, but fan-in 1 "

@@ -10,7 +10,7 @@ from normbench.norms.registry import register
 
 @register("affine", family="pointwise", reduces="nothing", reference="ioffe2015")
 class AffineOnly(Norm):
-    """Scale and shift alone: tells what γ and β do from what normalization does.
+    """Scale and shift alone: a control that separates the effect of γ and β from that of normalization.
 
         y = γ x + β
 

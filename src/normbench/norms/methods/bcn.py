@@ -37,7 +37,7 @@ class BatchChannelNorm(BatchNorm):
 
     Symbols:      μ mean · σ² var (biased) · γ₁ weight · β₁ bias · γ₂ group_weight · β₂ group_bias
                   G num_groups
-    Reduces:      (N, H, W; C/G, H, W): first for each channel, N in chunks of `batch` images where that is
+    Reduces:      (N, H, W; C/G, H, W): first for each channel, N in chunks of `batch` images if that is
                   set (one chunk per worker), then for each image and group.
     Train / eval: differ. Batch-independent: no.
     Running statistics: those of the batch norm, as bn.
@@ -51,19 +51,19 @@ class BatchChannelNorm(BatchNorm):
     Args:
         channels:   C, channels of one run.
         lanes:      K, stacked runs; 1 for a lone run.
-        num_groups: G, groups of one run, dividing C. The paper: 32.
-        group_size: C/G instead, dividing C. With neither: as gn, the largest divisor of C that is at most 16.
+        num_groups: G, groups of one run; must divide C. The paper: 32.
+        group_size: C/G instead; must divide C. With neither: as gn, the largest divisor of C up to 16.
         momentum:   weight of the new batch, or another form of `normbench.momentum`; one value or one per
                     lane.
         eps:        ε > 0 of both; one value or one per lane. The authors' code: 1e-5.
         affine:     True, False, "weight" or "bias", of both.
-        track:      keep running statistics; without them evaluation uses the batch, too.
+        track:      whether to keep running statistics. Without them evaluation uses the batch.
         variance:   "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
                     in Keras and flax.
-        batch:      images per statistic, dividing N; None for all of x.
+        batch:      images per statistic; must divide N. None: all of x.
 
     Attributes:
-        num_groups, group_size: as in effect, of one run.
+        num_groups, group_size: the values in effect, of one run.
 
     Raises:
         NormError: an argument out of range, both num_groups and group_size or one that does not divide C, N
@@ -71,7 +71,7 @@ class BatchChannelNorm(BatchNorm):
 
     Reference:  qiao2019 — Micro-Batch Training with Batch-Channel Normalization and Weight Standardization,
                 arXiv:1903.10520.
-    Deviations: the default is a group size and not 32 groups. The paper has it after convolutions with weight
+    Deviations: the default is a group size, not 32 groups. The paper combines the layer with weight
                 standardization, which is weight=ws here.
     """
 

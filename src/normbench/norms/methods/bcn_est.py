@@ -27,7 +27,7 @@ from normbench.norms.spatial_moments import saturated
     exact_gradient=False,
 )
 class EstimatedBatchChannelNorm(BatchChannelNorm):
-    """Batch-channel normalization for micro-batches: running estimates stand for the batch in training, too.
+    """Batch-channel normalization for micro-batches: training also normalizes by running estimates.
 
         μ ← μ + s (mean x − μ)                                         in training
         σ² ← σ² + s (mean (x − μ_old)² − σ²)
@@ -38,32 +38,32 @@ class EstimatedBatchChannelNorm(BatchChannelNorm):
 
     Symbols:      μ, σ² estimates · s momentum · γ₁ weight · β₁ bias · γ₂ group_weight · β₂ group_bias
     Reduces:      (N, H, W, history; C/G, H, W): first for each channel, N in chunks of `batch` images
-                  where that is set (one chunk per worker), then for each image and group.
+                  if `batch` is set (one chunk per worker), then for each image and group.
     Train / eval: differ: training moves the estimates first. Batch-independent: no.
-    Running statistics: μ and σ² start at 0 and 1. Every chunk is normalized by the old estimates moved by
-                  its own statistics, as by workers that each keep estimates; their mean is what stays.
-                  Evaluation with batch statistics is that of bcn.
+    Running statistics: μ and σ² start at 0 and 1. Every chunk moves the old estimates by its own statistics
+                  and is normalized by the result, like workers that each keep estimates. The mean over chunks
+                  is kept. Evaluation with batch statistics is that of bcn.
     Numerics:     fp32 (fp64 for fp64 input), in two passes; ε inside both roots. No gradient passes through
-                  the estimates, so that dz/dx is γ₁ / √(σ² + ε).
+                  the estimates, so dz/dx = γ₁ / √(σ² + ε).
 
     Shape:
-        x: (N, K·C, *spatial), of one image, too → y: same shape and dtype
+        x: (N, K·C, *spatial), N ≥ 1 → y: same shape and dtype
         weight, bias, running_mean, running_var: (K·C,);  group_weight, group_bias: (K·G,)
         num_batches_tracked: (K,), a scalar for K = 1
 
     Args:
         channels:   C, channels of one run.
         lanes:      K, stacked runs; 1 for a lone run.
-        num_groups: G, groups of one run, dividing C. The paper: 32.
-        group_size: C/G instead, dividing C. With neither: as gn, the largest divisor of C that is at most 16.
+        num_groups: G, groups of one run; must divide C. The paper: 32.
+        group_size: C/G instead; must divide C. With neither: as gn, the largest divisor of C up to 16.
         momentum:   s, weight of the new batch, or another form of `normbench.momentum`; one value or one per
                     lane. It changes training.
         eps:        ε > 0 of both; one value or one per lane. The authors' code: 1e-5.
         affine:     True, False, "weight" or "bias", of both.
-        batch:      images per statistic, dividing N; None for all of x.
+        batch:      images per statistic; must divide N. None: all of x.
 
     Attributes:
-        num_groups, group_size: as in effect, of one run.
+        num_groups, group_size: the values in effect, of one run.
 
     Raises:
         NormError: an argument out of range, both num_groups and group_size or one that does not divide C, N
@@ -71,9 +71,9 @@ class EstimatedBatchChannelNorm(BatchChannelNorm):
 
     Reference:  qiao2019 — Micro-Batch Training with Batch-Channel Normalization and Weight Standardization,
                 arXiv:1903.10520.
-    Deviations: s is a constant, 0.1. The authors' code makes it a buffer of 0 that nothing in it sets, which
-                would freeze the estimates at 0 and 1. As there, σ² is taken about the old mean, so that it is
-                the variance plus the square of what the mean is off: for s = 1 that is E[x − μ_old]², not the
+    Deviations: s is a constant, 0.1. In the authors' code s is a buffer that starts at 0 and is never set,
+                which would freeze the estimates at 0 and 1. As there, σ² is taken about the old mean, so it
+                is the variance plus the squared error of the mean. For s = 1 that is E[(x − μ_old)²], not the
                 variance.
     """
 

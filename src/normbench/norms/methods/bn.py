@@ -16,7 +16,7 @@ from normbench.norms.running import RunningNorm, over_chunks
 
 #: What the running variance may be.
 VARIANCES = ("unbiased", "biased")
-#: Values that a CPU copies back and forth in the time that a kernel call takes to start.
+#: Number of values that a CPU copies there and back in the time of one kernel call.
 CALL = 2**15
 
 
@@ -37,7 +37,7 @@ class BatchNorm(RunningNorm):
         μ, σ² ← running statistics                                      evaluation
 
     Symbols:      μ mean · σ² var (biased) · γ weight · β bias
-    Reduces:      (N, H, W) for each channel; N in chunks of `batch` images where that is set (one chunk per
+    Reduces:      (N, H, W) for each channel; N in chunks of `batch` images if that is set (one chunk per
                   worker).
     Train / eval: differ. Batch-independent: no.
     Running statistics: mean and Bessel-corrected variance, s ← s + w_t (new − s) with w_t from `momentum`
@@ -55,17 +55,21 @@ class BatchNorm(RunningNorm):
         momentum: weight of the new batch, or another form of `normbench.momentum`; one value or one per lane.
         eps:      ε > 0; one value or one per lane. torch: 1e-5.
         affine:   True, False, "weight" or "bias".
-        track:    keep running statistics; without them evaluation uses the batch, too.
+        track:    whether to keep running statistics. Without them evaluation uses the batch.
         variance: "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
                   in Keras and flax.
-        batch:    images per statistic, dividing N; None for all of x.
+        batch:    images per statistic; must divide N. None: all of x.
 
     Raises:
         NormError: an argument out of range, N not a multiple of `batch`, or one value per statistic.
 
     Reference:  ioffe2015 — Batch Normalization, ICML 2015, arXiv:1502.03167.
-    Deviations: none from torch.nn.BatchNorm2d, whose state_dict it shares for K = 1. The paper corrects the
-                running variance by the batch's m / (m − 1) as here, but leaves the averaging open.
+    Deviations: none from torch.nn.BatchNorm2d, whose state_dict it shares for K = 1. As here, the paper
+                corrects the running variance by m / (m − 1); it leaves the averaging open. Keras and flax
+                move
+                the biased variance: of 2 values, half of ours. So their momentum m, keras:m here, means the
+                                     same
+                average only with variance=biased.
     """
 
     running_mean: Tensor | None
@@ -99,7 +103,7 @@ class BatchNorm(RunningNorm):
 
     @property
     def fused(self) -> tuple[Tensor | None, Tensor | None]:
-        """γ and β that the kernel applies; a subclass that applies its own says neither."""
+        """γ and β that the kernel applies; None for those that a subclass applies itself."""
         return self.weight, self.bias
 
     def normalize(self, x: Tensor) -> Tensor:
@@ -116,11 +120,11 @@ class BatchNorm(RunningNorm):
     def _by_batch(self, x: Tensor) -> Tensor:
         chunks = self.chunks(x.shape[0])
         gathers = chunks > 1 and pays_to_gather(x, chunks)
-        # a run in a bank of its own must get the bits of a run alone, so an engine's runs all take one way
+        # a run in a bank must get the bits of a run alone, so all runs of the engine take the same path
         if self.tracks and self.kernel_momentum is not None and not gathers and not self.knows_progress:
             return self._by_kernel_alone(x, chunks, self.kernel_momentum)
         x = self.equalized(x)
-        # momentum 1 makes the kernel hand out the batch's own mean and unbiased variance
+        # momentum 1 makes the kernel return the batch's own mean and unbiased variance
         mean, var = x.new_zeros((2, chunks, x.shape[1]) if chunks > 1 else (2, x.shape[1]))
         if chunks == 1:
             y = self._kernel(x, mean, var)
@@ -135,10 +139,10 @@ class BatchNorm(RunningNorm):
         return y
 
     def _by_kernel_alone(self, x: Tensor, chunks: int, momentum: float) -> Tensor:
-        """Statistics of the batch, and running ones moved by the kernel itself.
+        """Normalize by batch statistics; the kernel itself moves the running ones.
 
-        After chunk i of S the kernel's own momentum is (m/S) / (1 − (S − i) m/S), which leaves every chunk
-        the weight m/S, and 1 − m to what was before.
+        For chunk i of S the kernel gets the momentum (m/S) / (1 − (S − i) m/S). In the end every chunk weighs
+        m/S, and the old statistics 1 − m.
         """
         self.count()
         if chunks == 1:
@@ -183,6 +187,6 @@ class BatchNorm(RunningNorm):
 def pays_to_gather(x: Tensor, chunks: int) -> bool:
     """Whether one kernel call on a rearranged copy is faster than a call for each chunk of x.
 
-    PERF: on a CPU gathering costs about four calls and the copies; on a GPU it is the calls that cost.
+    PERF: on a CPU, gathering costs about four calls plus the copies; on a GPU, calls cost most.
     """
     return not x.is_cpu or x.numel() < CALL * (chunks - 4)

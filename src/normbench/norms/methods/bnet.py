@@ -17,7 +17,7 @@ from normbench.norms.lanes import PerLane, positions
 from normbench.norms.methods.bn import BatchNorm
 from normbench.norms.registry import register
 
-#: By number of spatial axes.
+#: Convolution by number of spatial axes.
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
@@ -39,16 +39,16 @@ class BatchNormEnhanced(BatchNorm):
         μ, σ² ← running statistics                                      evaluation
 
     Symbols:      μ mean · σ² var (biased) · w_0 weight · w_d around, d ≠ 0 · β bias · k kernel
-    Reduces:      (N, H, W) for each channel; N in chunks of `batch` images where that is set (one chunk per
+    Reduces:      (N, H, W) for each channel; N in chunks of `batch` images if that is set (one chunk per
                   worker).
     Train / eval: differ. Batch-independent: no.
     Running statistics: as bn.
     Numerics:     fp32 (fp64 for fp64 input), the convolution too, autocast or not; ε inside the root. The
-                  k² products a value take time: on a CPU 3 to 9 times bn's for k = 3, 20 times for k = 7.
+                  k² products per value take time: on a CPU 3 to 9 times bn's for k = 3, 20 times for k = 7.
 
     Shape:
-        x: (N, K·C, *spatial), at most 3 spatial axes → y: same shape and dtype. The kernel lies in the last
-           `axes` of them; one that x lacks counts as of length 1
+        x: (N, K·C, *spatial), at most 3 spatial axes → y: same shape and dtype. The kernel spans the last
+           `axes` of them; an axis that x lacks counts as one of length 1
         weight, bias, running_mean, running_var: (K·C,);  num_batches_tracked: (K,), a scalar for K = 1
         around: (K·C, k^axes − 1), offsets in row-major order without the centre
 
@@ -59,11 +59,11 @@ class BatchNormEnhanced(BatchNorm):
         axes:     spatial axes of the kernel: 1, 2 or 3. The paper: 2.
         momentum: weight of the new batch, or another form of `normbench.momentum`; one value or one per lane.
         eps:      ε > 0; one value or one per lane. torch: 1e-5.
-        affine:   True, False, "weight" or "bias"; the whole kernel goes with the weight.
-        track:    keep running statistics; without them evaluation uses the batch, too.
+        affine:   True, False, "weight" or "bias"; "weight" includes the whole kernel.
+        track:    whether to keep running statistics. Without them evaluation uses the batch.
         variance: "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
                   in Keras and flax.
-        batch:    images per statistic, dividing N; None for all of x.
+        batch:    images per statistic; must divide N. None: all of x.
 
     Raises:
         NormError: an argument out of range, N not a multiple of `batch`, one value per statistic, or a kernel
@@ -71,9 +71,9 @@ class BatchNormEnhanced(BatchNorm):
 
     Reference:  xu2020 — Batch Normalization with Enhanced Linear Transformation, arXiv:2011.14150, §3.
     Deviations: the kernel starts as 1 at its centre and 0 around it, so that the layer starts as bn. The
-                authors' code leaves the start open: it sets the whole kernel to 0, after an assertion that an
-                affine-free batch norm cannot meet. They replace the last norm of each bottleneck alone, which
-                is for placement.sites to say.
+                start in the authors' code is unclear: it sets the whole kernel to 0, after an assertion that
+                fails for a batch norm without γ. They replace only the last norm of each bottleneck; here
+                placement.sites does that.
     """
 
     roles: ClassVar[dict[str, str]] = {**Norm.roles, "around": "scale"}
@@ -129,7 +129,7 @@ class BatchNormEnhanced(BatchNorm):
         y = super().normalize(x)
         if self.around is None:
             return y
-        others = x.dim() - 2 - self.axes  # spatial axes beside the kernel's; below 0, axes that x lacks
+        others = x.dim() - 2 - self.axes  # spatial axes besides the kernel's; if negative, axes that x lacks
         maps = y.view(*y.shape[:2], *(1,) * -others, *y.shape[2:])
         beside = (1,) * max(others, 0)
         filters = self.filters().view(-1, 1, *beside, *(self.kernel,) * self.axes)

@@ -39,19 +39,19 @@ class BatchRenorm(BatchNorm):
 
     Symbols:      μ_B mean · var biased · μ renorm_mean · σ renorm_std · R, D limits of r and d · γ weight
                   · β bias
-    Reduces:      (N, H, W) for each channel; N in chunks of `batch` images where that is set (one chunk per
+    Reduces:      (N, H, W) for each channel; N in chunks of `batch` images if that is set (one chunk per
                   worker). With R = 1, D = 0 it is batch norm; unclipped it is (x − μ) / σ.
     Train / eval: differ; evaluation is batch norm's, by running statistics. Evaluation with batch statistics
-                  keeps r and d. Batch-independent: no; where nothing is clipped the output is, its gradient
-                  is not.
+                  keeps r and d. Batch-independent: no. If nothing is clipped, the output is
+                  batch-independent, its gradient is not.
     Limits:       R rises linearly from 1 to r_max between the shares `start` and `r_end` of the run, D from 0
-                  to d_max between `start` and `d_end`, as `begin_step` is told. Where nobody calls it they
-                  are r_max and d_max from the first step on, as in Keras.
-    Running statistics: for evaluation those of bn, of weight `momentum`, which training never reads. Apart
-                  from them μ and σ, from 0 and 1 and of weight `renorm_momentum`; with several chunks they
-                  move to the chunks' means. A state_dict of bn gives μ and σ its running statistics.
-    Numerics:     fp32 (fp64 for fp64 input); ε inside both roots, so σ ≥ √ε, and less is raised to it. One
-                  pass more over x than bn: r and d are folded into γ and β.
+                  to d_max between `start` and `d_end`; `begin_step` tells the share. If nobody calls it, the
+                  limits are r_max and d_max from the first step on, as in Keras.
+    Running statistics: for evaluation those of bn, with weight `momentum`; training never reads them. Besides
+                  these, μ and σ start at 0 and 1 and move with weight `renorm_momentum`, with several chunks
+                  to the mean over chunks. A state_dict of bn gives μ and σ its running statistics.
+    Numerics:     fp32 (fp64 for fp64 input); ε inside both roots, so σ ≥ √ε; a smaller σ is raised to √ε. It
+                  takes one more pass over x than bn: r and d are folded into γ and β.
 
     Shape:
         x: (N, K·C, *spatial) → y: same shape and dtype
@@ -74,19 +74,19 @@ class BatchRenorm(BatchNorm):
         affine:   True, False, "weight" or "bias".
         variance: "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
                   in Keras and flax.
-        batch:    images per statistic, dividing N; None for all of x.
+        batch:    images per statistic; must divide N. None: all of x.
 
     Raises:
         NormError: an argument out of range, N not a multiple of `batch`, or one value per statistic.
 
     Reference:  ioffe2017 — Batch Renormalization: Towards Reducing Minibatch Dependence in Batch-Normalized
                 Models, NeurIPS 2017, arXiv:1702.03275, Algorithm 1.
-    Deviations: the paper's steps are shares of 200,000, about its longest run (Figure 2: 210,000); it says
-                that the limits are relaxed gradually, here linearly. Both momenta are debiased, which the
-                paper's are not: after its 5,000 steps of plain batch norm the difference is a factor
+    Deviations: the paper's step numbers become shares of 200,000, about its longest run (Figure 2: 210,000).
+                The paper relaxes the limits gradually; here that is linear. Both momenta are debiased; the
+                paper's are not. After 5,000 steps of plain batch norm the difference is a factor
                 1 − 0.99^5000, but short runs would renormalize by the initial 0 and 1. The paper evaluates
-                with μ and σ; here evaluation averages variances, Bessel-corrected, so that norms differ in
-                training alone.
+                with μ and σ. Here evaluation averages variances as bn does, so that norms differ in training
+                alone.
     """
 
     renorm_mean: Tensor
@@ -145,7 +145,7 @@ class BatchRenorm(BatchNorm):
         self, x: Tensor, mean: Tensor | None, var: Tensor | None, momentum: float = 1.0, copies: int = 1
     ) -> Tensor:
         assert mean is not None and var is not None
-        # momentum 1 makes the kernel hand out the batch's own mean and unbiased variance, without gradients
+        # momentum 1 makes the kernel return the batch's own mean and unbiased variance, without gradients
         F.batch_norm(x.detach(), mean, var, training=True, momentum=1.0)
         r, d = self._correction(mean, var, x.numel() // x.shape[1], copies)
         weight, bias = (p if p is None or copies == 1 else p.repeat(copies) for p in self.fused)
@@ -156,7 +156,7 @@ class BatchRenorm(BatchNorm):
         return F.batch_norm(x, None, None, r, d, training=True, eps=self.eps)
 
     def _correction(self, mean: Tensor, var: Tensor, values: int, copies: int) -> tuple[Tensor, Tensor]:
-        """r and d of every chunk, (S·K·C,) as the batch's moments of the equalized x are."""
+        """r and d of every chunk, (S·K·C,), from the moments of the equalized x in the same shape."""
         mean, var = self._unequalized(mean.view(copies, -1), var.view(copies, -1))
         std = self._deviation(var, values)
         running = self.renorm_std.clamp(min=self.eps_along(var) ** 0.5)
@@ -165,7 +165,7 @@ class BatchRenorm(BatchNorm):
         return r.flatten(), d.flatten()
 
     def _deviation(self, var: Tensor, values: int) -> Tensor:
-        """σ_B from Bessel-corrected variances over so many values: (S, K·C)."""
+        """σ_B from Bessel-corrected variances of that many values: (S, K·C)."""
         return (saturated(var) * ((values - 1) / values) + self.eps_along(var)).sqrt()
 
     def _keep(self, mean: Tensor, var: Tensor, values: int) -> None:
@@ -177,7 +177,7 @@ class BatchRenorm(BatchNorm):
         average.update(self.renorm_std, over_chunks(self._deviation(var, values)), weight)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """As torch's, but what was saved by bn goes on from its running statistics."""
+        """As torch's; μ and σ of a state that bn saved start from its running statistics."""
         mean, var = (state_dict.get(f"{prefix}running_{name}") for name in ("mean", "var"))
         if f"{prefix}renorm_mean" not in state_dict and mean is not None and var is not None:
             var = var.to(self.renorm_std).view(1, -1)
@@ -190,7 +190,7 @@ class BatchRenorm(BatchNorm):
 
 
 def ramp(done: float, start: float, end: float) -> float:
-    """The share of its way that a limit has gone: 0 until `start`, 1 from `end` on, linear in between.
+    """How far a limit has moved: 0 until `start`, 1 from `end` on, linear in between.
 
     >>> [ramp(done, 0.25, 0.75) for done in (0.1, 0.5, 0.9)]
     [0.0, 0.5, 1.0]

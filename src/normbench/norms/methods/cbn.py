@@ -34,21 +34,21 @@ class CrossIterationBatchNorm(BatchNorm):
         μ̄ = mean of μ_τ,  σ̄² = mean of max(ν_τ, μ_τ²) − μ̄²               over τ = 0 … k − 1
         μ_τ = μ(θ_τ) + ⟨∂μ/∂θ, θ − θ_τ⟩,  ν_τ = ν(θ_τ) + ⟨∂ν/∂θ, θ − θ_τ⟩  for the batch τ steps ago
 
-    Symbols:      μ mean, ν mean square of a batch · θ weight of the filter that feeds the channel, θ_τ what
-                  it was · k window · γ weight · β bias
+    Symbols:      μ mean, ν mean square of a batch · θ weight of the filter that feeds the channel, θ_τ its
+                  value τ steps ago · k window · γ weight · β bias
     Reduces:      (N, H, W) for each channel, averaged over the last k batches; N in chunks of `batch` images
-                  where that is set (one chunk per worker).
+                  if `batch` is set (one chunk per worker).
     Train / eval: differ: evaluation is batch norm's. Batch-independent: no.
-    Running statistics: running_mean and running_var as for bn, of the batches themselves; training reads the
+    Running statistics: running_mean and running_var as for bn, of the batches themselves. Training reads the
                   window instead: past_mean, past_var, past_weight and the derivatives mean_slope, var_slope
-                  of the last k − 1 batches, newest last. Until these are in, and in the burn-in, which fills
-                  none of them, the layer is batch norm. With several workers the window holds the statistics
-                  of all their images, and each worker adds its own.
-    Numerics:     fp32 (fp64 for fp64 input), in two passes: the window keeps variances, not ν, which is the
-                  same. The gradient is exact in x; past batches and the θ that moves them are constants. The
-                  derivatives cost two weight gradients of the layer before, and the window three times k − 1
-                  copies of its weight. That makes a step 10 times a batch norm's on large maps; on those of a
-                  few hundred values the many small operations on statistics make it up to 40 times.
+                  of the last k − 1 batches, newest last. The layer is batch norm until the window is full.
+                  The burn-in is batch norm too and does not fill the window. With several workers the window
+                  holds the statistics of all their images, and each worker adds its own.
+    Numerics:     fp32 (fp64 for fp64 input), in two passes: the window keeps variances instead of ν, which is
+                  equivalent. The gradient is exact in x; past batches and their θ are constants. The
+                  derivatives cost two weight gradients of the layer before. The window holds 3 (k − 1) copies
+                  of its weight. A step takes 10 times batch norm's time on large maps, and up to 40 times on
+                  maps of a few hundred values, because of many small operations.
 
     Shape:
         x: (N, K·C, *spatial) → y: same shape and dtype
@@ -60,29 +60,30 @@ class CrossIterationBatchNorm(BatchNorm):
         channels: C, channels of one run.
         lanes:    K, stacked runs; 1 for a lone run.
         momentum: weight of the new batch, or another form of `normbench.momentum`; one value or one per lane.
-        window:   k, batches averaged over with the present one; 1 is batch norm. The paper: 4.
-        burn_in:  share of the run, as `begin_step` counts it, in which the layer is batch norm; none, where
-                  nobody calls `begin_step`.
-        compensate: move past statistics to the present weights, for which the layer must `follow` the
-                  convolution or linear layer whose outputs it gets. False: average them as they were, which
-                  is the paper's "naive CBN" and stands anywhere.
+        window:   k, batches averaged over, the present one included; 1 is batch norm. The paper: 4.
+        burn_in:  share of the run, as `begin_step` counts it, in which the layer is batch norm. If nobody
+                  calls `begin_step`, there is no burn-in.
+        compensate: move past statistics to the present weights. For this the layer must `follow` the
+                  convolution or linear layer that feeds it. False: average them unchanged. That is the
+                  paper's "naive CBN", which can be placed anywhere.
         eps:      ε > 0; one value or one per lane.
         affine:   True, False, "weight" or "bias".
         variance: "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
                   in Keras and flax.
-        batch:    images per statistic, dividing N; None for all of x.
+        batch:    images per statistic; must divide N. None: all of x.
 
     Raises:
         NormError: an argument out of range, N not a multiple of `batch`, one value per statistic, or training
                    with `compensate` and no layer to follow.
 
     Reference:  yao2021 — Cross-Iteration Batch Normalization, CVPR 2021, arXiv:2002.05712.
-    Deviations: the authors' code (github.com/Howal/Cross-iterationBatchNorm) leaves out batches with ν < μ²
-                where the paper takes max(ν, μ²), and keeps its window out of checkpoints. θ is the weight
-                that is trained, before a weight map; a bias, and the gain that wn trains beside θ, are not
-                compensated. A
-                training pass without autograd is batch norm and leaves the window alone. What several workers
-                share is ours.
+    Deviations: as the paper, max(ν, μ²); the authors' code (github.com/Howal/Cross-iterationBatchNorm) leaves
+                out batches with ν < μ², and its checkpoints lack the window. In the burn-in, and until the
+                window is full, that code normalizes by the Bessel-corrected variance with ε outside the root;
+                here batch norm does, with the biased variance and ε inside. θ is the trained weight, before a
+                weight map. A bias, and the gain that wn trains besides θ, are not compensated. A training
+                pass without autograd is batch norm and leaves the window alone. The rule for several workers
+                is ours.
     """
 
     past_mean: Tensor
@@ -113,7 +114,7 @@ class CrossIterationBatchNorm(BatchNorm):
         self.window, self.burn_in = self.whole("window", window), self.share("burn_in", burn_in)
         self.phase_change_at = self.burn_in
         self.compensate = self.flag("compensate", compensate) and window > 1
-        self._feeder: tuple[nn.Module, ...] = ()  # in a tuple it is no submodule: its weight is not ours
+        self._feeder: tuple[nn.Module, ...] = ()  # a tuple, so that it is no submodule
         if window > 1:
             self.register_statistic("past_mean", partial(torch.zeros, lanes * channels, window - 1))
             self.register_statistic("past_var", partial(torch.zeros, lanes * channels, window - 1))
@@ -133,7 +134,7 @@ class CrossIterationBatchNorm(BatchNorm):
             )
 
     def _weight(self) -> Tensor:
-        """θ by filter: (K·C, fan_in)."""
+        """θ of every filter: (K·C, fan_in)."""
         (layer,) = self._feeder
         weight = layer.weight
         assert isinstance(weight, Tensor)
@@ -199,7 +200,7 @@ class CrossIterationBatchNorm(BatchNorm):
         return torch.where(full, saturated(average), mean), torch.where(full, whole, var), share
 
     def _remember(self, x: Tensor, mean: Tensor, var: Tensor) -> None:
-        """Take the batch of all workers into the window."""
+        """Add the batch of all workers to the window."""
         spread, whole = torch.var_mean(mean, 0, correction=0)
         new = {"past_mean": whole, "past_var": saturated(var.mean(0) + spread)}
         if self.compensate:
@@ -214,7 +215,7 @@ class CrossIterationBatchNorm(BatchNorm):
         self.num_past += 1
 
     def _slope(self, x: Tensor, derivative: Tensor) -> Tensor:
-        """∂s/∂θ by filter, (K·C, fan_in), of a statistic s from ∂s/∂x."""
+        """∂s/∂θ of every filter, (K·C, fan_in), for a statistic s with given ∂s/∂x."""
         (layer,) = self._feeder
         weight = layer.weight
         assert isinstance(weight, Tensor)

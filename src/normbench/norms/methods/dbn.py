@@ -33,19 +33,18 @@ class DecorrelatedBatchNorm(WhiteningNorm):
 
     Symbols:      μ mean (d) · Σ covariance (d × d, biased) · U, Λ eigenvectors, eigenvalues of Σ + ε I ·
                   γ weight · β bias · d group_size
-    Reduces:      (N, H, W) for each group of channels; N in chunks of `batch` images where that is set (one
+    Reduces:      (N, H, W) for each group of channels; N in chunks of `batch` images if `batch` is set (one
                   chunk per worker).
     Train / eval: differ. Batch-independent: no.
     Running statistics: mean and whitening matrix, s ← s + w_t (new − s) with w_t from `momentum` (weight of
                   the NEW batch, see normbench.momentum). They start at 0 and I; with several chunks `new` is
                   the chunks' mean. Training never reads them.
-    Numerics:     fp32 (fp64 for fp64 input), autocast or not. Σ is decomposed before ε is added, and no
-                  eigenvalue is taken to be negative. The backward pass is the closed form
+    Numerics:     fp32 (fp64 for fp64 input), autocast or not. Σ is decomposed before ε is added, and
+                  negative eigenvalues count as 0. The backward pass is the closed form
                   dW = U (F ∘ Uᵀ dΣ U) Uᵀ, F_ij = −1 / (√λ_i √λ_j (√λ_i + √λ_j)): no difference of
                   eigenvalues is in a denominator, so it is exact where they are equal. On a GPU the
-                  decomposition waits for the device. It takes two to fifteen times as long as batch norm, for
-                  products of 4 d operations per value forward and 6 d backward and, on small maps, for many
-                  small calls.
+                  decomposition waits for the device. It takes 2 to 15 times as long as batch norm: 4 d
+                  operations per value forward, 6 d backward, and many small calls on small maps.
 
     Shape:
         x: (N, K·C, *spatial) → y: same shape and dtype
@@ -55,17 +54,17 @@ class DecorrelatedBatchNorm(WhiteningNorm):
     Args:
         channels:   C, channels of one run.
         lanes:      K, stacked runs; 1 for a lone run.
-        group_size: d, channels whitened together, dividing C. None: the largest divisor of C up to 16, which
-                    for a prime C > 16 is 1, batch norm. The authors' wide ResNets: 16.
+        group_size: d, channels whitened together; must divide C. None: the largest divisor of C up to 16; for
+                    a prime C > 16 that is 1, which is batch norm. The authors' wide ResNets: 16.
         momentum:   weight of the new batch, or another form of `normbench.momentum`; one value or one per
                     lane.
         eps:        ε > 0; one value or one per lane.
         affine:     True, False, "weight" or "bias".
-        track:      keep running statistics; without them evaluation uses the batch, too.
-        batch:      images per statistic, dividing N; None for all of x.
+        track:      whether to keep running statistics. Without them evaluation uses the batch.
+        batch:      images per statistic; must divide N. None: all of x.
 
     Attributes:
-        group_size: as in effect.
+        group_size: the value in effect.
 
     Raises:
         NormError: an argument out of range, group_size not dividing C, N not a multiple of `batch`, or fewer
@@ -73,9 +72,9 @@ class DecorrelatedBatchNorm(WhiteningNorm):
 
     Reference:  huang2018 — Decorrelated Batch Normalization, CVPR 2018, arXiv:1804.08450, §3; code:
                 princeton-vl/DecorrelatedBN.
-    Deviations: none in training, but that a ragged last group is refused and that ε is torch's for batch norm
-                (the authors' code: 1e-7, which fp32 covariances do not resolve). As there, evaluation
-                averages W and not Σ; with d = 1 it averages 1/σ where batch norm averages σ².
+    Deviations: in training two: groups of unequal size are refused, and ε is torch's for batch norm (the
+                authors' code: 1e-7, below the resolution of fp32 covariances). As there, evaluation averages
+                W, not Σ: with d = 1 it averages 1/σ, while batch norm averages σ².
     """
 
     def whiten(self, covariance: Tensor, eps: float | Tensor) -> Tensor:
@@ -94,10 +93,10 @@ class DecorrelatedBatchNorm(WhiteningNorm):
 
 
 class InverseRoot(torch.autograd.Function):
-    """(Σ + ε I)^(−1/2) of symmetric matrices, exact in both directions where eigenvalues are equal.
+    """(Σ + ε I)^(−1/2) of symmetric matrices; forward and backward are exact for equal eigenvalues too.
 
     Args of apply:
-        covariance: Σ, (L, d, d); one that is not finite gives NaN and leaves the others alone.
+        covariance: Σ, (L, d, d). A matrix that is not finite gives NaN; the others are not affected.
         eps:        ε > 0, one number or (L, 1, 1).
     """
 
@@ -105,7 +104,7 @@ class InverseRoot(torch.autograd.Function):
     def forward(ctx: Any, covariance: Tensor, eps: float | Tensor) -> Tensor:
         finite = covariance.isfinite().all(2, keepdim=True).all(1, keepdim=True)
         identity = torch.eye(covariance.shape[1], dtype=covariance.dtype, device=covariance.device)
-        # LAPACK raises on NaN, for all matrices of the call
+        # LAPACK raises on NaN, for the whole call
         values, vectors = torch.linalg.eigh(torch.where(finite, covariance, identity))
         roots = torch.sqrt(values.clamp_min(0).unsqueeze(1) + eps)  # (L, 1, d)
         ctx.save_for_backward(roots, vectors)

@@ -14,31 +14,32 @@ from normbench.norms.registry import register
 
 @register("dyt", family="pointwise", reduces="nothing", reference="zhu2025")
 class DynamicTanh(Norm):
-    """Dynamic Tanh: squashes every value by itself, as layer norm seems to do, without statistics.
+    """Dynamic Tanh: squashes every value on its own, without statistics.
 
         y = γ tanh(α x) + β                                            §4
 
     Symbols:      α alpha · γ weight · β bias
     Reduces:      nothing.
     Train / eval: identical; no running state. Batch-independent: yes.
-    Numerics:     fp32 (fp64 for fp64 input). |y − β| ≤ |γ|, whatever enters.
+    Numerics:     fp32 (fp64 for fp64 input). |y − β| ≤ |γ| for every input.
 
     Shape:
         x: (N, K·C, *spatial) → y: same shape and dtype
-        weight, bias: (K·C,);  alpha: (K,), one for each run
+        weight, bias: (K·C,);  alpha: (K,), one per run
 
     Args:
         channels: C, channels of one run.
         lanes:    K, stacked runs; 1 for a lone run.
-        alpha:    α > 0 to start from. The paper: 0.5, but less in wide language models.
+        alpha:    initial α > 0. The paper: 0.5, and less in wide language models.
         affine:   True, False, "weight" or "bias".
 
     Raises:
         NormError: an argument out of range.
 
     Reference:  zhu2025 — Transformers without Normalization, CVPR 2025, arXiv:2503.10622, §4.
-    Deviations: none. The paper replaces layer norm in transformers; in place of batch norm in convolutional
-                nets it loses accuracy by the paper's own account. α is spared from weight decay, as a scale.
+    Deviations: none. The paper replaces layer norm in transformers. It reports a loss of accuracy if DyT
+                replaces batch norm in convolutional nets. α has the role of a scale: weight decay treats it
+                as it treats γ, so optim.decay=all decays it and optim.decay=weights spares it.
     """
 
     roles: ClassVar[dict[str, str]] = {**Norm.roles, "alpha": "scale"}

@@ -28,7 +28,7 @@ from normbench.norms.spatial_moments import map_moments, merged
     activates=True,
 )
 class EvoNormB0(RunningNorm):
-    """EvoNorm-B0: division by the batch's standard deviation or the map's with a linear term, if larger.
+    """EvoNorm-B0: divides by the larger of the batch's deviation and the map's deviation plus a linear term.
 
         y = γ x / max(√(s² + ε), v x + √(s_i² + ε)) + β
         s² over 𝒮 = {same channel} × batch × H × W                       training
@@ -37,11 +37,11 @@ class EvoNormB0(RunningNorm):
 
     Symbols:      s², s_i² var (biased) · v v · γ weight · β bias
     Reduces:      (N, H, W) for each channel, and (H, W) for each image and channel; N in chunks of `batch`
-                  images where that is set (one chunk per worker).
+                  images if `batch` is set (one chunk per worker).
     Train / eval: differ. Batch-independent: no.
     Running statistics: the variance, biased, s ← s + w_t (new − s) with w_t from `momentum` (weight of the
                   NEW batch, see normbench.momentum). It starts at 1; with several chunks `new` is the chunks'
-                  mean. No mean is subtracted, so none is kept. Training never reads it.
+                  mean. No mean is subtracted, so none is kept. Training never reads the variance.
     Numerics:     fp32 (fp64 for fp64 input), in two passes; ε inside the roots. On maps of one position s_i
                   is 0 and y saturates near γ / v + β for large x.
 
@@ -56,18 +56,18 @@ class EvoNormB0(RunningNorm):
                    lane. The authors' code: 0.1 (decay 0.9).
         eps:       ε > 0; one value or one per lane. The authors' code: 1e-5.
         affine:    True, False, "weight" or "bias".
-        track:     keep the running variance; without it evaluation uses the batch, too.
-        batch:     images per statistic, dividing N; None for all of x.
-        activated: an activation would follow, and the layer stands for it. Without it there are no v and no
+        track:     whether to keep the running variance. Without it evaluation uses the batch.
+        batch:     images per statistic; must divide N. None: all of x.
+        activated: whether the layer replaces an activation that would follow. If not, there are no v and no
                    running variance, and the output is γ x + β.
 
     Raises:
         NormError: an argument out of range, N not a multiple of `batch`, or one value per batch statistic.
 
     Reference:  liu2020 — Evolving Normalization-Activation Layers, NeurIPS 2020, arXiv:2004.02967.
-    Deviations: none from the authors' code (`evonorm` in tensorflow/tpu), whose running variance is biased,
-                too, and which leaves γ x + β where no activation follows. timm corrects the running variance
-                by m / (m − 1) and has ε = 1e-3.
+    Deviations: none from the authors' code (`evonorm` in tensorflow/tpu): its running variance is biased too,
+                and it returns γ x + β if no activation follows. timm corrects the running variance by
+                m / (m − 1) and has ε = 1e-3.
     """
 
     roles: ClassVar[dict[str, str]] = {**Norm.roles, "v": "scale"}
@@ -107,7 +107,7 @@ class EvoNormB0(RunningNorm):
             super().check(shape)
 
     def _variance(self, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-        """s² at every image, (N, K·C, 1, …), from the moments of the maps; (1, K·C, 1, …) from running."""
+        """s² for every image, (N, K·C, 1, …), from moments of maps; (1, K·C, 1, …) if it is running."""
         if not self.by_batch:
             assert self.running_var is not None
             return along_channels(self.running_var, x)

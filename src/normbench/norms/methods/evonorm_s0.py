@@ -34,26 +34,25 @@ class EvoNormS0(Norm):
     Args:
         channels:   C, channels of one run.
         lanes:      K, stacked runs; 1 for a lone run.
-        num_groups: G, groups of one run, dividing C. The authors' code: 32, or the next number below that
-                    divides C.
-        group_size: C/G instead, dividing C. With neither: the largest divisor of C that is at most 16, which
-                    keeps narrow layers from having a channel per group.
+        num_groups: G, groups of one run; must divide C. The authors' code: 32, or the next smaller divisor of
+                    C.
+        group_size: C/G instead; must divide C. With neither: the largest divisor of C up to 16, so that
+                    narrow layers do not get one channel per group.
         eps:        ε > 0; one value or one per lane. The authors' code: 1e-5.
         affine:     True, False, "weight" or "bias".
-        activated:  an activation would follow, and the layer stands for it. Without it there is no v and the
+        activated:  whether the layer replaces an activation that would follow. If not, there is no v, and the
                     output is γ x + β.
 
     Attributes:
-        num_groups, group_size: as in effect, of one run.
+        num_groups, group_size: the values in effect, of one run.
 
     Raises:
-        NormError: an argument out of range, both num_groups and group_size, or a value that does not divide
-                   C. On a map of one position, a channel per group: √ε would divide.
+        NormError: an argument out of range, both num_groups and group_size, a value that does not divide C,
+                   or one value per statistic, which would be divided by √ε.
 
     Reference:  liu2020 — Evolving Normalization-Activation Layers, NeurIPS 2020, arXiv:2004.02967.
-    Deviations: the default is a group size and not 32 groups. Where no activation follows, γ x + β,
-                which normalizes nothing, is what the authors' code does, too (`nonlinearity=False` in
-                tensorflow/tpu).
+    Deviations: the default is a group size, not 32 groups. If no activation follows, the output is γ x + β,
+                as in the authors' code (`nonlinearity=False` in tensorflow/tpu).
     """
 
     roles: ClassVar[dict[str, str]] = {**Norm.roles, "v": "scale"}

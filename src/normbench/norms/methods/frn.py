@@ -14,23 +14,23 @@ from normbench.norms.lanes import PerLane, along_channels, positions, spread
 from normbench.norms.registry import register
 from normbench.norms.spatial_moments import map_mean
 
-#: What the learned ε starts as.
+#: Initial value of the learned ε.
 INITIAL_EPS = 1e-4
 
 
 @register("frn", family="sample", reduces="H, W", reference="singh2020", activates=True)
 class FilterResponseNorm(Norm):
-    """Filter response normalization: each map is divided by its root mean square; the activation is part.
+    """Filter response normalization: divides each map by its root mean square; includes the activation.
 
         y = γ x / √(ν² + ε) + β,  ν² = mean x²                         eqs. (1), (2)
         z = max(y, τ)                                                  eq. (3), the thresholded linear unit
         ν² over 𝒮 = {same image, same channel} × H × W
-        ε = eps + |ε_l|, the second term on maps of one position alone
+        ε = eps + |ε_l|; by default the second term counts only on maps of one position
 
     Symbols:      γ weight · β bias · τ tau · ε_l eps_learned
     Reduces:      (H, W) for each image and channel.
     Train / eval: identical; no running state. Batch-independent: yes.
-    Numerics:     fp32 (fp64 for fp64 input); ε inside the root. Where y = τ the gradient goes to τ, as with a
+    Numerics:     fp32 (fp64 for fp64 input); ε inside the root. If y = τ, the gradient goes to τ, as with a
                   ReLU at 0.
 
     Shape:
@@ -40,21 +40,21 @@ class FilterResponseNorm(Norm):
     Args:
         channels:  C, channels of one run.
         lanes:     K, stacked runs; 1 for a lone run.
-        learn_eps: "auto": ε_l counts on maps of one position, of which a fixed ε leaves only the sign; True:
-                   on every map; False: there is none, and maps of one position are refused.
+        learn_eps: "auto": ε_l counts on maps of one position, where a fixed ε would leave only the sign;
+                   True: on every map; False: there is no ε_l, and maps of one position are refused.
         eps:       ε > 0; one value or one per lane. The paper: 1e-6.
         affine:    True, False, "weight" or "bias".
-        activated: an activation would follow, and τ stands for it. Without it there is no τ and the output
-                   is y, as before an addition.
+        activated: whether τ replaces an activation that would follow. If not, as before an addition, there is
+                   no τ and the output is y.
 
     Raises:
         NormError: an argument out of range, or maps of one position without learned ε.
 
     Reference:  singh2020 — Filter Response Normalization Layer: Eliminating Batch Dependence in the Training
                 of Deep Neural Networks, CVPR 2020, arXiv:1911.09737, §3.
-    Deviations: in a network whose maps all have several positions "auto" leaves ε_l unused, with gradient 0;
-                it is one number a layer and starts at 10⁻⁴, as in TensorFlow Addons. timm's layer has no
-                ε_l and ε = 1e-5. The paper warms the learning rate up, which is left to the schedule.
+    Deviations: on maps of several positions "auto" leaves ε_l unused, with gradient 0. ε_l is one number per
+                layer and starts at 10⁻⁴, as in TensorFlow Addons. timm's layer has no ε_l and ε = 1e-5. The
+                paper warms up the learning rate; here the schedule does that.
     """
 
     roles: ClassVar[dict[str, str]] = {**Norm.roles, "tau": "shift", "eps_learned": "scale"}
@@ -93,7 +93,7 @@ class FilterResponseNorm(Norm):
             )
 
     def _epsilon(self, x: Tensor) -> float | Tensor:
-        """ε of every lane. ε_l is multiplied away and not left out, so that it always has a gradient."""
+        """ε of every lane. An unused ε_l is multiplied by 0, so that it always has a gradient."""
         eps = self.eps_along(x)
         if self.eps_learned is None:
             return eps

@@ -20,7 +20,7 @@ from normbench.norms.registry import register
     eval_differs=True,
 )
 class FrozenBatchNorm(BatchNorm):
-    """Frozen batch normalization: batch norm whose statistics stand still from a share of the run on.
+    """Frozen batch normalization: batch norm whose statistics are frozen after a share of the run.
 
         y = γ (x − μ) / √(σ² + ε) + β
         μ, σ² over 𝒮 = {same channel} × batch × H × W                   training, before `after`
@@ -28,10 +28,11 @@ class FrozenBatchNorm(BatchNorm):
 
     Symbols:      μ mean · σ² var (biased) · γ weight · β bias
     Reduces:      (N, H, W) for each channel until the statistics freeze, then nothing; N in chunks of `batch`
-                  images where that is set (one chunk per worker).
+                  images if `batch` is set (one chunk per worker).
     Train / eval: differ until the statistics freeze, then identical. Batch-independent: no, until then.
-    Running statistics: as bn's until they freeze; then neither training nor `train()` moves or leaves them. γ
-                  and β go on training. Frozen training reads what `momentum` made, so momentum changes it.
+    Running statistics: as bn's until they freeze. From then on training uses them and does not move them, and
+                  `train()` does not change that. γ and β are still trained. Frozen training reads statistics
+                  that depend on `momentum`, so momentum changes training.
     Numerics:     fp32 (fp64 for fp64 input); ε inside the root. A bias before the layer is absorbed until
                   the statistics freeze.
 
@@ -42,27 +43,27 @@ class FrozenBatchNorm(BatchNorm):
     Args:
         channels: C, channels of one run.
         lanes:    K, stacked runs; 1 for a lone run.
-        after:    share of the run, in [0, 1], from which statistics are frozen, as `begin_step` tells. 0:
-                  from the first step on, for pretrained statistics; 1: never. Where nobody calls it, they
-                  freeze for 0 alone.
+        after:    share of the run, in [0, 1], after which statistics are frozen; `begin_step` tells the
+                  share. 0: from the first step on, for pretrained statistics; 1: never. If nobody calls
+                  `begin_step`, only 0 freezes them.
         momentum: weight of the new batch, or another form of `normbench.momentum`; one value or one per lane.
         eps:      ε > 0; one value or one per lane.
         affine:   True, False, "weight" or "bias".
         variance: "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
                   in Keras and flax.
-        batch:    images per statistic, dividing N; None for all of x.
+        batch:    images per statistic; must divide N. None: all of x.
 
     Attributes:
-        frozen: whether the statistics stand still now.
+        frozen: whether the statistics are frozen now.
 
     Raises:
         NormError: an argument out of range, and until they freeze, N not a multiple of `batch` or one value
                    per statistic.
 
-    Reference:  wu2021 — Rethinking "Batch" in BatchNorm, arXiv:2105.07576; the frozen form for fine-tuning is
-                older and of no paper.
-    Deviations: γ and β stay trainable, as in the paper; torchvision's and detectron2's FrozenBatchNorm2d hold
-                them fixed, too.
+    Reference:  wu2021 — Rethinking "Batch" in BatchNorm, arXiv:2105.07576. Frozen statistics in fine-tuning
+                are older, and no paper introduced them.
+    Deviations: none from the paper: γ and β stay trainable. torchvision's and detectron2's FrozenBatchNorm2d
+                fix them as well.
     """
 
     def __init__(

@@ -32,8 +32,8 @@ class GhostBatchNorm(BatchNorm):
     Reduces:      (N/S, H, W) for each channel and each of S = N / ghost_size ghosts of consecutive images.
     Train / eval: differ; evaluation with batch statistics keeps the ghosts. Batch-independent: no.
     Running statistics: one update a step, s ← s + w_t (new − s), where `new` is the mean over ghosts of their
-                  means and of their Bessel-corrected variances. What ghosts differ by in mean is not part of
-                  it.
+                  means and of their Bessel-corrected variances. The variance between the means of ghosts is
+                  not part of it.
     Numerics:     fp32 (fp64 for fp64 input); ε inside the root.
 
     Shape:
@@ -44,24 +44,24 @@ class GhostBatchNorm(BatchNorm):
     Args:
         channels:   C, channels of one run.
         lanes:      K, stacked runs; 1 for a lone run.
-        ghost_size: images per ghost, dividing `batch`.
+        ghost_size: images per ghost; must divide `batch`.
         momentum:   weight of the new batch, or another form of `normbench.momentum`; one value or one per
                     lane.
         eps:        ε > 0; one value or one per lane.
         affine:     True, False, "weight" or "bias".
-        track:      keep running statistics; without them evaluation uses ghosts, too.
+        track:      whether to keep running statistics. Without them evaluation uses ghosts.
         variance:   "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
                     in Keras and flax.
-        batch:      images of one worker, so that no ghost holds images of two; None where there is one
+        batch:      images of one worker, so that no ghost holds images of two workers. None: there is one
                     worker.
 
     Raises:
         NormError: an argument out of range, ghost_size not dividing `batch` or N, or one value per statistic.
 
     Reference:  hoffer2017 — Train longer, generalize better, NeurIPS 2017, arXiv:1705.08741, §4.
-    Deviations: the paper updates the running statistics ghost after ghost, S times a step, so that the last
-                ghost weighs m and the whole step 1 − (1 − m)^S. Here a step is one update of weight m
-                whatever S is (as TensorFlow's virtual_batch_size), so that momentum means the same as for bn.
+    Deviations: the paper updates the running statistics after each ghost, S times per step. So the last ghost
+                weighs m and the whole step 1 − (1 − m)^S. Here a step is one update of weight m for every S,
+                as with TensorFlow's virtual_batch_size, so that momentum means the same as for bn.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from normbench.norms.core import Affine, Norm
 from normbench.norms.lanes import PerLane, positions
 from normbench.norms.registry import register
 
-#: Most channels in a group where neither the groups nor their size are given.
+#: Most channels per group if neither the number of groups nor their size is given.
 DEFAULT_SIZE = 16
 
 
@@ -26,8 +26,8 @@ class GroupNorm(Norm):
     Symbols:      μ mean · σ² var (biased) · γ weight · β bias · G num_groups
     Reduces:      (C/G, H, W) for each image and group.
     Train / eval: identical; no running state. Batch-independent: yes.
-    Numerics:     fp32 (fp64 for fp64 input); ε inside the root. A bias before the layer is absorbed for group
-                  size 1 alone, so models keep it.
+    Numerics:     fp32 (fp64 for fp64 input); ε inside the root. The layer removes a bias before it only if
+                  the group size is 1. Models drop that bias because β replaces it; without β they keep it.
 
     Shape:
         x: (N, K·C, *spatial) → y: same shape and dtype
@@ -36,21 +36,21 @@ class GroupNorm(Norm):
     Args:
         channels:   C, channels of one run.
         lanes:      K, stacked runs; 1 for a lone run.
-        num_groups: G, groups of one run, dividing C. The paper: 32.
-        group_size: C/G instead, dividing C. With neither: the largest divisor of C that is at most 16, which
-                    keeps narrow layers from becoming instance norm.
+        num_groups: G, groups of one run; must divide C. The paper: 32.
+        group_size: C/G instead; must divide C. With neither: the largest divisor of C up to 16, so that
+                    narrow layers do not become instance norm.
         eps:        ε > 0; one value or one per lane.
         affine:     True, False, "weight" or "bias".
 
     Attributes:
-        num_groups, group_size: as in effect, of one run.
+        num_groups, group_size: the values in effect, of one run.
 
     Raises:
         NormError: an argument out of range, both num_groups and group_size, or a value that does not divide
                    C.
 
     Reference:  wu2018 — Group Normalization, ECCV 2018, arXiv:1803.08494, §3.1.
-    Deviations: the default is a group size and not 32 groups.
+    Deviations: the default is a group size, not 32 groups.
     """
 
     def __init__(

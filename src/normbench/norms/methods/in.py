@@ -35,11 +35,11 @@ class InstanceNorm(Norm):
         affine:   True, False, "weight" or "bias".
 
     Raises:
-        NormError: an argument out of range.
+        NormError: an argument out of range, or one value per statistic in training.
 
     Reference:  ulyanov2016 — Instance Normalization, arXiv:1607.08022, §2.
-    Deviations: γ and β by default, which torch.nn.InstanceNorm2d lacks by default, and no running statistics
-                at all.
+    Deviations: γ and β exist by default; torch.nn.InstanceNorm2d has none by default. There are never running
+                statistics.
     """
 
     def __init__(self, channels: int, lanes: int = 1, *, eps: PerLane = 1e-5, affine: Affine = True) -> None:

@@ -22,7 +22,7 @@ from normbench.norms.whitening import WhiteningNorm
     eval_differs=True,
 )
 class IterNorm(WhiteningNorm):
-    """Iterative normalization: groups of channels are whitened over a worker's batch, by a few Newton steps.
+    """Iterative normalization: groups of channels are whitened over a worker's batch by a few Newton steps.
 
         y = γ W (x − μ) + β,  W = P_T / √tr Σ                           Algorithm 1, training
         P_0 = I,  P_k = ½ (3 P_{k−1} − P_{k−1}³ Σ / tr Σ)
@@ -30,7 +30,7 @@ class IterNorm(WhiteningNorm):
         μ, W ← running statistics                                      evaluation
 
     Symbols:      μ mean (d) · Σ covariance (d × d, biased) · T iterations · γ weight · β bias · d group_size
-    Reduces:      (N, H, W) for each group of channels; N in chunks of `batch` images where that is set (one
+    Reduces:      (N, H, W) for each group of channels; N in chunks of `batch` images if `batch` is set (one
                   chunk per worker).
     Train / eval: differ. Batch-independent: no.
     Running statistics: mean and whitening matrix, s ← s + w_t (new − s) with w_t from `momentum` (weight of
@@ -38,8 +38,8 @@ class IterNorm(WhiteningNorm):
                   the chunks' mean. Training never reads them.
     Numerics:     fp32 (fp64 for fp64 input), autocast or not. T steps reach Σ^(−1/2) only for directions
                   that hold more than about (2/3)^(2T) of the trace: iternorm is a regularised whitening. It
-                  takes two to twenty times as long as batch norm, on small maps for its 3 T products of small
-                  matrices and those of the backward pass.
+                  takes 2 to 20 times as long as batch norm; on small maps the 3 T products of small matrices,
+                  and those of the backward pass, cost most.
 
     Shape:
         x: (N, K·C, *spatial) → y: same shape and dtype
@@ -50,17 +50,17 @@ class IterNorm(WhiteningNorm):
         channels:   C, channels of one run.
         lanes:      K, stacked runs; 1 for a lone run.
         iterations: T ≥ 0. The paper: 5. With 0, all channels of a group are divided by the same √tr Σ.
-        group_size: d, channels whitened together, dividing C. None: the largest divisor of C up to 16. With
-                    1 it is batch norm in training.
+        group_size: d, channels whitened together; must divide C. None: the largest divisor of C up to 16.
+                    With 1 it is batch norm in training.
         momentum:   weight of the new batch, or another form of `normbench.momentum`; one value or one per
                     lane.
         eps:        ε > 0; one value or one per lane.
         affine:     True, False, "weight" or "bias".
-        track:      keep running statistics; without them evaluation uses the batch, too.
-        batch:      images per statistic, dividing N; None for all of x.
+        track:      whether to keep running statistics. Without them evaluation uses the batch.
+        batch:      images per statistic; must divide N. None: all of x.
 
     Attributes:
-        group_size: as in effect.
+        group_size: the value in effect.
 
     Raises:
         NormError: an argument out of range, group_size not dividing C, N not a multiple of `batch`, or one
@@ -68,10 +68,10 @@ class IterNorm(WhiteningNorm):
 
     Reference:  huang2019 — Iterative Normalization: Beyond Standardization towards Efficient Whitening, CVPR
                 2019, arXiv:1904.03441, Algorithm 1; code: huangleiBuaa/IterNorm-pytorch.
-    Deviations: the same iterates are computed in coupled form, Y_k = P_k Σ / tr Σ beside P_k: the paper's
-                recursion, left to run, amplifies rounding without bound once cond Σ exceeds 2.4, this one
-                does not, at the same price. As in the authors' code, evaluation averages W; its default is
-                one group of all channels, ours the groups of dbn.
+    Deviations: the same iterates are computed in coupled form, Y_k = P_k Σ / tr Σ besides P_k. The paper's
+                recursion amplifies rounding without bound if cond Σ > 2.4 and T is large; the coupled form
+                does not, and costs the same. As in the authors' code, evaluation averages W. Their default is
+                one group of all channels; ours is that of dbn.
     """
 
     def __init__(

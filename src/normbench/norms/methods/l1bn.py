@@ -34,8 +34,8 @@ class L1BatchNorm(RunningNorm):
         μ, s over 𝒮 = {same channel} × batch × H × W                    training
         μ, s ← running statistics                                      evaluation
 
-    Symbols:      μ mean · s deviation, √(π/2) making it the σ of normal values · γ weight · β bias
-    Reduces:      (N, H, W) for each channel; N in chunks of `batch` images where that is set (one chunk per
+    Symbols:      μ mean · s deviation; √(π/2) makes it σ for normal values · γ weight · β bias
+    Reduces:      (N, H, W) for each channel; N in chunks of `batch` images if that is set (one chunk per
                   worker).
     Train / eval: differ. Batch-independent: no.
     Running statistics: mean and deviation s (not its inverse), r ← r + w_t (new − r) with w_t from `momentum`
@@ -53,8 +53,8 @@ class L1BatchNorm(RunningNorm):
         momentum: weight of the new batch, or another form of `normbench.momentum`; one value or one per lane.
         eps:      ε > 0, in units of x; one value or one per lane. The authors' code: 1e-5.
         affine:   True, False, "weight" or "bias".
-        track:    keep running statistics; without them evaluation uses the batch, too.
-        batch:    images per statistic, dividing N; None for all of x.
+        track:    whether to keep running statistics. Without them evaluation uses the batch.
+        batch:    images per statistic; must divide N. None: all of x.
 
     Raises:
         NormError: an argument out of range, N not a multiple of `batch`, or one value per statistic.
@@ -62,8 +62,8 @@ class L1BatchNorm(RunningNorm):
     Reference:  hoffer2018 — Norm matters: efficient and accurate normalization schemes in deep networks,
                 NeurIPS 2018, arXiv:1803.01814, §4.
     Deviations: the authors' code averages the inverse of s and gives the new batch the weight 1 − momentum.
-                Nothing corrects s for the batch's size, there or here: of few values it is too small, by
-                √((m − 1) / m) for m independent normal ones.
+                As there, s is not corrected for the batch's size: for m independent normal values it is too
+                small by the factor √((m − 1) / m).
     """
 
     running_mean: Tensor | None

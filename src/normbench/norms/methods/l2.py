@@ -14,7 +14,7 @@ from normbench.norms.registry import register
 
 @register("l2", family="channel", reduces="C", reference="liu2015")
 class UnitNorm(Norm):
-    """L2 normalization over channels: every position by itself becomes a vector of unit length.
+    """L2 normalization over channels: the channels of every position become a vector of unit length.
 
         y = γ x / max(‖x‖₂, ε)                                         §3.3
         ‖x‖₂ over 𝒮 = {same image, same position} × C
@@ -31,16 +31,16 @@ class UnitNorm(Norm):
     Args:
         channels: C ≥ 2, channels of one run.
         lanes:    K, stacked runs; 1 for a lone run.
-        scale:    what γ starts as, and stays where `affine` has no γ. The paper: of length 1 features are too
-                  small to train on, of length 10 or 20 they are not. √C gives rms.
-        eps:      ε > 0, the length that shorter vectors count as; one value or one per lane. torch: 1e-12.
+        scale:    initial γ; a constant if `affine` has no γ. The paper: features of length 1 are too small to
+                  train on; length 10 or 20 works. √C gives rms.
+        eps:      ε > 0; shorter vectors are divided by ε instead. One value or one per lane. torch: 1e-12.
         affine:   "weight" as in the paper; True, False or "bias".
 
     Raises:
-        NormError: an argument out of range.
+        NormError: an argument out of range, or one channel in training.
 
     Reference:  liu2015 — ParseNet: Looking Wider to See Better, arXiv:1506.04579, §3.3.
-    Deviations: ε, which the paper leaves out, as in torch.nn.functional.normalize.
+    Deviations: ε, as in torch.nn.functional.normalize; the paper has none.
     """
 
     def __init__(

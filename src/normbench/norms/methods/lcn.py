@@ -21,36 +21,36 @@ FLOORS = ("mean", "eps")
 
 @register("lcn", family="sample", reduces="C, k, k", reference="jarrett2009")
 class LocalContrastNorm(Norm):
-    """Local contrast normalization: every value against its surroundings, their mean and deviation.
+    """Local contrast normalization: every value is normalized by the mean and deviation around it.
 
         v = x − Σ w x / Σ w                                            §2
         y = v / max(c, σ, ε),  σ = √(Σ w v² / Σ w),  c = mean σ
-        Σ over 𝒮 = {same image} × C × k × k positions around, as far as they exist; mean over H × W
+        Σ over 𝒮 = {same image} × C × k × k positions around, cut at the border; mean over H × W
 
     Symbols:      w window · σ deviation around a position · k size
     Reduces:      (C, k, k) around each position, for each image: one mean and one deviation for all channels.
                   With per_channel (k, k) for each channel.
     Train / eval: identical; no running state. Batch-independent: yes.
-    Numerics:     fp32 (fp64 for fp64 input), in two passes; one value of the image is subtracted before,
-                  so that a constant image gives exactly 0. Gradients pass through c. A window is k
-                  additions along one axis after the other, for mean and deviation, there and back: on small
-                  maps, and on any with per_channel, a dozen times the time of bn.
+    Numerics:     fp32 (fp64 for fp64 input), in two passes. One value of the image is subtracted first, so
+                  that a constant image gives exactly 0. Gradients pass through c. A window takes k additions
+                  per axis, for mean and deviation, forward and backward: 12 times bn's time on small maps,
+                  and on all maps with per_channel.
 
     Shape:
-        x: (N, K·C, *spatial) → y: same shape and dtype. The window spans all spatial axes; without any it is
-           the position itself
+        x: (N, K·C, *spatial) → y: same shape and dtype. The window spans all spatial axes; if there are none,
+           it is the position itself
         no parameters
 
     Args:
         channels:    C, channels of one run.
         lanes:       K, stacked runs; 1 for a lone run.
         mode:        "contrastive" as above; "subtractive": y = v; "divisive": v = x.
-        size:        k, odd. The paper: 9. Windows are cut at the border; on a map of up to (k + 1) / 2
-                     positions along every axis each of them is the map.
-        sigma:       deviation, in positions, of a Gaussian window. The paper has such a window but no number;
-                     torch7's image.gaussian(9) has 2.25. None: all positions weigh the same.
+        size:        k, odd. The paper: 9. Windows are cut at the border. If every axis has at most (k + 1) /
+                     2 positions, each window is the whole map.
+        sigma:       deviation of a Gaussian window, in positions. The paper has such a window but gives no
+                     number; torch7's image.gaussian(9) has 2.25. None: all positions weigh the same.
         floor:       "mean": σ counts as at least c, as in the paper; "eps": as at least ε, as in torch7.
-        per_channel: a window of one channel instead of all.
+        per_channel: whether a window spans one channel instead of all.
         eps:         ε > 0, in units of x; one value or one per lane. torch7: 1e-4.
 
     Raises:
@@ -58,9 +58,9 @@ class LocalContrastNorm(Norm):
 
     Reference:  jarrett2009 — What is the Best Multi-Stage Architecture for Object Recognition?, ICCV
                 2009, §2.
-    Deviations: by default a flat window, as in torch7. At the border sums are divided by the weight that lies
-                inside; torch7 does so for means but divides the root of Σ w v² by that weight and not by its
-                root, so that its σ is too large there. ε, which the paper leaves out.
+    Deviations: the default window is flat, as in torch7. At the border, sums are divided by the weight inside
+                the map. torch7 does so for means, but divides the root of Σ w v² by that weight instead of
+                its root, so its σ is too large there. The paper has no ε.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class LocalContrastNorm(Norm):
     def _deviation(self, v: Tensor, weight: Tensor) -> Tensor:
         """max(c, σ): (N, M, 1, *spatial)."""
         variance = self._average(v.square(), weight)
-        sigma = variance.clamp_min(torch.finfo(v.dtype).tiny).sqrt()  # a root of 0 has no gradient
+        sigma = variance.clamp_min(torch.finfo(v.dtype).tiny).sqrt()  # √0 has no gradient
         if self.floor == "eps":
             return sigma
         c = sigma.flatten(2).mean(2)
@@ -151,7 +151,7 @@ def weighted_sums(x: Tensor, window: Sequence[float]) -> Tensor:
 class _Average(torch.autograd.Function):
     """Σ w v / Σ w over windows: v (N, M, *spatial), Σ w (1, 1, *spatial) → (N, M, *spatial).
 
-    PERF: nothing of the sums is kept for the way back, which is the same sums: windows are symmetric.
+    PERF: the backward pass needs no stored sums: it takes the same sums, since windows are symmetric.
     """
 
     @staticmethod

@@ -13,13 +13,13 @@ from normbench.norms.lanes import PerLane, over_channels
 from normbench.norms.methods.rms import by_rms
 from normbench.norms.registry import register
 
-#: Channels from which on torch's kernel is used. PERF: it pays per row; short rows are cheaper by elements.
+#: From this many channels on, torch's kernel is used. PERF: its cost is per row, so short rows do without it.
 SHORT_ROW = 16
 
 
 @register("ln_c", family="channel", reduces="C", reference="ba2016")
 class LayerNormC(Norm):
-    """Layer normalization over channels: every position by itself.
+    """Layer normalization over channels: every position is normalized on its own.
 
         y = γ (x − μ) / √(σ² + ε) + β                                  eqs. (3), (4)
         μ, σ² over 𝒮 = {same image, same position} × C
@@ -27,8 +27,8 @@ class LayerNormC(Norm):
     Symbols:      μ mean · σ² var (biased) · γ weight · β bias
     Reduces:      (C) for each image and position.
     Train / eval: identical; no running state. Batch-independent: yes.
-    Numerics:     fp32 (fp64 for fp64 input), in two passes; ε inside the root. From 16 channels on, y lies in
-                  memory with channels innermost.
+    Numerics:     fp32 (fp64 for fp64 input), in two passes; ε inside the root. With 16 channels or more, y is
+                  stored with channels innermost.
 
     Shape:
         x: (N, K·C, *spatial) → y: same shape and dtype
@@ -41,11 +41,11 @@ class LayerNormC(Norm):
         affine:   True, False, "weight" or "bias".
 
     Raises:
-        NormError: an argument out of range.
+        NormError: an argument out of range, or one channel in training.
 
     Reference:  ba2016 — Layer Normalization, arXiv:1607.06450, §3, applied to each position as ConvNeXt does.
-    Deviations: for an image the paper's layer is ambiguous; the other reading is ln_chw. Without spatial axes
-                they agree.
+    Deviations: for images the paper's layer can be read in two ways; the other one is ln_chw. Without spatial
+                axes they agree.
     """
 
     def __init__(self, channels: int, lanes: int = 1, *, eps: PerLane = 1e-5, affine: Affine = True) -> None:

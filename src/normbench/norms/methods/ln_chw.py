@@ -35,11 +35,11 @@ class LayerNormCHW(Norm):
         affine:   True, False, "weight" or "bias".
 
     Raises:
-        NormError: an argument out of range.
+        NormError: an argument out of range, or one value per statistic in training.
 
     Reference:  ba2016 — Layer Normalization, arXiv:1607.06450, §3.
-    Deviations: γ and β are one per channel, as in wu2018, where torch.nn.LayerNorm([C, H, W]) has one per
-                element, which ties a network to one image size. Equals gn with one group.
+    Deviations: one γ and β per channel, as in wu2018. torch.nn.LayerNorm([C, H, W]) has one per element,
+                which ties a network to one image size. Equals gn with one group.
     """
 
     def __init__(self, channels: int, lanes: int = 1, *, eps: PerLane = 1e-5, affine: Affine = True) -> None:

@@ -36,17 +36,18 @@ class MovingAverageBatchNorm(StatefulNorm):
 
     Symbols:      χ quadratic mean · ψ projection of the gradient · r renormalization, held constant in
                   backward · λ clip · γ weight · β bias
-    Reduces:      (N, H, W) for each channel, without centring; N in chunks of `batch` images where that is
-                  set.
+    Reduces:      (N, H, W) for each channel, without centring; N in chunks of `batch` images if `batch`
+                  is set.
     Train / eval: differ: evaluation divides by √(χ̂ + ε). Batch-independent: no.
     Running statistics: running_square χ̂; w_t from `momentum` with w_1 = 1; squares and projections hold the
-                  last χ and ψ, newest last. Until `buffer` batches are in, and as long as the warm-up lasts,
-                  the batch's own χ and ψ stand for χ̄ and ψ̄ and r = 1, which makes the layer a batch RMS norm
-                  with its true gradient. The backward pass moves the projections: run it once after each
-                  training pass. Several chunks enter one after the other, each averaged with those before it;
-                  χ̂ moves once, to their mean χ̄. For the first batch of all r = 1 in any case.
-    Numerics:     fp32 (fp64 for fp64 input); ε inside the root. Where averages stand for the batch's own, the
-                  backward pass is not the gradient of the forward pass, by design.
+                  last χ and ψ, newest last. Until the buffer is full, and during the warm-up, the batch's own
+                  χ and ψ replace χ̄ and ψ̄, and r = 1: the layer is a batch RMS norm with its true gradient.
+                  The
+                  backward pass moves the projections: run it once after each training pass. Several chunks
+                  enter one after the other, each averaged with those before it; χ̂ moves once, to their mean
+                  χ̄. For the very first batch r = 1 in any case.
+    Numerics:     fp32 (fp64 for fp64 input); ε inside the root. While averages replace the batch's own
+                  statistics, the backward pass is not the gradient of the forward pass, by design.
 
     Shape:
         x: (N, K·C, *spatial) → y: same shape and dtype
@@ -59,24 +60,24 @@ class MovingAverageBatchNorm(StatefulNorm):
         momentum: weight of the new in χ̂, or another form of `normbench.momentum`; one value or one per lane.
                   The authors' code: 0.02.
         buffer:   batches averaged over. The authors' ImageNet code: 16 batches of 2 images.
-        warmup:   share of the run, as `begin_step` counts it, that uses the batch's own statistics; where
-                  nobody calls `begin_step`, none but the batches that fill the buffer.
+        warmup:   share of the run, as `begin_step` counts it, that uses the batch's own statistics. If nobody
+                  calls `begin_step`, only the batches that fill the buffer do.
         clip:     λ ≥ 1, bound of r and 1/r; 1 switches r off. The authors' code: 5.
         eps:      ε > 0; one value or one per lane.
         affine:   True, False, "weight" or "bias".
-        batch:    images per statistic, dividing N; None for all of x.
+        batch:    images per statistic; must divide N. None: all of x.
 
     Raises:
         NormError: an argument out of range, N not a multiple of `batch`, or one value per statistic.
 
     Reference:  yan2020 — Towards Stabilizing Batch Statistics in Backward Propagation of Batch Normalization,
-                ICLR 2020, arXiv:2001.06838. Meant for layers with weight=centered before it, which takes the
-                place of subtracting means.
-    Deviations: values, the order of updates and that χ̂ follows χ̄ are those of the authors' code
-                (github.com/megvii-model/MABN), and so is the order of chunks, which is how its ImageNet runs
-                cut 32 images into 16 batches of 2. There averaging begins after 100 steps and r after 1,000;
-                here both with the full buffer and the end of the warm-up, a share of the run. w_1 = 1 is that
-                of its ImageNet code alone.
+                ICLR 2020, arXiv:2001.06838. Meant for layers with weight=centered before it, which replaces
+                the subtraction of means.
+    Deviations: values, the order of updates, the order of chunks, and that χ̂ follows χ̄, are those of the
+                authors' code (github.com/megvii-model/MABN); its ImageNet runs cut 32 images into 16 batches
+                of 2 in this way. There averaging begins after 100 steps and r after 1,000. Here both begin
+                when the buffer is full and the warm-up, a share of the run, is over. Only its ImageNet code
+                has w_1 = 1.
     """
 
     running_square: Tensor
@@ -127,20 +128,20 @@ class MovingAverageBatchNorm(StatefulNorm):
         return self.scale_shift(z.flatten(0, 1))
 
     def _ready(self, chunks: int) -> Tensor:
-        """Where averages are used: (S, K·C)."""
+        """Whether averages are used, per chunk and channel: (S, K·C)."""
         count = torch.arange(1, chunks + 1, device=self.squares.device).unsqueeze(1)
         full = self.num_squares_tracked + count >= self.buffer  # (S, K)
         self.num_squares_tracked += chunks
         return (full & (self.after_phase_change is not False)).repeat_interleave(self.channels, 1)
 
     def _enter(self, ring: Tensor, new: Tensor) -> Tensor:
-        """Let new values into a ring one after the other and average it after each: both (S, K·C)."""
+        """Add new values to a ring one after the other; the ring's mean after each. Both are (S, K·C)."""
         sequence = torch.cat([ring[:, 1:], new.t()], 1)
         ring.copy_(sequence[:, -self.buffer :])
         return saturated(sequence.unfold(1, self.buffer, 1).mean(2).t())
 
     def _project(self, ready: Tensor, product: Tensor) -> Tensor:
-        """What stands for ψ in the backward pass."""
+        """The value that replaces ψ in the backward pass."""
         return torch.where(ready, self._enter(self.projections, product), product)
 
     def extra_repr(self) -> str:

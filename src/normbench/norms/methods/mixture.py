@@ -32,7 +32,7 @@ from normbench.norms.spatial_moments import saturated
     exact_gradient=False,
 )
 class MixtureNorm(RunningNorm):
-    """Mixture normalization: positions are shared among Gaussian components, each with statistics of its own.
+    """Mixture normalization: positions are shared among Gaussian components, each with its own statistics.
 
         y = γ Σ_j p_j / √λ_j · (x − μ_j) / √(σ_j² + ε) + β
         p_j(x) ∝ λ_j 𝒩(x; μ_j, diag(σ_j² + ε)), x the channels of one position
@@ -40,23 +40,22 @@ class MixtureNorm(RunningNorm):
         λ_j, μ_j, σ_j² ← running statistics                            evaluation
 
     Symbols:      p_j responsibility of component j = 1 … J for a position, Σ_j p_j = 1 · λ_j its mean · μ_j
-                  mean, σ_j² var (biased) of each channel, positions weighing p_j · γ weight · β bias
+                  mean, σ_j² var (biased) of each channel, with weight p_j for a position · γ weight · β bias
     Reduces:      (N, H, W) for each channel and component, weighted, and C for a responsibility; N in chunks
-                  of `batch` images where that is set (one chunk per worker).
+                  of `batch` images if `batch` is set (one chunk per worker).
     Train / eval: differ. Batch-independent: no.
     Running statistics: mean and Bessel-corrected variance of each channel, as for bn, and of each component
                   λ_j, (μ_j − μ) / √(σ² + ε) and (σ_j² + ε) / (σ² + ε), where μ and σ² are the batch's;
                   s ← s + w_t (new − s) with w_t from `momentum` (weight of the NEW batch, see
-                  normbench.momentum). With several chunks `new` is the chunks' mean. Training reads the
-                  components': expectation maximization starts from them, so that component j stays component
-                  j from batch to batch.
-    Numerics:     fp32 (fp64 for fp64 input), autocast or not. Components are fitted to the batch standardised
-                  in two passes, where their variances are E[z²] − E[z]² within rounding of the batch's. A
-                  component's variance, with ε, is at least a hundredth of its channel's: components of few
-                  positions otherwise shrink to points. One that holds no position keeps finite statistics and
-                  weighs nothing. Responsibilities and least variances are constants of the backward pass in
-                  training. It takes five to thirty times as long as batch norm: every step passes over the
-                  batch.
+                  normbench.momentum). With several chunks `new` is the chunks' mean. Training reads
+                  those of the components: expectation maximization starts from them, so that component j
+                  stays component j from batch to batch.
+    Numerics:     fp32 (fp64 for fp64 input), autocast or not. Components are fitted to the batch after it is
+                  standardised in two passes; there E[z²] − E[z]² keeps its digits. A component's variance,
+                  with ε, is at least 1/100 of its channel's: otherwise components of few positions shrink to
+                  points. A component without positions keeps finite statistics and has weight 0. The backward
+                  pass in training takes responsibilities and lower bounds as constants. It takes 5 to 30
+                  times as long as batch norm: every step passes over the batch.
 
     Shape:
         x: (N, K·C, *spatial) → y: same shape and dtype
@@ -72,11 +71,11 @@ class MixtureNorm(RunningNorm):
                     lane.
         eps:        ε > 0; one value or one per lane.
         affine:     True, False, "weight" or "bias".
-        track:      keep running statistics; without them every batch starts from the initial components, in
-                    evaluation, too.
+        track:      whether to keep running statistics. Without them every batch starts from the initial
+                    components, in evaluation too.
         variance:   "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
                     in Keras and flax.
-        batch:      images per statistic, dividing N; None for all of x.
+        batch:      images per statistic; must divide N. None: all of x.
 
     Raises:
         NormError: an argument out of range, N not a multiple of `batch`, or fewer than 2 J values per
@@ -84,12 +83,13 @@ class MixtureNorm(RunningNorm):
 
     Reference:  kalayeh2019 — Training Faster by Separating Modes of Variation in Batch-Normalized Models,
                 TPAMI 2019, arXiv:1806.02892.
-    Deviations: the paper's are the diagonal Gaussian mixture over positions, the weighted statistics and the
-                sum with 1/√λ_j; no code of its authors is known. Ours: components start from normal quantiles
-                (j − ½)/J along the diagonal of the standardised channels, of variance 1 and equal shares,
-                and not from k-means++, which draws positions at random; later batches start from the running
-                components; ε and the least variance, both in the densities, too; how many components and
-                steps; the running statistics; and that responsibilities carry no gradient in training.
+    Deviations: from the paper are the diagonal Gaussian mixture over positions, the weighted statistics and
+                the sum with 1/√λ_j; no code of its authors is known. Ours are the rest. Components start at
+                normal quantiles (j − ½)/J along the diagonal of the standardised channels, with variance 1
+                and equal shares; the paper uses k-means++, which draws positions at random. Later batches
+                start from the running components. ε and the lower bound of variances, also in the densities,
+                the numbers of components and steps, and the running statistics are ours; so is that
+                responsibilities have no gradient in training.
     """
 
     running_mean: Tensor | None
@@ -140,7 +140,7 @@ class MixtureNorm(RunningNorm):
             )
 
     def _by_batch(self, values: Tensor, chunks: int) -> Tensor:
-        # no gradient through what z is standardised by: y does not depend on it, but for the least variances
+        # no gradient through mean and scale of z: y does not depend on them, except at the lower bounds
         mean = values.detach().mean(2, keepdim=True)
         centred = values - mean
         squares = centred.detach().square()
@@ -171,7 +171,7 @@ class MixtureNorm(RunningNorm):
 
     @torch.no_grad()
     def _fit(self, z: Tensor, squares: Tensor, eps: Tensor, chunks: int) -> tuple[Tensor, Components]:
-        """Logarithms of the responsibilities, and the components that follow from them."""
+        """Log responsibilities, and the components that follow from them."""
         components = self._running(z, chunks)
         for _ in range(self.iterations):
             logs = expect(z, squares, components)
@@ -185,7 +185,7 @@ class MixtureNorm(RunningNorm):
         return Components(*(t.repeat(chunks, *[1] * (t.dim() - 1)) for t in lanes))
 
     def _eps(self, values: Tensor, chunks: int) -> Tensor:
-        """ε: (1, 1, 1), or (L, C, 1) where lanes differ."""
+        """ε: (1, 1, 1), or (L, C, 1) if lanes differ."""
         eps = self.eps_along(values)
         if not isinstance(eps, Tensor):
             return values.new_full((1, 1, 1), eps)

@@ -29,7 +29,7 @@ from normbench.norms.spatial_moments import saturated
     eval_differs=True,
 )
 class ModeNorm(RunningNorm):
-    """Mode normalization: a gate shares every image among modes, each with statistics of its own.
+    """Mode normalization: a gate shares every image among modes, each with its own statistics.
 
         y = γ Σ_j g_j (x − μ_j) / √(σ_j² + ε) + β
         g = softmax(A φ(x) + a), φ(x) the mean over H × W               for each image
@@ -38,17 +38,17 @@ class ModeNorm(RunningNorm):
 
     Symbols:      g_j gates of an image, Σ_j g_j = 1 · μ_j mean, σ_j² var (biased) of mode j · A gate_weight ·
                   a gate_bias · γ weight · β bias
-    Reduces:      (N, H, W) for each channel and mode, weighted; N in chunks of `batch` images where that is
+    Reduces:      (N, H, W) for each channel and mode, weighted; N in chunks of `batch` images if that is
                   set (one chunk per worker). The gate reduces (H, W) for each image and channel.
     Train / eval: differ. Batch-independent: no.
     Running statistics: E_j[x] and E_j[x²], s ← s + w_t (new − s) with w_t from `momentum` (weight of the NEW
-                  batch, see normbench.momentum); with several chunks `new` is the chunks' mean. Kept as mean
-                  and variance E_j[x²] − E_j[x]², which start at 0 and 1. The variance is biased and holds
-                  what the means of batches differ by. Training never reads them.
+                  batch, see normbench.momentum); with several chunks `new` is the chunks' mean. Stored as
+                  mean and variance E_j[x²] − E_j[x]², which start at 0 and 1. The variance is biased and
+                  includes the variance between the means of batches. Training never reads them.
     Numerics:     fp32 (fp64 for fp64 input), autocast or not; ε inside the root. All moments come from those
-                  of each image and channel, taken in two passes, and the output is an affine map of each
-                  image and channel: on maps the price hardly grows with the modes. On maps of few values it
-                  takes over ten times as long as batch norm, for its many small products.
+                  of each image and channel, taken in two passes. The output is an affine map per image and
+                  channel, so on large maps the cost hardly grows with the modes. On small maps it takes over
+                  10 times as long as batch norm, for its many small products.
 
     Shape:
         x: (N, K·C, *spatial) → y: same shape and dtype
@@ -62,18 +62,17 @@ class ModeNorm(RunningNorm):
         momentum: weight of the new batch, or another form of `normbench.momentum`; one value or one per lane.
         eps:      ε > 0; one value or one per lane.
         affine:   True, False, "weight" or "bias".
-        track:    keep running statistics; without them evaluation uses the batch, too.
-        batch:    images per statistic, dividing N; None for all of x.
-        seeds:    of the gate's initial weights, one per lane; None for torch's global generator.
+        track:    whether to keep running statistics. Without them evaluation uses the batch.
+        batch:    images per statistic; must divide N. None: all of x.
+        seeds:    for the gate's initial weights, one per lane. None: torch's global generator.
 
     Raises:
         NormError: an argument out of range, N not a multiple of `batch`, or one value per statistic.
 
     Reference:  deecke2019 — Mode Normalization, ICLR 2019, arXiv:1810.05466; code: ldeecke/mn-torch.
-    Deviations: as the authors' code, whose initial gate it has (weights 1/J + 0.01 n with standard normal n;
-                biases uniform within ±1/√C), except that the running E_j[x²] start at 1 and not 0, that
-                running statistics are saved with the layer, and that a mode without any image keeps finite
-                statistics.
+    Deviations: three from the authors' code: the running E_j[x²] start at 1, not 0; running statistics are
+                saved with the layer; a mode without any image keeps finite statistics. The initial gate is
+                theirs: weights 1/J + 0.01 n with standard normal n, biases uniform within ±1/√C.
     """
 
     roles: ClassVar[dict[str, str]] = {
@@ -135,7 +134,7 @@ class ModeNorm(RunningNorm):
         return mixed.view(x.shape)
 
     def _of_batch(self, means: Tensor, variances: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """What the means of images differ by from those of modes, and the modes' variances.
+        """Differences between the means of images and of modes, and the variances of modes.
 
         Args:
             means, variances: of every image and channel: (S, K, B, C).
@@ -155,7 +154,7 @@ class ModeNorm(RunningNorm):
 
     @torch.no_grad()
     def _track(self, mode_mean: Tensor, mode_var: Tensor) -> None:
-        """Move E_j[x] and E_j[x²], kept as mean and variance: no difference of large squares is taken."""
+        """Move E_j[x] and E_j[x²], stored as mean and variance, without differences of large squares."""
         holders = [self] if self.banks is None else [self, self.banks]
         shape = (-1, self.lanes, self.modes * self.channels)  # (M, K, J·C), 1 = M for the layer's own
         means, variances = (
@@ -174,12 +173,12 @@ class ModeNorm(RunningNorm):
         return torch.unflatten(rows.to(x.dtype), 0, (self.lanes, -1))
 
     def _eps(self, x: Tensor) -> float | Tensor:
-        """ε, or (K, 1, C) where lanes differ."""
+        """ε, or (K, 1, C) if lanes differ."""
         eps = self.eps_along(x)
         return eps.view(self.lanes, 1, -1) if isinstance(eps, Tensor) else eps
 
     def _initialize(self, seeds: Sequence[int] | None) -> None:
-        """Draw the gates lane by lane."""
+        """Draw the initial gates, one lane after the other."""
         given: tuple[int | None, ...] = per_lane("mode: seeds", seeds, self.lanes)
         weights, biases = [], []
         for seed in given:
@@ -200,7 +199,7 @@ class ModeNorm(RunningNorm):
 class ImageMoments(torch.autograd.Function):
     """Centred values (N, C, P), and mean and variance (N, C, 1) of every image and channel, of (N, C, P).
 
-    PERF: fewer passes than autograd's own backward takes.
+    PERF: autograd's own backward pass takes more passes.
     """
 
     @staticmethod

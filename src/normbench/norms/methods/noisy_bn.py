@@ -26,27 +26,27 @@ from normbench.norms.registry import register
     eval_differs=True,
 )
 class NoisyBatchNorm(BatchNorm):
-    """Noisy batch normalization: batch norm, then noise whose distribution is another one at every step.
+    """Noisy batch normalization: batch norm, then noise whose distribution changes at every step.
 
         y = s ∘ bn(x) + m                                              training
         y = bn(x) with running statistics                              evaluation
         m ~ U(μ_c − r_μ, μ_c + r_μ),  s ~ N(σ_c, r_σ²)                   for every image, channel c, position
         μ_c ~ U(−n_μ, n_μ),  σ_c ~ U(1, n_σ)                             for every step and channel c
 
-    It brings back the internal covariate shift that batch norm was to remove: an experiment, not a remedy.
+    It restores the internal covariate shift that batch norm was meant to remove: an experiment, not a remedy.
 
     Symbols:      n_μ n_mu · n_σ n_sigma · r_μ r_mu · r_σ r_sigma · bn with γ weight, β bias
-    Reduces:      (N, H, W) for each channel; N in chunks of `batch` images where that is set (one chunk per
+    Reduces:      (N, H, W) for each channel; N in chunks of `batch` images if that is set (one chunk per
                   worker). All chunks of a step share μ_c and σ_c.
     Train / eval: differ. Batch-independent: no.
-    Running statistics: those of bn, untouched by the noise. Training reads of them how many batches were
+    Running statistics: those of bn, untouched by the noise. Of these, training reads the number of batches
                   seen, never mean or variance.
     Random numbers: functions of the lane's seed, the layer's site, the number of batches seen, and channel,
-                  image and position (normbench.rng): a saved layer continues with the same noise. Two layers
-                  with equal seeds and sites get equal noise, so outside a network that sets it give each
-                  layer a `site` of its own.
-    Numerics:     fp32 (fp64 for fp64 input). Ten to twenty times the time of bn on a CPU for large inputs: a
-                  hash and an inverse error function per value.
+                  image and position (normbench.rng). So a saved layer continues with the same noise. Layers
+                  of equal seed and site get equal noise: if no network sets `site`, set a different one for
+                  each layer.
+    Numerics:     fp32 (fp64 for fp64 input). 10 to 20 times bn's time on a CPU for large inputs: a hash and
+                  an inverse error function per value.
 
     Shape:
         x: (N, K·C, *spatial) → y: same shape and dtype
@@ -55,8 +55,8 @@ class NoisyBatchNorm(BatchNorm):
     Args:
         channels: C, channels of one run.
         lanes:    K, stacked runs; 1 for a lone run.
-        n_mu:     n_μ ≥ 0, how far the noise's mean wanders.
-        n_sigma:  n_σ ≥ 1, how large the noise's scale gets.
+        n_mu:     n_μ ≥ 0, bound of the noise's mean.
+        n_sigma:  n_σ ≥ 1, upper bound of the noise's scale.
         r_mu:     r_μ ≥ 0, half the width of the noise around its mean.
         r_sigma:  r_σ ≥ 0, standard deviation of the noise's scale.
         momentum: weight of the new batch, or another form of `normbench.momentum`; one value or one per lane.
@@ -64,7 +64,7 @@ class NoisyBatchNorm(BatchNorm):
         affine:   True, False, "weight" or "bias".
         variance: "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
                   in Keras and flax.
-        batch:    images per statistic, dividing N; None for all of x.
+        batch:    images per statistic; must divide N. None: all of x.
         seeds:    one per lane; None: 0 for each.
 
     Raises:
@@ -72,9 +72,8 @@ class NoisyBatchNorm(BatchNorm):
 
     Reference:  santurkar2018 — How Does Batch Normalization Help Optimization?, NeurIPS 2018,
                 arXiv:1805.11604, §2.1 and the appendix's algorithm for the noise.
-    Deviations: the distributions and their constants were written down from knowledge of that algorithm, not
-                checked against its text; r_σ is taken as a standard deviation. s has 24 random bits, so
-                |s − σ_c| < 5.5 r_σ.
+    Deviations: distributions and constants were written down from memory and not checked against the paper's
+                text; r_σ is taken as a standard deviation. s has 24 random bits, so |s − σ_c| < 5.5 r_σ.
     """
 
     keys: Tensor
@@ -110,7 +109,7 @@ class NoisyBatchNorm(BatchNorm):
 
     @property
     def site(self) -> str:
-        """Where the layer stands in a network; the noise depends on it."""
+        """The layer's place in a network; the noise depends on it."""
         return self._site
 
     @site.setter
@@ -150,10 +149,10 @@ class NoisyBatchNorm(BatchNorm):
 
 
 def _two(uniform: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """A uniform and a standard normal number out of each of 53 uniform bits; PERF: hashing is the cost.
+    """A uniform and a standard normal number from every uniform number of 53 bits. PERF: hashing costs most.
 
-    29 bits become the one and 24, taken at the middle of their interval, the other: 0 would give −∞, and more
-    bits would round to 1 in fp32.
+    29 bits make the uniform number, 24 bits the normal one. The 24 are taken at the middle of their interval:
+    0 would give −∞, and more bits would round to 1 in fp32.
     """
     bits = uniform.mul_(2.0**29)
     first = bits.floor()

@@ -10,7 +10,7 @@ from normbench.norms.registry import register
 
 @register("none", family="pointwise", reduces="nothing", reference="he2015")
 class NoNorm(Norm):
-    """No normalization: what every method is compared with.
+    """No normalization: the control for every method.
 
         y = x
 

@@ -18,7 +18,7 @@ from normbench.norms.registry import register
 from normbench.norms.spatial_moments import saturated
 from normbench.norms.stateful import StatefulNorm
 
-#: Where `guard=clamp` cuts: the authors' code.
+#: Bound of `guard=clamp`, from the authors' code.
 CLAMP = 5.0
 GUARDS = ("scaling", "clamp", "none")
 
@@ -33,7 +33,7 @@ GUARDS = ("scaling", "clamp", "none")
     exact_gradient=False,
 )
 class OnlineNorm(StatefulNorm):
-    """Online normalization: every image by the statistics of all images before it, one after the other.
+    """Online normalization: every image is normalized by statistics of all images before it, in order.
 
         z_t = (x_t − μ_{t−1}) / √(σ²_{t−1} + ε)                              forward
         μ_t = α μ_{t−1} + (1 − α) m(x_t)
@@ -43,19 +43,19 @@ class OnlineNorm(StatefulNorm):
         y_t = γ z_t + β, guarded: over √(mean y_t² + ε), or clamped to ±5
 
     Symbols:      t image · m, v mean and variance over positions · g_t = γ ∂L/∂y_t through the guard ·
-                  e, d errors that the controller keeps small · α = 1 − w_t, w_t of `momentum` ·
+                  e, d accumulated errors that a controller keeps small · α = 1 − w_t, w_t of `momentum` ·
                   α_b = 1 − gradient_momentum · γ weight · β bias
     Reduces:      (H, W) for each image and channel, averaged over the images seen so far. The guard: (C, H,
                   W) for each image.
     Train / eval: differ: evaluation uses μ and σ² of all training for every image. Batch-independent: no, an
                   image depends on those before it.
-    Running statistics: running_mean and running_var start at 0 and 1, w_t counts images and so does
-                  num_batches_tracked: each is a batch of its own, of all workers alike. In the forms of
-                  momentum that count, 0 and 1 are the first image. control holds (e, d); the backward pass
-                  moves it: run it once after each training pass.
-    Numerics:     fp32 (fp64 for fp64 input), in two passes. The loop over images is inherent: it runs over
-                  statistics alone, a few small operations an image. The backward pass is not the gradient
-                  of the forward pass, by design.
+    Running statistics: running_mean and running_var start at 0 and 1. w_t and num_batches_tracked count
+                  images: each image is a batch. Forms of momentum that count take the initial 0 and 1 as the
+                  first image. control holds (e, d). The backward pass moves it: run it once after each
+                  training pass.
+    Numerics:     fp32 (fp64 for fp64 input), in two passes. The method needs a loop over images; it handles
+                  only statistics, with a few small operations per image. The backward pass is not the
+                  gradient of the forward pass, by design.
 
     Shape:
         x: (N, K·C, *spatial) → y: same shape and dtype
@@ -68,8 +68,8 @@ class OnlineNorm(StatefulNorm):
         momentum: 1 − α, weight of the new image, or another form of `normbench.momentum`; one value or one
                   per lane. The authors: 0.001.
         gradient_momentum: 1 − α_b in [0, 1]. The authors: 0.01.
-        guard:    what keeps errors of the statistics from adding up over layers: "scaling" of every image by
-                  its root mean square, as in the paper, "clamp", as in the authors' later code, or "none".
+        guard:    what stops errors of the statistics from growing over layers: "scaling" divides every image
+                  by its root mean square, as in the paper; "clamp" is the authors' later code; or "none".
         eps:      ε > 0, of both roots; one value or one per lane.
         affine:   True, False, "weight" or "bias".
 
@@ -79,8 +79,8 @@ class OnlineNorm(StatefulNorm):
     Reference:  chiley2019 — Online Normalization for Training Neural Networks, NeurIPS 2019,
                 arXiv:1905.05894. The place of ε and of the guard, after γ and β, from the authors' code
                 (github.com/Cerebras/online-normalization).
-    Deviations: none from that code. With several workers its layers would each see their own images; here all
-                see one stream.
+    Deviations: none from that code. There, each of several workers sees its own images; here all images form
+                one stream.
     """
 
     #: The initial 0 and 1 count as an image: the variance of the first image alone may be 0.
@@ -127,10 +127,10 @@ class OnlineNorm(StatefulNorm):
         return by_rms(runs, tuple(range(2, runs.dim())), self.eps).flatten(1, 2)
 
     def check(self, shape: Sequence[int]) -> None:
-        """Any shape will do: a statistic averages over the images before, too."""
+        """Accept any shape: a statistic also averages over earlier images."""
 
     def observe(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
-        """Take in the images' own statistics; μ and σ² that each image finds. All are (N, K·C)."""
+        """Add the images' own statistics; return μ and σ² before each image. All are (N, K·C)."""
         weights = torch.stack([self.average.weight(self.count()) for _ in mean]).to(mean.dtype)  # (N, K)
         weights = weights.repeat_interleave(self.channels, 1)
         before = []
@@ -145,7 +145,7 @@ class OnlineNorm(StatefulNorm):
         return means, torch.stack(before)
 
     def steer(self, g: Tensor, gz: Tensor, z: Tensor, zz: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Take in the images' means of g, g z, z, z²; what to subtract of z from g, and of 1 after scaling.
+        """Add the images' means of g, g z, z, z²; return the factors of z and of 1 to subtract.
 
         All are (N, K·C).
         """
@@ -168,7 +168,7 @@ class OnlineNorm(StatefulNorm):
 
 
 class Online(torch.autograd.Function):
-    """z_t forward, and backward what the controller makes of the gradient: (N, K·C, *spatial)."""
+    """Forward z_t, backward the controlled gradient: (N, K·C, *spatial)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: OnlineNorm) -> Tensor:
@@ -194,5 +194,5 @@ class Online(torch.autograd.Function):
 
 
 def image_mean(x: Tensor) -> Tensor:
-    """Mean of every image and channel: (N, K·C, *spatial) → (N, K·C)."""
+    """Mean per image and channel: (N, K·C, *spatial) → (N, K·C)."""
     return x.mean(tuple(range(2, x.dim()))) if x.dim() > 2 else x

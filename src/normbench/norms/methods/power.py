@@ -27,7 +27,7 @@ from normbench.norms.stateful import Divide, StatefulNorm, chunk_norm
     exact_gradient=False,
 )
 class PowerNorm(StatefulNorm):
-    """Power normalization: divide by a running quadratic mean, and keep a running projection in backward.
+    """Power normalization: divides by a running quadratic mean; backward uses a running projection.
 
         z = x / √(φ + ε),  y = γ z + β                                   forward
         ∂L/∂x = (g − ν z) / √(φ + ε),  g = γ ∂L/∂y                       backward
@@ -36,13 +36,13 @@ class PowerNorm(StatefulNorm):
 
     Symbols:      φ running quadratic mean · φ_B of the batch · ν running projection · γ weight · β bias ·
                   m gradient_momentum
-    Reduces:      (N, H, W) for each channel, without centring; N in chunks of `batch` images where that is
+    Reduces:      (N, H, W) for each channel, without centring; N in chunks of `batch` images if that is
                   set (one chunk per worker). Before that, with `scaling`, (C) for each image and position.
     Train / eval: differ: evaluation divides by the φ of all training. Batch-independent: no, in the warm-up.
     Running statistics: running_square φ and running_projection ν; w_t from `momentum` with w_1 = 1. In the
-                  warm-up, and for the first batch of all, φ_B stands for φ and Λ for ν, which makes the layer
-                  a batch RMS norm with its true gradient; φ and ν move all the same. The backward pass moves
-                  ν: run it once after each training pass. With several workers φ and ν take their mean.
+                  warm-up, and for the very first batch, φ_B replaces φ and Λ replaces ν: the layer is a batch
+                  RMS norm with its true gradient. φ and ν move all the same. The backward pass moves ν: run
+                  it once after each training pass. With several workers φ and ν move to the workers' mean.
     Numerics:     fp32 (fp64 for fp64 input); ε inside the root. After the warm-up the backward pass is not
                   the gradient of the forward pass, by design.
 
@@ -57,23 +57,23 @@ class PowerNorm(StatefulNorm):
         momentum: weight of the new batch in φ, or another form of `normbench.momentum`; one value or one per
                   lane. The authors' code: 0.1.
         gradient_momentum: m in [0, 1], weight of the new batch in ν. The authors' code: 0.1.
-        warmup:   share of the run, as `begin_step` counts it, that normalizes by the batch's own φ_B; where
+        warmup:   share of the run, as `begin_step` counts it, that normalizes by the batch's own φ_B. If
                   nobody calls `begin_step`, only the first batch does.
-        scaling:  first divide every position by the root mean square of its channels, as the paper does with
-                  its tokens.
+        scaling:  whether every position is first divided by the root mean square of its channels, as the
+                  tokens in the paper are.
         eps:      ε > 0, of both roots; one value or one per lane.
         affine:   True, False, "weight" or "bias".
-        batch:    images per statistic, dividing N; None for all of x.
+        batch:    images per statistic; must divide N. None: all of x.
 
     Raises:
         NormError: an argument out of range, N not a multiple of `batch`, or one value per statistic.
 
     Reference:  shen2020 — PowerNorm, ICML 2020, arXiv:2003.07845: PN, and PN-V in the warm-up.
-    Deviations: a method for sequences of tokens, here on images with positions for tokens. The authors' code
-                (github.com/sIncerass/powernorm) differs from the paper: in the warm-up it moves φ twice a
-                step, and it divides the gradient by the batch's quadratic mean even after it. The warm-up is
-                a share of the run and has the true gradient; theirs is 10,000 steps and uses ν. That w_1 = 1,
-                and what several workers share, is ours.
+    Deviations: the paper normalizes sequences of tokens; here positions of images take their place. We follow
+                the paper where the authors' code (github.com/sIncerass/powernorm) differs: it moves φ twice
+                per step in the warm-up, and divides the gradient by the batch's quadratic mean after it. Our
+                warm-up is a share of the run and has the true gradient; theirs is 10,000 steps and uses ν.
+                w_1 = 1 and the rule for several workers are ours.
     """
 
     running_square: Tensor
@@ -121,7 +121,7 @@ class PowerNorm(StatefulNorm):
         return self.scale_shift(z.flatten(0, 1))
 
     def _project(self, exact: Tensor, power: Tensor, product: Tensor) -> Tensor:
-        """What stands for Λ in the backward pass, and ν's step; Γ and Λ are (S, K·C)."""
+        """Move ν; return the value that replaces Λ in the backward pass. Γ and Λ are (S, K·C)."""
         projection = torch.where(exact, product, self.running_projection)
         keep = 1 - self.gradient_momentum * power.mean(0)
         self.running_projection.mul_(keep).add_(product.mean(0), alpha=self.gradient_momentum)

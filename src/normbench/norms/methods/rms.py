@@ -16,7 +16,7 @@ from normbench.norms.registry import register
 
 @register("rms", family="channel", reduces="C", reference="zhang2019")
 class RMSNorm(Norm):
-    """RMS normalization over channels: every position by itself is divided by its root mean square.
+    """RMS normalization over channels: every position is divided by the root mean square of its channels.
 
         y = γ x / √(mean x² + ε)                                       eq. (4)
         mean over 𝒮 = {same image, same position} × C
@@ -37,10 +37,10 @@ class RMSNorm(Norm):
         affine:   "weight" as in the paper; True, False or "bias".
 
     Raises:
-        NormError: an argument out of range.
+        NormError: an argument out of range, or one channel in training.
 
     Reference:  zhang2019 — Root Mean Square Layer Normalization, NeurIPS 2019, arXiv:1910.07467, §4.
-    Deviations: ε, which the paper leaves out.
+    Deviations: ε; the paper has none.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class RMSNorm(Norm):
         x = self.equalized(x)
         if x.stride(1) != 1:
             return self.scale_shift(over_channels(x, self.lanes, partial(by_rms, eps=self.eps)))
-        rows = x.movedim(1, -1)  # (N, *spatial, K·C), PERF: where they lie in memory torch's kernel is faster
+        rows = x.movedim(1, -1)  # (N, *spatial, K·C). PERF: stored like this, torch's kernel is faster
         if self.lanes == 1 and self.bias is None:
             return F.rms_norm(rows, (self.channels,), self.weight, self.eps).movedim(-1, 1)
         y = F.rms_norm(torch.unflatten(rows, -1, (self.lanes, -1)), (self.channels,), eps=self.eps)

@@ -37,8 +37,8 @@ class SwitchableNorm(RunningNorm):
         μ_bn, σ_bn² over 𝒮 = {same channel} × batch × H × W in training, running statistics in evaluation
 
     Symbols:      μ mean · σ² var (biased) · λ mean_logits · λ' var_logits · γ weight · β bias
-    Reduces:      H, W | C, H, W | N, H, W, mixed by one pair of softmaxes per layer. N comes in chunks of
-                  `batch` images where that is set (one chunk per worker). A map of one position has no
+    Reduces:      H, W | C, H, W | N, H, W, mixed by one pair of softmaxes per layer. N in chunks of
+                  `batch` images if `batch` is set (one chunk per worker). A map of one position has no
                   statistics of its own: there, as in fully connected layers, ln and bn alone are mixed.
     Train / eval: differ. Batch-independent: no.
     Running statistics: mean and Bessel-corrected variance of bn, s ← s + w_t (new − s) with w_t from
@@ -58,10 +58,10 @@ class SwitchableNorm(RunningNorm):
                   The authors' code: 0.1 (0.9 by its name), for fully connected and 3-D layers 0.003.
         eps:      ε > 0; one value or one per lane. The authors' code: 1e-5.
         affine:   True, False, "weight" or "bias".
-        track:    keep running statistics; without them evaluation uses the batch, too.
+        track:    whether to keep running statistics. Without them evaluation uses the batch.
         variance: "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
                   in Keras and flax.
-        batch:    images per statistic, dividing N; None for all of x.
+        batch:    images per statistic; must divide N. None: all of x.
 
     Raises:
         NormError: an argument out of range, N not a multiple of `batch`, or one value per statistic of ln or
@@ -69,11 +69,11 @@ class SwitchableNorm(RunningNorm):
 
     Reference:  luo2019 — Differentiable Learning-to-Normalize via Switchable Normalization, ICLR 2019,
                 arXiv:1806.10779.
-    Deviations: the authors' code builds all three variances from Bessel-corrected ones of maps, so that with
-                all weight on ln or bn it is neither; here it is ln_chw or bn then, in evaluation, too, and
-                in with all weight on in. Its buffers start at 0 and 0, here at 0 and 1. For evaluation the
-                paper averages bn's statistics over batches after training; running statistics are what its
-                code does otherwise, and the default here.
+    Deviations: the authors' code builds all three variances from Bessel-corrected variances of maps. So with
+                all weight on ln or bn it equals neither; here it equals in, ln_chw or bn, in evaluation too.
+                Its buffers start at 0 and 0, ours at 0 and 1. For evaluation the paper averages bn's
+                statistics over batches after training; its code also offers running statistics, which are
+                the default here.
     """
 
     roles: ClassVar[dict[str, str]] = {**Norm.roles, "mean_logits": "mixture", "var_logits": "mixture"}
@@ -108,7 +108,7 @@ class SwitchableNorm(RunningNorm):
         (ln_mean, ln_var), (bn_mean, bn_var) = merged(mean, var, 3), self._of_batch(x, mean, var)
         _, to_ln, to_bn = self._shares(self.mean_logits, x)
         of_in, of_ln, of_bn = self._shares(self.var_logits, x)
-        # the mixed mean seen from each map's own: what all means have in common cancels first
+        # mixed mean minus each map's own: what all means have in common cancels first
         offset = to_ln * (mean - ln_mean) + to_bn * (mean - bn_mean)
         mixed = of_in * var + of_ln * ln_var + of_bn * bn_var
         offset, mixed = (t.view(x.shape[0], -1, *(1,) * (x.dim() - 2)) for t in (offset, mixed))
@@ -142,7 +142,7 @@ class SwitchableNorm(RunningNorm):
         return bn_mean, bn_var
 
     def _shares(self, logits: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-        """Weights of in, ln and bn, each (K, 1, 1, …) to go with (…, K, C, 1, …)."""
+        """Weights of in, ln and bn, each (K, 1, 1, …), to broadcast with (…, K, C, 1, …)."""
         absent = 1 if positions(x.shape) == 1 else 0
         shares = F.pad(logits.view(self.lanes, 3)[:, absent:].softmax(1), (absent, 0))
         return shares.view(self.lanes, 3, 1, *(1,) * (x.dim() - 2)).unbind(1)

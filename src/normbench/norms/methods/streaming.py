@@ -38,16 +38,16 @@ class StreamingNorm(StatefulNorm):
 
     Symbols:      μ mean · σ deviation: √(mean |x − μ|² + ε) or mean |x − μ| + ε · γ weight · β bias ·
                   α₂ = 1 − α₁ · β₃ = 1 − β₁ − β₂ · κ₂ = 1 − κ₁ momentum
-    Reduces:      (N, H, W) for each channel; N in chunks of `batch` images where that is set (one chunk per
+    Reduces:      (N, H, W) for each channel; N in chunks of `batch` images if that is set (one chunk per
                   worker).
     Train / eval: differ: evaluation uses s_long alone. Batch-independent: no.
     Running statistics: long and short statistic and gradient, each (μ, σ) by channel. Until the first weight
-                  update s_short stands for s_long; from then on s_long ← s_long + w_t (s_short − s_long) with
-                  w_t from `momentum` and w_1 = 1. The backward pass moves g_long and g_short: run it once
-                  after each training pass. With several workers each mixes in its own s and g, and the state
-                  takes their mean.
+                  update training uses s_short for s_long, and evaluation the initial 0 and 1. From then on
+                  s_long ← s_long + w_t (s_short − s_long), with w_t from `momentum` and w_1 = 1. The backward
+                  pass moves g_long and g_short: run it once after each training pass. With several workers,
+                  each mixes in its own s and g; the state moves to their mean.
     Numerics:     fp32 (fp64 for fp64 input), in two passes. The backward pass is not the gradient of the
-                  forward pass, by design: α does not enter it and g comes from other batches, too.
+                  forward pass, by design: α does not enter it, and g also comes from other batches.
 
     Shape:
         x: (N, K·C, *spatial) → y: same shape and dtype
@@ -63,22 +63,24 @@ class StreamingNorm(StatefulNorm):
         beta1:    β₁ ≥ 0, share of g_long in ĝ. The paper: 0.5 in feed-forward nets.
         beta2:    β₂ ≥ 0, share of g_short, β₁ + β₂ ≤ 1. The paper: 0.5 in feed-forward nets.
         p:        2 or 1: the order of the deviation.
-        forwards_per_step: training passes from one weight update to the next, as when gradients are
-                  accumulated over micro-batches.
+        forwards_per_step: training passes per weight update; above 1 if gradients are accumulated over
+                  micro-batches.
         eps:      ε > 0, of dimension x² for p = 2 and x for p = 1; one value or one per lane.
         affine:   True, False, "weight" or "bias".
-        batch:    images per statistic, dividing N; None for all of x.
+        batch:    images per statistic; must divide N. None: all of x.
 
     Raises:
         NormError: an argument out of range, N not a multiple of `batch`, or one value per statistic.
 
     Reference:  liao2016 — Streaming Normalization, CBMM Memo 57, arXiv:1610.06160. Values as its first
                 author's PyTorch port lists them for the paper (github.com/liaoq/StreamingNorm).
-    Deviations: the port notices weight updates by a parameter that the optimiser moves; here their rhythm is
-                an argument. The port's evaluation mixes the last batch into ŝ; here it is s_long. The port
-                divides by std + 2ε with a Bessel-corrected std; here ε is inside, so that α₁ = β₁ = β₂ = 0
-                is batch norm. Statistics and gradients share one κ, as in all settings that the port lists.
-                What several workers share is ours.
+    Deviations: the port detects weight updates by a parameter that the optimiser moves; here their rhythm is
+                an argument. The port's evaluation mixes the last batch into ŝ; here it uses s_long alone. So
+                evaluation before the first weight update uses the initial 0 and 1; the port would use the
+                last batch. The port divides by std + 2ε with a Bessel-corrected std; here the variance is
+                biased and ε is inside the root, so that α₁ = β₁ = β₂ = 0 is batch norm. Statistics and
+                gradients share one κ, as in all settings that the port lists. The rule for several workers
+                is ours.
     """
 
     long_statistic: Tensor
@@ -131,7 +133,7 @@ class StreamingNorm(StatefulNorm):
 
     @torch.no_grad()
     def _stream(self, name: str, seen: Tensor, new: Tensor, of_long: float, of_short: float) -> Tensor:
-        """One step of a stream: (S, K·C, 2) → the same shape; what long and short leave is new's share."""
+        """One step of a stream: (S, K·C, 2) → the same shape. `new` has the share 1 − of_long − of_short."""
         long, short = (self.get_buffer(f"{length}_{name}").view(self.lanes, -1) for length in LENGTHS)
         mine = new.reshape(-1, self.lanes, long.shape[1])  # (S, K, 2·C)
         place, period = (seen % self.forwards_per_step).view(-1, 1), self.forwards_per_step

@@ -32,15 +32,15 @@ class SyncBatchNorm(BatchNorm):
         μ, σ² ← running statistics                                     evaluation
 
     Symbols:      μ mean · σ² var (biased) · γ weight · β bias
-    Reduces:      (N, H, W) for each channel; N are the images of a step, whatever the number of workers.
+    Reduces:      (N, H, W) for each channel; N counts all images of a step, for any number of workers.
     Train / eval: differ. Batch-independent: no.
-    Workers:      simulated ones have their images in one x, of which all is used. In training within a
-                  torch.distributed process group of several processes (any backend), those of every process
-                  are: two sums of K·C numbers forward and two backward. Processes may hold different numbers
-                  of images, all must call the layer. Evaluation never communicates.
-    Gradients:    of the sum of all processes' losses, as torch's SyncBatchNorm: γ's and β's are each
-                  process's own part, so after DistributedDataParallel's averaging all are those of the mean
-                  of the processes' losses.
+    Workers:      simulated workers have their images in one x, all of which is used. In training within a
+                  torch.distributed process group (any backend), the images of all processes are used: two
+                  sums of K·C numbers forward and two backward. Processes may hold different numbers of
+                  images, also none; all must call the layer. Evaluation never communicates.
+    Gradients:    those of the sum of all processes' losses, as in torch's SyncBatchNorm. For γ and β each
+                  process has its own part. So after DistributedDataParallel's averaging, all gradients are
+                  those of the mean of the processes' losses.
     Running statistics: as bn's: mean and Bessel-corrected variance of all images, the same in every process.
     Numerics:     fp32 (fp64 for fp64 input); ε inside the root; two passes over processes as over images.
 
@@ -54,18 +54,18 @@ class SyncBatchNorm(BatchNorm):
         momentum: weight of the new batch, or another form of `normbench.momentum`; one value or one per lane.
         eps:      ε > 0; one value or one per lane. torch: 1e-5.
         affine:   True, False, "weight" or "bias".
-        track:    keep running statistics; without them evaluation uses the batch, too.
+        track:    whether to keep running statistics. Without them evaluation uses the batch.
         variance: "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
                   in Keras and flax.
-        total:    images that evaluation with batch statistics takes at a time, dividing N: those of a step;
-                  None for all of x.
+        total:    images per statistic in evaluation with batch statistics, those of a step; must divide N.
+                  None: all of x.
 
     Raises:
         NormError: an argument out of range, or one value per statistic; in evaluation with batch statistics,
                    N not a multiple of `total`.
 
     Reference:  peng2018 — MegDet: A Large Mini-Batch Object Detector, CVPR 2018, arXiv:1711.07240.
-    Deviations: none from torch.nn.SyncBatchNorm, but that it runs on CPUs, too. With one worker it is bn.
+    Deviations: none from torch.nn.SyncBatchNorm; this layer also runs on CPUs. With one worker it is bn.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class SyncBatchNorm(BatchNorm):
         )
 
     def _empty(self, x: Tensor) -> Tensor:
-        """A process without images takes part all the same: the others wait for its sums."""
+        """A process without images takes part too, because the others wait for its sums."""
         return self.normalize(x) if self.training and processes() > 1 else super()._empty(x)
 
     def _by_batch(self, x: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class SyncBatchNorm(BatchNorm):
 
 
 class SumOverProcesses(torch.autograd.Function):
-    """The sum of every process's tensor; backward, the sum of every process's gradient of it."""
+    """Forward: the sum of all processes' tensors. Backward: the sum of all processes' gradients of it."""
 
     @staticmethod
     def forward(ctx: Any, mine: Tensor) -> Tensor:
@@ -134,12 +134,12 @@ class SumOverProcesses(torch.autograd.Function):
 
 
 def over_processes(mine: Tensor) -> Tensor:
-    """The sum of a tensor over all processes, through which gradients flow to every summand."""
+    """The sum of a tensor over all processes; gradients flow to every summand."""
     total: Tensor = SumOverProcesses.apply(mine)
     return total
 
 
 def processes() -> int:
-    """Processes that train together: 1 without a process group."""
+    """Number of processes that train together: 1 without a process group."""
     together = distributed.is_available() and distributed.is_initialized()
     return distributed.get_world_size() if together else 1

@@ -9,7 +9,7 @@ from normbench.weight_norms.core import WeightNorm, register
 
 @register("centered", reference="huang2017", on_head=False, scale="weight")
 class CenteredWeights(WeightNorm):
-    """Centred weights: the mean of every filter is removed, its length is left alone.
+    """Centred weights: the mean of every filter is subtracted; its length is not normalized.
 
         w = v − μ
         μ over 𝒮 = {same filter} × Cin × kernel
@@ -27,13 +27,13 @@ class CenteredWeights(WeightNorm):
         lanes:  K, stacked runs.
 
     Raises:
-        NormError: filters of a single value, of which nothing is left.
+        NormError: filters of a single value, which centring maps to 0.
 
     Reference:  huang2017 — Centered Weight Normalization in Accelerating Training of Deep Neural Networks,
                 ICCV 2017.
-    Deviations: the centring alone; the paper then divides by the length and learns a gain. This is the weight
-                centralization that moving average batch normalization (yan2020) is used with, and as in its
-                networks the classifier keeps its weight as it is.
+    Deviations: the centring alone; the paper then divides by the length and learns a gain. Moving average
+                batch normalization (yan2020) uses this map, under the name weight centralization. As in its
+                networks, it is not applied to the classifier.
     """
 
     def __init__(self, weight: Tensor, lanes: int = 1) -> None:

@@ -12,7 +12,7 @@ from normbench.weight_norms.core import WeightNorm, filters, register
 
 @register("scaled_ws", reference="brock2021", on_head=False, scale="gain")
 class ScaledWeightStandardization(WeightNorm):
-    """Scaled weight standardization: filters of mean 0 and length g, meant for nets without norms.
+    """Scaled weight standardization: filters have mean 0 and length g; meant for nets without norms.
 
         w = g (v − μ) / √max(n σ², ε)
         μ, σ² over 𝒮 = {same filter} × Cin × kernel
@@ -21,7 +21,7 @@ class ScaledWeightStandardization(WeightNorm):
                   filter
     Reduces:      (Cin, *kernel) for each filter.
     Train / eval: identical; no running state.
-    Numerics:     fp32 (fp64 for an fp64 weight). ε acts only where n σ² falls below it.
+    Numerics:     fp32 (fp64 for an fp64 weight). ε acts only if n σ² < ε.
 
     Shape:
         weight: (K·Cout, Cin, *kernel) or (K, Cout, Cin) → same shape and dtype
@@ -30,7 +30,7 @@ class ScaledWeightStandardization(WeightNorm):
     Args:
         weight: the initial v.
         lanes:  K, stacked runs.
-        eps:    ε > 0, a lower bound of n σ².
+        eps:    ε > 0, the lower bound of n σ².
 
     Raises:
         NormError: filters of a single value, which standardization maps to 0, or ε out of range.
@@ -39,10 +39,9 @@ class ScaledWeightStandardization(WeightNorm):
                 ResNets, ICLR 2021, arXiv:2101.08692.
     Code:       google-deepmind/deepmind-research, nfnets/base.py, WSConv2D, for g and ε.
     Deviations: the map alone. NF-ResNets also multiply every activation by a constant (√(2 / (1 − 1/π)) for
-                ReLU) and divide the input of every residual branch by its predicted deviation; in their place
-                `model.init=lsuv` sets g to what the data ask for, and `model.branch=skipinit` damps the
-                branches. timm adds its ε to σ² instead of bounding n σ². As in NFNets, not applied to the
-                classifier.
+                ReLU) and divide the input of every residual branch by its predicted deviation. Instead,
+                `model.init=lsuv` here sets g from data, and `model.branch=skipinit` damps the branches. timm
+                adds its ε to σ² instead of bounding n σ². As in NFNets, not applied to the classifier.
     """
 
     roles: ClassVar[dict[str, str]] = {"gain": "scale"}

@@ -9,13 +9,13 @@ from torch.nn import functional as F
 from normbench.errors import NormError
 from normbench.weight_norms.core import WeightNorm, filters, register
 
-#: Power iterations before the first use; as many as torch makes.
+#: Power iterations before the first use; torch's number.
 STARTING = 15
 
 
 @register("spectral", reference="miyato2018", on_head=True, scale="fixed")
 class SpectralNormalization(WeightNorm):
-    """Spectral normalization: the largest singular value of a layer's weight is brought to 1.
+    """Spectral normalization: divides a layer's weight by its largest singular value.
 
         w = W / σ,   σ = uᵀ W v
         v ← Wᵀ u / ‖Wᵀ u‖,   u ← W v / ‖W v‖                            Algorithm 1, once per training step
@@ -23,14 +23,13 @@ class SpectralNormalization(WeightNorm):
     Symbols:      W the weight that is stored, one matrix (Cout, fan-in) per lane · u, v estimates of its
                   first left and right singular vectors · σ of its largest singular value
     Reduces:      (Cout, Cin, *kernel) of each lane.
-    Train / eval: differ in state alone: a forward pass in training moves u and v first, evaluation uses them
-                  as they are.
-    Running state: u and v. u starts as the filter of greatest length picked out (u = eⱼ), so that the first
-                  σ is at least that length, and fifteen iterations follow: the start depends on the weight
-                  alone, not on random numbers.
+    Train / eval: differ in state alone: a forward pass in training first moves u and v; evaluation does not.
+    Running state: u and v. u starts as the unit vector eⱼ of the longest filter j, so that the first σ is at
+                  least its length; 15 iterations follow. The start depends on the weight alone, not on random
+                  numbers.
     Numerics:     fp32 (fp64 for an fp64 weight); the start in fp64. u and v are constants for the gradient;
-                  σ is not. σ is at most the true value, so the singular value comes out as 1 or a little
-                  more until u and v have caught up with the weight.
+                  σ is not. σ never exceeds the true value, so the normalized singular value is 1, or slightly
+                  above 1 until u and v have followed the weight.
 
     Shape:
         weight: (K·Cout, Cin, *kernel) or (K, Cout, Cin) → same shape and dtype
@@ -46,7 +45,8 @@ class SpectralNormalization(WeightNorm):
     Reference:  miyato2018 — Spectral Normalization for Generative Adversarial Networks, ICLR 2018,
                 arXiv:1802.05957, Algorithm 1.
     Deviations: the paper starts u at random. As there, the norm is that of the weight as a matrix, not of the
-                convolution as an operator. torch's parametrization moves u before v, half an iteration apart.
+                convolution as an operator. torch's parametrization moves u before v, so its state is half an
+                iteration apart.
     """
 
     u: Tensor
@@ -55,7 +55,7 @@ class SpectralNormalization(WeightNorm):
     def __init__(self, weight: Tensor, lanes: int = 1) -> None:
         super().__init__(weight, lanes)
         self.lanes = lanes
-        # NUMERICS: in fp64, where a batch of matrices rounds as each of them alone to the last bit of fp32
+        # NUMERICS: in fp64 a batch of matrices gives the same fp32 bits as each matrix alone
         matrices = filters(weight.detach()).double().unflatten(0, (lanes, -1))
         lengths = matrices.norm(dim=2)  # (K, Cout)
         empty = 0 if lengths.is_meta else int((lengths.amax(1) == 0).sum())

@@ -13,14 +13,14 @@ from normbench.weight_norms.core import WeightNorm, filters, register
 
 @register("wn", reference="salimans2016", on_head=True, scale="gain")
 class WeightNormalization(WeightNorm):
-    """Weight normalization: the length of a filter is learned apart from its direction.
+    """Weight normalization: length and direction of a filter are learned separately.
 
         w = g v / ‖v‖                                                  eq. (2)
 
     Symbols:      v the weight that is stored · g gain · ‖·‖ Euclidean length of a filter
     Reduces:      (Cin, *kernel) for each filter.
     Train / eval: identical; no running state.
-    Numerics:     fp32 (fp64 for an fp64 weight). No ε: a filter that becomes exactly zero in training gives
+    Numerics:     fp32 (fp64 for an fp64 weight). No ε: a filter that becomes exactly 0 in training gives
                   NaN.
 
     Shape:

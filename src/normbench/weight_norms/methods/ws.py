@@ -10,7 +10,7 @@ from normbench.weight_norms.core import WeightNorm, register
 
 @register("ws", reference="qiao2019", on_head=False, scale="fixed")
 class WeightStandardization(WeightNorm):
-    """Weight standardization: filters of mean 0 and variance 1, meant to stand before a norm layer.
+    """Weight standardization: filters have mean 0 and variance 1; meant for layers before a norm.
 
         w = (v − μ) / √(σ² + ε)
         μ, σ² over 𝒮 = {same filter} × Cin × kernel
@@ -33,8 +33,8 @@ class WeightStandardization(WeightNorm):
 
     Reference:  qiao2019 — Micro-Batch Training with Batch-Channel Normalization and Weight Standardization,
                 arXiv:1903.10520.
-    Deviations: σ² is biased and ε inside the root, as in timm; the authors' codes divide by n − 1, and one of
-                them adds ε to σ. Not applied to the classifier, whose output would grow with √fan_in.
+    Deviations: σ² is biased and ε is inside the root, as in timm. The authors' codes divide by n − 1, and
+                one adds ε to σ. Not applied to the classifier, whose output would grow with √fan_in.
     """
 
     def __init__(self, weight: Tensor, lanes: int = 1, eps: float = 1e-5) -> None:
@@ -43,7 +43,9 @@ class WeightStandardization(WeightNorm):
         self.eps = self.positive(eps)
 
     def normalize(self, filters: Tensor) -> Tensor:
-        rows = filters.unsqueeze(0)  # filters as channels: torch's batch norm kernel takes their statistics
+        rows = filters.unsqueeze(
+            0
+        )  # filters as channels, so that torch's batch norm kernel standardizes them
         return F.batch_norm(rows, None, None, training=True, eps=self.eps).squeeze(0)
 
     def extra_repr(self) -> str:
