@@ -205,7 +205,7 @@ def test_the_followed_layer_is_no_part_of_the_norm_and_copies_follow_their_own()
     fed = Fed(window=2)
     assert {name for name, _ in fed.norm.named_parameters()} == {"weight", "bias"}
     modules = [name for name, _ in fed.named_modules()]
-    assert modules == ["", "layer", "layer.weight_norm", "norm", "norm.average"]
+    assert modules == ["", "layer", "layer.weight_norm", "norm"]
     twin = copy.deepcopy(fed)
     for step in range(3):
         assert torch.equal(fed.train_step(step), twin.train_step(step))

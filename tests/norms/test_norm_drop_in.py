@@ -142,3 +142,15 @@ def test_a_new_state_dict_that_lost_its_count_is_refused_as_in_torch():
         del lost["num_batches_tracked"]
         with pytest.raises(RuntimeError, match=r"Missing key.*num_batches_tracked"):
             layer.load_state_dict(lost)
+
+
+def test_a_norm_is_a_leaf_of_its_model(key, make):
+    assert not list(make(key).children())
+
+
+@pytest.mark.parametrize("key", [key for key in norms.catalogue() if is_running(key)])
+def test_a_cast_and_a_move_take_the_momentum_along(key, make):
+    layer = make(key, dtype=torch.float32)
+    assert {average.rate.dtype for average in layer.averages()} == {torch.float32}
+    assert {average.rate.dtype for average in copy.deepcopy(layer).half().averages()} == {torch.float32}
+    assert {average.rate.device.type for average in layer.to("meta").averages()} == {"meta"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +29,17 @@ class Banks(nn.Module):
         super().__init__()
         self.lanes, self.kept = len(momenta[0]), tuple(kept)
         every = [momentum for lanes in momenta for momentum in lanes]  # (M·K)
-        self.average = MovingAverage(every).to(like.device, like.dtype)
+        self.average = MovingAverage(every)
+        self.average.apply(lambda rate: rate.to(like.device, like.dtype))
         for name, statistic in kept.items():
             self.register_buffer(name, torch.stack([statistic.reshape(self.lanes, -1)] * len(momenta)))
         weight = torch.zeros(len(momenta), self.lanes, dtype=torch.float64)
         self.register_buffer("weight", weight, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Banks:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.average.apply(fn)
+        return self
 
     def of(self, number: int, like: Tensor, name: str) -> Tensor:
         """A statistic of bank 1, 2, …: a view in the shape of the layer's own."""

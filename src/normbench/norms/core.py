@@ -7,7 +7,7 @@ axes ≥ 0. Statistics never reduce over the lane axis. So training a stack equa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from normbench.errors import NormError
 from normbench.norms.arguments import Arguments
+from normbench.norms.ema import MovingAverage
 from normbench.norms.lanes import PerLane, along_channels, per_lane, spread
 
 Affine = bool | str
@@ -208,6 +209,10 @@ class Norm(Arguments, nn.Module):
         eps = f", eps={', '.join(f'{e:g}' for e in dict.fromkeys(self.lane_eps))}" if self.lane_eps else ""
         return f"{self.channels}, lanes={self.lanes}{eps}, affine={self.affine}"
 
+    def averages(self) -> Iterable[MovingAverage]:
+        """The moving averages that the layer keeps; they move and are cast with it."""
+        return ()
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Norm:
         """Move and cast, but never below fp32: `model.half()` leaves parameters and statistics in fp32."""
 
@@ -216,4 +221,6 @@ class Norm(Arguments, nn.Module):
             return cast if cast.dtype not in (torch.float16, torch.bfloat16) else tensor.to(cast.device)
 
         super()._apply(keep_wide, recurse)  # type: ignore[no-untyped-call]
+        for average in self.averages():
+            average.apply(keep_wide)
         return self

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from normbench.errors import NormError
 from normbench.momentum import Momentum, parse_momentum
@@ -22,14 +22,15 @@ PerLaneMomentum = LaneMomentum | Sequence[LaneMomentum]
 Start = Literal["blend", "replace", "count"]
 
 
-class MovingAverage(nn.Module):
+class MovingAverage:
     """A moving average s ← s + w_t (new − s), with a weight w_t for each lane.
 
         ema, schedules   w_t = m
         cumulative       w_t = 1 / t
         debiased         w_t = m / (1 − (1 − m)^t)
 
-    The statistics s are buffers of the layer; this object has no persistent state.
+    The statistics s are buffers of the layer. This object is no module, so that norms stay leaves of a model;
+    the layer passes its casts and moves on to `apply`.
 
     Args:
         momenta: one per lane, (K,); M banks of K lanes have M·K, bank after bank.
@@ -37,15 +38,13 @@ class MovingAverage(nn.Module):
 
     Attributes:
         told: whether `begin_step` was called. A schedule needs it.
+        rate: m of every lane now: (K,), fp64 if nobody cast the layer. Steps change it in place, because a
+              captured CUDA graph reads it.
     """
 
-    #: m of every lane now: (K,). A captured CUDA graph reads it, so it changes in place only.
-    rate: Tensor
-
     def __init__(self, momenta: Sequence[Momentum], start: Start = "blend") -> None:
-        super().__init__()
         self.start, self.told, self._progress = start, False, 0.0
-        self.register_buffer("rate", _rates(momenta, 0.0), persistent=False)
+        self.rate = _rates(momenta, 0.0)
         self._set(momenta)
 
     @property
@@ -62,6 +61,10 @@ class MovingAverage(nn.Module):
         self._momenta = tuple(momenta)
         self._schedules = [str(momentum) for momentum in momenta if momentum.scheduled]
         self._kinds = tuple("ema" if momentum.scheduled else momentum.kind for momentum in momenta)
+
+    def apply(self, fn: Callable[[Tensor], Tensor]) -> None:
+        """Move and cast as the layer does, see `nn.Module._apply`."""
+        self.rate = fn(self.rate)
 
     @property
     def constant(self) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -126,6 +126,9 @@ class RunningNorm(Norm):
             yield
         finally:
             self._buffers.update(own)
+
+    def averages(self) -> Iterable[MovingAverage]:
+        return (self.average,) if self.tracked else ()
 
     @property
     def momenta(self) -> tuple[Momentum, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -129,6 +130,9 @@ class BatchRenorm(BatchNorm):
         self.renorm_average = MovingAverage(lane_momenta("brn: renorm_momentum", renorm_momentum, lanes))
         self.register_statistic("renorm_mean", partial(torch.zeros, lanes * channels))
         self.register_statistic("renorm_std", partial(torch.ones, lanes * channels))
+
+    def averages(self) -> Iterable[MovingAverage]:
+        return (*super().averages(), self.renorm_average)
 
     @property
     def kernel_momentum(self) -> float | None:
