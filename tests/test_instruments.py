@@ -29,7 +29,7 @@ def test_excluded_tensors_and_their_views_do_not_count():
     assert saved.total == 40
 
 
-def test_nothing_counts_after_the_end():
+def test_nothing_counts_after_the_context_ends():
     x = torch.ones(10, requires_grad=True)
     with SavedBytes() as saved:
         pass

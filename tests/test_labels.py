@@ -1,4 +1,4 @@
-"""What tells runs apart, by the names of the command line."""
+"""The fields in which runs differ, with the names of the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_a_knob_that_the_choice_determines_is_left_out() -> None:
     assert varying([norm("bn", 0.1), norm("gn")]) == ["norm"]
 
 
-def test_a_knob_that_differs_within_one_choice_is_named_beside_the_choice() -> None:
+def test_a_knob_that_differs_within_one_choice_is_named_with_the_choice() -> None:
     assert varying([norm("bn", 0.1), norm("bn", 0.9), norm("gn")]) == ["norm.momentum", "norm"]
 
 
@@ -25,7 +25,7 @@ def test_an_argument_is_one_difference_and_not_two() -> None:
     assert varying([norm("gn"), norm("gn", groups=2)]) == ["norm.args.groups"]
 
 
-def test_workers_are_left_out_at_one_total_alone() -> None:
+def test_workers_are_left_out_only_if_all_runs_have_one_total() -> None:
     assert varying([{"batch": 2, "workers": 4}, {"batch": 8, "workers": 1}]) == ["batch"]
     assert varying([{"batch": 2, "workers": 1}, {"batch": 4, "workers": 2}]) == ["batch", "workers"]
     assert varying([{"batch": 2, "workers": 4}, {"batch": 2, "workers": 1}]) == ["workers"]
@@ -43,7 +43,7 @@ def test_workers_are_left_out_at_one_total_alone() -> None:
         ("neutral", {"model.branch": "plain"}, {}),
     ],
 )
-def test_where_and_how_a_run_was_computed_tells_no_runs_apart(
+def test_location_and_computation_are_not_differences(
     group: str, here: dict[str, Any], there: dict[str, Any]
 ) -> None:
     assert varying([{group: here, "seed": 0}, {group: there, "seed": 1}]) == []

@@ -1,4 +1,4 @@
-"""Random numbers of (key, counters, index): uniform, independent, and the same wherever they are computed."""
+"""Random numbers of (key, counters, index): uniform, independent, the same on every device."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_the_reference_stream_is_the_published_one():
     assert list(splitmix64(1234567, 2)) == [6457827717110365317, 3203168211198807973]
 
 
-def test_numbers_stay_what_they_are():
-    """A change here changes every run: only on purpose."""
+def test_the_numbers_do_not_change_between_versions():
+    """Other numbers change every run. Change these values only on purpose."""
     assert draw((0, 1), "flip", 3, count=3, dtype=torch.float64).tolist() == [
         [0.41494562043700467, 0.46842356511879113, 0.1068245640658847],
         [0.2088945467245269, 0.5064329559030712, 0.5758948507662739],
@@ -96,14 +96,14 @@ def test_streams_are_uncorrelated(one, other):
     assert stats.chisquare(joint.ravel()).pvalue > 1e-3
 
 
-def test_consecutive_steps_are_uncorrelated_in_one_place():
-    """What dropout sees: one unit, step after step."""
+def test_consecutive_steps_of_one_index_are_uncorrelated():
+    """The numbers that dropout uses for one unit, step after step."""
     u = np.array([draw((0,), "dropout", step, count=1).item() for step in range(2000)])
     assert independent(u[1:], u[:-1])
     assert stats.kstest(u, "uniform").pvalue > 1e-3
 
 
-def test_a_lane_gets_the_same_bits_alone_and_anywhere_in_a_stack():
+def test_a_lane_gets_the_same_bits_alone_and_at_any_position_of_a_stack():
     stack = draw((5, 3, 9, 3), "flip", 17, count=101)
     for k, seed in enumerate((5, 3, 9, 3)):
         assert torch.equal(stack[k], draw((seed,), "flip", 17, count=101)[0])
@@ -118,10 +118,10 @@ def test_a_step_gives_the_same_numbers_as_an_int_and_as_a_tensor(step):
     assert torch.equal(draw((0, 1), "x", step, count=9), draw((0, 1), "x", torch.tensor(step), count=9))
 
 
-def test_a_counter_may_differ_by_lane():
+def test_a_counter_may_differ_per_lane():
     keys = rng.lane_keys([4, 4, 8], "x")
-    together = rng.uniform(keys, torch.tensor([0, 6, 2]), count=5)
-    assert torch.equal(together[1], rng.uniform(keys[1:2], 6, count=5)[0])
+    numbers = rng.uniform(keys, torch.tensor([0, 6, 2]), count=5)
+    assert torch.equal(numbers[1], rng.uniform(keys[1:2], 6, count=5)[0])
 
 
 def test_generators_of_different_seeds_and_purposes_differ():

@@ -1,4 +1,4 @@
-"""The specification: strict, and identified by what changes the result."""
+"""The specification: strict types, and a signature of the fields that change the result."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ GOLDEN = Path(__file__).parent / "golden" / "signatures.json"
 
 
 @pytest.mark.parametrize(("signature", "words"), list(json.loads(GOLDEN.read_text()).items()))
-def test_signatures_stay_what_they_are(make_spec, signature, words):
-    """A changed default or canonical form orphans everybody's records: change the file only on purpose."""
+def test_signatures_do_not_change_between_versions(make_spec, signature, words):
+    """If a default or a spelling changes, old records are not found. Change the file only on purpose."""
     assert make_spec(*words).signature == signature
 
 
@@ -33,7 +33,7 @@ def test_signatures_stay_what_they_are(make_spec, signature, words):
         "total=32",
     ],
 )
-def test_where_and_how_a_run_is_trained_does_not_change_its_signature(make_spec, word):
+def test_device_stacks_and_data_folder_do_not_change_the_signature(make_spec, word):
     assert make_spec("data=mnist", word).signature == make_spec("data=mnist").signature
 
 
@@ -50,12 +50,12 @@ def test_where_and_how_a_run_is_trained_does_not_change_its_signature(make_spec,
         "engine.precision=fp64",
     ],
 )
-def test_whatever_changes_the_result_changes_the_signature(make_spec, word):
+def test_a_setting_that_changes_the_result_changes_the_signature(make_spec, word):
     assert make_spec(word).signature != make_spec().signature
 
 
 class WiderModel(ModelSpec):
-    """A model with a knob that came later."""
+    """A model with a knob that was added later."""
 
     gloss: float = neutral_at(0.0)
 
@@ -64,8 +64,8 @@ class WiderRun(RunSpec):
     model: WiderModel
 
 
-def test_a_new_knob_leaves_earlier_records_where_they_are(make_spec):
-    """Nothing but the field is written; at its neutral value a run has the signature that it had before."""
+def test_a_new_knob_at_its_neutral_value_keeps_earlier_signatures(make_spec):
+    """Declaring the field is enough. At its neutral value a run keeps its earlier signature."""
     earlier = make_spec()
     tree = earlier.model_dump(mode="json")
     assert WiderRun.model_validate(tree).signature == earlier.signature
@@ -73,7 +73,7 @@ def test_a_new_knob_leaves_earlier_records_where_they_are(make_spec):
     assert WiderRun.model_validate(glossy).signature != earlier.signature
 
 
-def test_a_new_argument_of_a_norm_leaves_earlier_records_where_they_are(make_spec, monkeypatch):
+def test_a_new_argument_of_a_norm_at_its_neutral_value_keeps_earlier_signatures(make_spec, monkeypatch):
     earlier = make_spec("norm=gn").signature
     before = resolution.declared
 
@@ -92,7 +92,7 @@ def test_a_new_argument_of_a_norm_leaves_earlier_records_where_they_are(make_spe
 
 
 @pytest.mark.parametrize("group", ["model", "norm", "weight", "placement", "data", "optim", "schedule"])
-def test_other_numbers_are_other_runs(make_spec, monkeypatch, group):
+def test_a_higher_numerics_version_changes_the_signature(make_spec, monkeypatch, group):
     before = resolution.declared
     earlier = make_spec()
 
@@ -107,23 +107,23 @@ def test_other_numbers_are_other_runs(make_spec, monkeypatch, group):
 
 
 @pytest.mark.parametrize("word", ["+norm.numerics=2", "norm.banks=false", "+model.numerics=3"])
-def test_what_a_choice_declares_cannot_be_set(make_spec, word):
+def test_numerics_and_banks_cannot_be_set_on_the_command_line(make_spec, word):
     with pytest.raises(InputError, match=r"is declared by .* and cannot be set"):
         make_spec(word)
 
 
-def test_runs_with_other_branches_or_weights_at_the_start_are_no_stack(make_spec):
+def test_runs_with_other_branches_or_initial_weights_do_not_share_a_stack(make_spec):
     keys = {make_spec(word).stack_key() for word in ("model.branch=skipinit", "model.init=lsuv", "seed=1")}
     assert len(keys | {make_spec().stack_key()}) == 3
 
 
-def test_total_derives_the_workers(make_spec):
+def test_workers_are_derived_from_total(make_spec):
     spec = make_spec("batch=2", "total=32")
     assert (spec.workers, spec.total) == (16, 32)
     assert spec.signature == make_spec("batch=2", "workers=16").signature
 
 
-def test_the_learning_rate_in_force_is_what_identifies_a_run(make_spec):
+def test_the_signature_uses_the_scaled_learning_rate(make_spec):
     assert make_spec("batch=32", "optim.lr=0.1").lr == pytest.approx(0.025)
     assert make_spec("batch=32", "optim.lr=0.1", "optim.lr_scaling=sqrt").lr == pytest.approx(0.05)
     same = make_spec("optim.lr=0.025", "optim.lr_scaling=none")
@@ -132,7 +132,7 @@ def test_the_learning_rate_in_force_is_what_identifies_a_run(make_spec):
 
 
 @pytest.mark.parametrize("spelled", ["0.01", "keras:0.99", "tf:0.99", "torch:0.01", "flax:0.99"])
-def test_a_momentum_is_one_momentum_in_every_convention(make_spec, spelled):
+def test_one_momentum_in_several_conventions_has_one_signature(make_spec, spelled):
     assert make_spec(f"norm.momentum='{spelled}'").signature == make_spec("norm.momentum=0.01").signature
 
 
@@ -174,12 +174,12 @@ def test_a_spec_cannot_be_changed(make_spec):
         ("seed=-1", "seed should be greater than or equal to 0"),
     ],
 )  # fmt: skip
-def test_bad_values_are_named_with_what_was_given(make_spec, word, message):
+def test_a_bad_value_is_refused_with_its_field_and_its_value(make_spec, word, message):
     with pytest.raises(InputError, match=message):
         make_spec(word)
 
 
-def test_hashes_that_are_remembered_are_of_no_copy_and_change_no_value(make_spec):
+def test_cached_hashes_are_not_copied_and_do_not_affect_equality(make_spec):
     spec, fresh = make_spec("norm=bn", "seed=1"), make_spec("norm=bn", "seed=1")
     known = (spec.signature, spec.stack_key(), spec.training_key())
     other = make_spec("norm=gn", "batch=8", "seed=1")

@@ -1,3 +1,5 @@
+"""The store: what is written and read, damaged files, crashes, and results that are added later."""
+
 from __future__ import annotations
 
 import errno
@@ -42,10 +44,10 @@ def contents(root: Path) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
-# Keeping and reading
+# Writing and reading
 
 
-def test_a_record_comes_back_as_it_was_put(store: Store) -> None:
+def test_a_record_is_read_as_it_was_written(store: Store) -> None:
     store.put(record())
     assert store.get(SIGNATURE) == record()
     assert store.records() == [record()]
@@ -53,7 +55,7 @@ def test_a_record_comes_back_as_it_was_put(store: Store) -> None:
     assert store.damaged == []
 
 
-def test_the_layout_is_the_documented_one(store: Store) -> None:
+def test_the_files_are_the_documented_ones(store: Store) -> None:
     store.put(record())
     folder = f"runs/ab/{SIGNATURE}"
     assert contents(store.root) == [f"{folder}/{n}" for n in ("config.yaml", "history.jsonl", "record.json")]
@@ -68,7 +70,7 @@ def test_the_record_is_written_last(store: Store, monkeypatch: pytest.MonkeyPatc
     assert renamed == ["history.jsonl", "config.yaml", "error.txt", "record.json"]
 
 
-def test_a_store_creates_nothing_before_it_is_put_to(store: Store) -> None:
+def test_a_store_creates_nothing_before_the_first_put(store: Store) -> None:
     assert store.get(SIGNATURE) is None
     assert store.records() == []
     assert store.history(SIGNATURE) == ()
@@ -83,7 +85,7 @@ def test_records_are_sorted_by_signature(store: Store) -> None:
     assert [kept.signature for kept in store.records()] == sorted(signatures)
 
 
-def test_diverged_runs_are_finished_and_failed_ones_are_not(store: Store) -> None:
+def test_diverged_runs_are_finished_and_failed_runs_are_not(store: Store) -> None:
     by_status = {"complete": "aa00000000000000", "diverged": "bb00000000000000", "failed": "cc00000000000000"}
     for status, signature in by_status.items():
         store.put(record(signature, status))
@@ -91,7 +93,7 @@ def test_diverged_runs_are_finished_and_failed_ones_are_not(store: Store) -> Non
     assert store.finished(asked) == {by_status["complete"], by_status["diverged"]}
 
 
-def test_the_reason_of_a_failure_is_kept_until_the_run_succeeds(store: Store) -> None:
+def test_error_txt_is_kept_until_the_run_succeeds(store: Store) -> None:
     reason = store.run_folder(SIGNATURE) / "error.txt"
     store.put(record(status="failed"), error="out of memory")
     assert reason.read_text() == "out of memory\n"
@@ -125,7 +127,7 @@ def test_the_default_store_follows_the_environment(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("victim", ["history.jsonl", "config.yaml", "record.json"])
-def test_a_kill_between_write_and_rename_leaves_nothing(
+def test_a_kill_between_write_and_rename_leaves_no_record(
     store: Store, monkeypatch: pytest.MonkeyPatch, victim: str
 ) -> None:
     rename = os.replace
@@ -167,7 +169,7 @@ Store(Path(sys.argv[1])).put(Record(sys.argv[2], {}, "complete", {}, {}, {}, {})
 """
 
 
-def test_a_process_that_dies_leaves_a_store_that_works(store: Store) -> None:
+def test_the_store_works_after_a_process_was_killed(store: Store) -> None:
     died = subprocess.run([sys.executable, "-c", HARD_KILL, str(store.root), SIGNATURE], check=False)
     assert died.returncode == 9
     assert store.get(SIGNATURE) is None
@@ -204,7 +206,7 @@ def test_concurrent_puts_of_one_run_keep_one_valid_record(store: Store) -> None:
 
 
 @pytest.mark.parametrize("before", [None, record(status="failed")])
-def test_a_full_disk_is_told_in_one_line_and_costs_no_record(
+def test_a_full_disk_is_reported_in_one_line_and_no_record_is_lost(
     store: Store, monkeypatch: pytest.MonkeyPatch, before: Record | None
 ) -> None:
     if before is not None:
@@ -277,7 +279,7 @@ def test_foreign_files_in_the_store_do_not_stop_it(store: Store) -> None:
     assert store.get("zz00000000000000") is None
 
 
-def test_a_torn_curve_is_read_up_to_the_tear(store: Store) -> None:
+def test_a_truncated_curve_is_read_up_to_the_damaged_line(store: Store) -> None:
     store.put(record())
     file = store.run_folder(SIGNATURE) / "history.jsonl"
     file.write_text(file.read_text()[:-10])
@@ -314,28 +316,28 @@ def test_an_unknown_run_is_bad_input(store: Store, name: str) -> None:
         store.find(name)
 
 
-def test_an_empty_store_says_where_it_looked(store: Store) -> None:
+def test_the_error_of_an_empty_store_names_its_folder(store: Store) -> None:
     with pytest.raises(InputError, match="holds no records") as error:
         store.find("ab12")
     assert str(store.root) in str(error.value)
 
 
-def test_a_run_under_way_is_told_from_an_unknown_one(store: Store) -> None:
+def test_a_run_that_has_not_ended_gets_another_error_than_an_unknown_run(store: Store) -> None:
     folder = store.run_folder(SIGNATURE)
     folder.mkdir(parents=True)
     with pytest.raises(InputError, match="has not ended"):
         store.find(str(folder))
 
 
-def test_a_damaged_run_says_what_is_wrong_with_it(store: Store) -> None:
+def test_the_error_of_a_damaged_run_says_what_is_wrong(store: Store) -> None:
     store.put(record())
     (store.run_folder(SIGNATURE) / "record.json").write_text("{")
-    assert store.records() == []  # notes the damage before it is looked for
+    assert store.records() == []  # notes the damage before the run is looked up
     with pytest.raises(InputError, match="cannot be read: Expecting property name"):
         store.find(SIGNATURE)
 
 
-# A folder that can be written
+# A folder that cannot be written
 
 
 def _file(tmp_path: Path) -> Path:
@@ -368,7 +370,7 @@ def test_a_folder_that_cannot_be_written_is_bad_input(tmp_path: Path, place) -> 
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that refuses even root")
-def test_permissions_are_tried_not_asked_for() -> None:
+def test_the_check_does_not_read_permission_bits() -> None:
     with pytest.raises(InputError, match="/proc/normbench"):
         Store(Path("/proc/normbench/results")).check_writable()
 
@@ -386,7 +388,7 @@ def test_a_read_only_or_full_disk_is_bad_input_before_training(
     assert contents(store.root.parent) == []
 
 
-def test_checking_leaves_nothing_behind(store: Store) -> None:
+def test_the_check_leaves_no_files(store: Store) -> None:
     Store(store.root / "not" / "there" / "yet").check_writable()
     assert not store.root.exists()
     store.put(record())
@@ -395,14 +397,14 @@ def test_checking_leaves_nothing_behind(store: Store) -> None:
     assert contents(store.root) == before
 
 
-# Additions, further curves, earlier schemas
+# Additions, denser curves, earlier schemas
 
 
 def addition(**metrics: float) -> Addition:
     return Addition(SIGNATURE, dict(metrics), {"torch": "2.15"}, {"commit": "abc"})
 
 
-def test_what_is_found_out_later_is_added_and_replaces_nothing(store: Store) -> None:
+def test_later_metrics_are_added_and_replace_nothing(store: Store) -> None:
     store.put(record(test_error=0.5))
     written = (store.run_folder(SIGNATURE) / "record.json").read_bytes()
     store.add(addition(**{"test_error@precise": 0.25, "test_error": 0.9}))
@@ -419,7 +421,7 @@ def test_what_is_found_out_later_is_added_and_replaces_nothing(store: Store) -> 
     assert (store.run_folder(SIGNATURE) / "record.json").read_bytes() == written
 
 
-def test_the_first_of_two_equal_additions_stays(store: Store) -> None:
+def test_the_first_of_two_additions_of_the_same_metrics_is_kept(store: Store) -> None:
     store.put(record())
     for value in (0.25, 0.5):
         store.add(addition(**{"test_error@precise": value}))
@@ -427,7 +429,7 @@ def test_the_first_of_two_equal_additions_stays(store: Store) -> None:
     assert found is not None and found.metrics["test_error@precise"] == 0.25
 
 
-def test_a_further_training_adds_the_metrics_and_the_curve_that_the_run_lacked(store: Store) -> None:
+def test_another_training_adds_the_metrics_and_the_curve_that_the_run_lacked(store: Store) -> None:
     store.put(record(test_error=0.5))
     again = record(test_error=0.4)
     curve = tuple({"step": float(step), "test_error": 0.4} for step in (1, 2))
@@ -445,7 +447,7 @@ def test_a_further_training_adds_the_metrics_and_the_curve_that_the_run_lacked(s
     assert len(contents(store.root)) == 5
 
 
-def test_a_damaged_addition_costs_no_record(store: Store) -> None:
+def test_a_record_with_a_damaged_addition_is_still_read(store: Store) -> None:
     store.put(record())
     (store.run_folder(SIGNATURE) / "evaluation-0.json").write_text("{", encoding="utf-8")
     assert store.get(SIGNATURE) == record()
@@ -453,7 +455,7 @@ def test_a_damaged_addition_costs_no_record(store: Store) -> None:
 
 
 def of_schema_1(store: Store, spec: RunSpec, signature: str, **metrics: float | None) -> None:
-    """Write a record as the first schema had it: under a signature that knew how the run was evaluated."""
+    """Write a record of schema 1, whose signature depended on how the run was evaluated."""
     tree = spec.model_dump(mode="json", exclude={"keep_weights", "numerics", "neutral"})
     folder = store.root / "runs" / signature[:2] / signature
     folder.mkdir(parents=True)
@@ -465,7 +467,7 @@ def of_schema_1(store: Store, spec: RunSpec, signature: str, **metrics: float | 
     (folder / "history.jsonl").write_text('{"step": 1.0}\n', encoding="utf-8")
 
 
-def test_records_of_schema_1_get_the_signature_that_their_runs_have_today(make_spec, store: Store) -> None:
+def test_records_of_schema_1_get_the_current_signatures_of_their_runs(make_spec, store: Store) -> None:
     spec = make_spec("seed=3")
     of_schema_1(store, spec, "ab" * 8, test_error=0.25)
     found = store.get(spec.signature)
@@ -479,14 +481,14 @@ def test_records_of_schema_1_get_the_signature_that_their_runs_have_today(make_s
     assert again is not None and again.metrics == {"test_error": 0.25, "new": 1.0}
 
 
-def test_a_record_of_schema_1_whose_last_update_broke_it_has_diverged(make_spec, store: Store) -> None:
+def test_a_record_of_schema_1_without_a_test_loss_has_diverged(make_spec, store: Store) -> None:
     spec = make_spec()
     of_schema_1(store, spec, "ab" * 8, test_error=0.9, test_loss=None)
     [found] = store.records()
     assert found.status == "diverged"
 
 
-def test_a_record_of_schema_1_that_does_not_fit_is_set_aside_by_name(make_spec, store: Store) -> None:
+def test_an_invalid_record_of_schema_1_is_reported_with_its_file(make_spec, store: Store) -> None:
     of_schema_1(store, make_spec(), "cd" * 8, test_error=0.25)
     file = store.root / "runs" / "cd" / ("cd" * 8) / "record.json"
     file.write_text(file.read_text().replace('"epochs": 10', '"epochs": "ten"'), encoding="utf-8")

@@ -1,11 +1,11 @@
-"""Every error that a user can meet, each with its exit code.
+"""The errors that a user can see, with their exit codes.
 
     NormbenchError
-    ├── InputError      what was asked for cannot be done as asked      exit 2
-    │   └── NormError   a norm layer that cannot stand where it is put  exit 2
-    └── RunFailure      a run broke, or a claim does not hold           exit 1
+    ├── InputError      the command is not valid; nothing was trained    exit 2
+    │   └── NormError   a norm does not fit its arguments or its input   exit 2
+    └── RunFailure      a run failed, or a claim does not hold           exit 1
 
-A message says what must hold, what was given, and what to do; the nearest valid names are offered.
+A message says what must hold, what was given, and what to do. It offers the nearest valid names.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class InputError(NormbenchError, ValueError):
 
 
 class NormError(InputError):
-    """A norm layer whose arguments or input shape make no sense; the site is named where it is known."""
+    """A norm layer got invalid arguments or an input of the wrong shape."""
 
 
 class RunFailure(NormbenchError):
-    """A run failed for another reason than its input, or a claim that was asked for does not hold."""
+    """A run failed although its input is valid, or a claim that the user asked to check does not hold."""
 
 
 def reason(error: Exception) -> str:
-    """An error in one line: its type, unless it was raised on purpose, and the first line of what it says.
+    """An error in one line: the first line of its message, after its type if it was not raised on purpose.
 
     >>> reason(ValueError("no such thing\\nand more of it")), reason(KeyError()), reason(RunFailure("gone"))
     ('ValueError: no such thing', 'KeyError', 'gone')

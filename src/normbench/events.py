@@ -1,7 +1,7 @@
-"""What the engine announces, and who may listen.
+"""Events that training announces, and the observers that receive them.
 
-Events are small plain values: they cross process borders. The engine does not know its listeners, and a
-listener that breaks never reaches a run.
+Events are small plain values, because they are sent between processes. Training does not know its observers,
+and an observer that raises cannot harm a run.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from normbench.record import Record
 
 @dataclass(frozen=True)
 class SweepStarted:
-    """Before the first stack: how many runs were asked for, are finished already, and will be trained."""
+    """A sweep begins. Announced before the first stack."""
 
-    runs: int
-    finished: int
-    stacks: int
+    runs: int  # distinct runs of the command
+    finished: int  # runs that were finished before
+    stacks: int  # stacks to train
     steps: int  # run-steps to train: the sum of the steps of all runs
-    evaluations: int = 0  # finished runs that get further metrics without training
-    varying: tuple[str, ...] = ()  # the fields in which the runs asked for differ, as `labels.varying` says
+    evaluations: int = 0  # finished runs that get more metrics without training
+    varying: tuple[str, ...] = ()  # the fields in which the runs of the command differ, see `labels.varying`
 
 
 @dataclass(frozen=True)
 class RunFound:
-    """A run that was asked for was finished before. Announced before the first stack, if there is one."""
+    """A run of the command was finished before. Announced before the first stack."""
 
     record: Record
 
 
 @dataclass(frozen=True)
 class StackStarted:
-    """A stack begins; lanes are named by the signatures of their runs, in lane order."""
+    """A stack begins."""
 
-    signatures: tuple[str, ...]
-    specs: tuple[dict[str, Any], ...]
-    groups: tuple[str, ...]  # the signature without the seed, one per lane
-    steps: int
-    first_step: int  # > 0 where the stack resumes
+    signatures: tuple[str, ...]  # of its runs, in the order of the pack
+    specs: tuple[dict[str, Any], ...]  # one per run, as plain containers
+    groups: tuple[str, ...]  # one per run: the hash of its identity without the seed
+    steps: int  # length of the runs
+    first_step: int  # 0, or more if the stack resumes
 
 
 @dataclass(frozen=True)
 class StackLogged:
-    """A point of the training curve, for every lane: step, images_seen, epoch, train_loss, and so on."""
+    """One point of the training curve of every run: step, images_seen, epoch, train_loss and so on."""
 
     signatures: tuple[str, ...]
     step: int
@@ -56,7 +56,7 @@ class StackLogged:
 
 @dataclass(frozen=True)
 class StackSplit:
-    """A stack broke and its runs go on in smaller stacks; `reason` says why in one line."""
+    """A stack failed, and its runs continue in smaller stacks. `reason` is one line."""
 
     signatures: tuple[str, ...]
     reason: str
@@ -64,7 +64,7 @@ class StackSplit:
 
 @dataclass(frozen=True)
 class RunEnded:
-    """A run has its record; the record is on disk already."""
+    """A run has ended. Its record is on disk already."""
 
     record: Record
 
@@ -73,13 +73,13 @@ class RunEnded:
 class RunEvaluated:
     """A finished run got more metrics from its final state, without training."""
 
-    record: Record  # with all metrics, the added ones included
-    added: tuple[str, ...]  # names of the metrics that it lacked before
+    record: Record  # with all metrics, including the added ones
+    added: tuple[str, ...]  # names of the added metrics
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Something said once to the user, in one line."""
+    """One line for the user, announced once."""
 
     text: str
 
@@ -88,7 +88,7 @@ Event = SweepStarted | RunFound | StackStarted | StackLogged | StackSplit | RunE
 
 
 class Observer(Protocol):
-    """A listener. Exceptions are caught by the caller, reported once, and the observer is dropped."""
+    """Receives events. If it raises, the announcer reports it once and closes it."""
 
     def notify(self, event: Event) -> None: ...
 
@@ -96,7 +96,7 @@ class Observer(Protocol):
 
 
 class Announcer:
-    """Hands events to observers; one that raises is closed, told about once and heard no more."""
+    """Passes events to observers. An observer that raises is closed, reported once and removed."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = list(observers)
@@ -104,7 +104,7 @@ class Announcer:
     def notify(self, event: Event) -> None:
         for observer in list(self._observers):
             if observer not in self._observers:
-                continue  # it broke on the news of another's end
+                continue  # it raised while it was told that another one stopped
             try:
                 observer.notify(event)
             except Exception as error:
@@ -112,7 +112,7 @@ class Announcer:
 
     def close(self) -> None:
         for observer in self._observers:
-            with suppress(Exception):  # closing is a courtesy; the records are written
+            with suppress(Exception):  # the records are on disk already
                 observer.close()
 
     def _drop(self, observer: Observer, error: Exception) -> None:
@@ -122,8 +122,8 @@ class Announcer:
         with suppress(Exception):
             observer.close()
         reason = f"{type(error).__name__}: {error}"
-        text = f"{type(observer).__name__} stopped: {reason}; training goes on without it"
+        text = f"{type(observer).__name__} stopped: {reason}; training continues without it"
         if self._observers:
             self.notify(Notice(text))
         else:
-            print(text, file=sys.stderr)  # nobody is left to show it
+            print(text, file=sys.stderr)  # no observer is left to show it

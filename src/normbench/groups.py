@@ -1,4 +1,4 @@
-"""The groups of a specification, one class each: which fields they have, of which types and in which ranges.
+"""The groups of a specification: one class per group, with the types and ranges of its fields.
 
 A new knob is a field here, declared with `neutral_at`, and a value in `conf/`.
 """
@@ -16,7 +16,7 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-#: A norm momentum, parsed once; in records it is the canonical number or text.
+#: A norm momentum, parsed once. Records hold its canonical number or text.
 ParsedMomentum = Annotated[
     Momentum,
     PlainValidator(parse_momentum),
@@ -25,15 +25,16 @@ ParsedMomentum = Annotated[
 
 
 def neutral_at(value: Any) -> Any:
-    """A field that came after the first signatures, with the value at which it changes nothing.
+    """Declare a field that was added after the first signatures, with its neutral value as the default.
 
-    At that value the field leaves the signature, so that earlier records keep theirs.
+    At the neutral value a field changes nothing and is not part of the signature. So earlier records keep
+    their signatures.
     """
     return Field(default=value, json_schema_extra={"neutral": True})
 
 
 class Part(BaseModel):
-    """A group of the specification: immutable, no coercion, no unknown keys."""
+    """A group of the specification: immutable, without coercion, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -60,7 +61,7 @@ class NormSpec(Part):
     eps: Positive | None
     affine: bool | Literal["weight", "bias"] | None
     args: dict[str, Any]
-    #: Training never reads the running statistics: runs that differ in momentum alone share a training.
+    #: Training never reads the running statistics. So runs that differ only in momentum share a training.
     banks: bool = Field(default=False, exclude=True)
 
 
@@ -126,7 +127,7 @@ class EvalSpec(Part):
 
     @property
     def targets(self) -> tuple[float, ...]:
-        """The test errors whose first step is reported, as `steps_to_<target>`."""
+        """The target test errors. `steps_to_<target>` reports the first step that reached each of them."""
         if self.target is None:
             return ()
         return self.target if isinstance(self.target, tuple) else (self.target,)
@@ -144,20 +145,20 @@ class EngineSpec(Part):
     convolution: Literal["auto", "grouped", "matmul", "lone"] = "auto"
 
 
-def _text(most: int, refused: str = "") -> AfterValidator:
-    """A validator of text that wandb accepts: 1 to `most` characters, none of them refused."""
-    listed = f"none of {' '.join(refused)} and " if refused else ""
-    rule = f"must have 1 to {most} characters, {listed}no control characters"
+def _text(longest: int, forbidden: str = "") -> AfterValidator:
+    """A validator for text that wandb accepts: 1 to `longest` characters, without forbidden ones."""
+    listed = f"none of {' '.join(forbidden)} and " if forbidden else ""
+    rule = f"must have 1 to {longest} characters, {listed}no control characters"
 
     def check(text: str) -> str:
-        if not text.strip() or len(text) > most or any(c in refused or ord(c) < 32 for c in text):
+        if not text.strip() or len(text) > longest or any(c in forbidden or ord(c) < 32 for c in text):
             raise PydanticCustomError("text", rule)
         return text
 
     return AfterValidator(check)
 
 
-#: wandb's own rules. The names become parts of a URL.
+#: The rules of wandb. Names become parts of a URL.
 WandbName = Annotated[str, _text(128, "/\\#?%:")]
 WandbTag = Annotated[str, _text(64)]
 

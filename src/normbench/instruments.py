@@ -1,4 +1,4 @@
-"""Instruments for measurements: a clock that waits for the GPU, and a counter of the bytes autograd saves."""
+"""A clock that waits for the GPU, and a counter of the bytes that autograd saves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 
 def now(device: torch.device) -> float:
-    """Seconds on a clock, read after all work on the device has ended. Only differences mean something."""
+    """The time in seconds, read after all work on the device has ended. Only differences are meaningful."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -20,8 +20,8 @@ def now(device: torch.device) -> float:
 class SavedBytes:
     """Counts the bytes that autograd saves for the backward pass while this context manager is entered.
 
-    Tensors that share a storage count once, with the whole storage. Keep the outputs of the forward pass
-    alive until the end: a storage that is freed may come back under the same address.
+    Tensors that share a storage count once, with the bytes of the whole storage. Keep the outputs of the
+    forward pass alive until the end, because a new storage may get the address of a freed one.
 
     Args:
         without: tensors whose storages do not count, such as parameters.

@@ -1,6 +1,6 @@
-"""What tells runs apart: the fields in which they differ, and values as text.
+"""The fields in which runs differ, and their values as text.
 
-Fields are named as on the command line: `norm` is short for `norm.name`, `norm.momentum` is a knob of it.
+Fields have the names of the command line: `norm` is short for `norm.name`, and `norm.momentum` is a knob.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 from normbench.paths import get
 
 MISSING = "–"
-#: Fields that do not tell configurations apart: the seed, and how a run is evaluated, computed or tracked.
-_IMMATERIAL = re.compile(
+#: Fields that may differ between repetitions of a configuration: seed, evaluation, computation, tracking.
+_NOT_COMPARED = re.compile(
     r"(seed|keep_weights)$|(eval|neutral|tracking)\b|data\.(root|download)$|engine\.(?!precision$)"
 )
 
@@ -39,7 +39,7 @@ def label(given: Any) -> str:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys.
+    """Flatten nested mappings into one mapping with dotted keys.
 
     >>> flatten({"norm": {"name": "gn", "args": {"groups": 2}}, "batch": 8})
     {'norm.name': 'gn', 'norm.args.groups': 2, 'batch': 8}
@@ -56,7 +56,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def field(spec: Mapping[str, Any], key: str) -> Any:
     """A field of a specification by its dotted name; None if the run does not have it.
 
-    A group stands for the name of its choice, `total` for batch × workers.
+    For a group it is the name of the choice; for `total` it is batch × workers.
 
     >>> spec = {"norm": {"name": "bn", "momentum": 0.1}, "batch": 2, "workers": 4}
     >>> [field(spec, key) for key in ("norm", "norm.momentum", "total", "norm.args.groups")]
@@ -69,7 +69,7 @@ def field(spec: Mapping[str, Any], key: str) -> Any:
 
 
 def settings(spec: Mapping[str, Any], keys: Sequence[str]) -> str:
-    """The fields as `key=value`, without those that the run does not have.
+    """The fields as `key=value`, without fields that the run does not have.
 
     >>> settings({"norm": {"name": "gn"}, "optim": {"lr": 0.5}}, ["norm", "optim.lr", "norm.momentum"])
     'norm=gn optim.lr=0.5'
@@ -79,15 +79,15 @@ def settings(spec: Mapping[str, Any], keys: Sequence[str]) -> str:
 
 
 def material(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The flat fields in which repetitions of one configuration must not differ."""
-    return {k: v for k, v in flatten(spec).items() if v != {} and not _IMMATERIAL.match(k)}
+    """The fields in which repetitions of one configuration must not differ, with dotted keys."""
+    return {k: v for k, v in flatten(spec).items() if v != {} and not _NOT_COMPARED.match(k)}
 
 
 def varying(specs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The fields in which runs differ, without the seed. Fields with the most values come first.
 
-    A knob is left out if the choice of its group determines it (bn has a momentum, gn has none).
-    The workers are left out if all runs have the same total and differ in batch.
+    A knob is left out if the choice of its group determines it: bn has a momentum, gn has none.
+    `workers` is left out if all runs have the same total and differ in batch.
 
     >>> varying([{"norm": {"name": "bn", "eps": 1}}, {"norm": {"name": "gn", "eps": 2}}])
     ['norm']
@@ -101,7 +101,7 @@ def varying(specs: Sequence[Mapping[str, Any]]) -> list[str]:
     if "batch" in differ and len({field(spec, "total") for spec in specs if "workers" in spec}) == 1:
         differ.pop("workers", None)
     if "data.fingerprint" not in differ:
-        differ.pop("data.path", None)  # the same data in another place
+        differ.pop("data.path", None)  # the same data under another path
     elif _determined("data.fingerprint", ("data.name", "data.path"), flat):
         del differ["data.fingerprint"]
     names = {key: count for key, count in differ.items() if key.endswith(".name")}
@@ -115,11 +115,11 @@ def varying(specs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _choice(key: str) -> str:
-    """The field that names the choice of a knob's group."""
+    """The field with the name of the choice of a knob's group."""
     return f"{key.partition('.')[0]}.name"
 
 
 def _determined(key: str, by: Sequence[str], flat: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether runs that are equal in the fields `by` are equal in `key`."""
+    """Whether runs with equal fields `by` also have equal `key`."""
     pairs = {(*(label(run.get(name)) for name in by), label(run.get(key))) for run in flat}
     return len(pairs) == len({pair[:-1] for pair in pairs})

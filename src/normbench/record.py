@@ -1,4 +1,4 @@
-"""Record: one ended run as a value, and what was found out about it later."""
+"""Record: one ended run as a value, and additions with metrics that were evaluated later."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from normbench.paths import get
 SCHEMA = 2
 
 COMPLETE = "complete"
-DIVERGED = "diverged"  # a result, not an error: the loss was no longer a finite number
+DIVERGED = "diverged"  # a result, not an error: the loss was no longer finite
 FAILED = "failed"
 STATUSES = (COMPLETE, DIVERGED, FAILED)
 
 Metrics = dict[str, float | None]
-#: Groups of a specification that have the name of a choice, and its whole numbers.
+#: Groups of a specification that have a choice with a name.
 _CHOICES = ("model", "norm", "weight", "placement", "data", "optim", "schedule")
+#: Whole numbers of a specification.
 _COUNTS = ("batch", "workers", "seed")
-_GROUPS = ("spec", "metrics", "timing", "environment", "provenance")
+#: Fields of a record that are mappings.
+_MAPPINGS = ("spec", "metrics", "timing", "environment", "provenance")
 
 
 @dataclass(frozen=True)
 class Addition:
-    """Metrics of an ended run that were asked for later, with their own provenance."""
+    """Metrics of an ended run that were evaluated later, with their own provenance."""
 
     signature: str
     metrics: Metrics
@@ -49,18 +51,18 @@ class Addition:
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of a run for ever. Metrics are fractions, never percent; None means "no such number".
+    """The permanent record of a run. Metrics are fractions, never percent. None: the number does not exist.
 
     Attributes:
         signature:   identifies the final state of the run.
         spec:        the RunSpec as plain containers.
         status:      complete, diverged or failed.
-        metrics:     by name; those of `additions` are among them.
+        metrics:     by name, including those of `additions`.
         timing:      seconds and rates of the training.
         environment: versions and device of the training.
         provenance:  stack size, lane, bank, commit, date.
-        history:     the curve, a point per logged step; kept in a file of its own.
-        additions:   what was evaluated after the run had ended, in the order of the file names.
+        history:     the curve, one point per logged step. It has its own file.
+        additions:   metrics that were evaluated after the run had ended, in the order of the file names.
     """
 
     signature: str
@@ -76,11 +78,11 @@ class Record:
 
     @property
     def ended_well(self) -> bool:
-        """Whether this is a result, so that the run need not be trained again."""
+        """Whether the record is a result, so that the run need not train again."""
         return self.status in (COMPLETE, DIVERGED)
 
     def with_additions(self, additions: tuple[Addition, ...]) -> Record:
-        """The record with the metrics of the additions; no metric that is there already is replaced."""
+        """The record with the metrics of the additions. No existing metric is replaced."""
         if not additions:
             return self
         metrics = dict(self.metrics)
@@ -89,9 +91,9 @@ class Record:
         return replace(self, metrics=metrics, additions=(*self.additions, *additions))
 
     def value(self, key: str) -> Any:
-        """A field by its dotted name, as tables name rows and columns.
+        """A metric or a field by the dotted name that tables use; None if there is no such name.
 
-        `norm` is short for `norm.name`; what is neither a field of the spec nor a metric is None.
+        `norm` is short for `norm.name`.
         """
         if key in self.metrics:
             return self.metrics[key]
@@ -101,7 +103,7 @@ class Record:
         return found["name"] if isinstance(found, dict) and "name" in found else found
 
     def to_json(self) -> str:
-        """The text of record.json; the history lies beside it in history.jsonl."""
+        """The text of record.json. The history has its own file, history.jsonl."""
         tree = asdict(self)
         del tree["history"]
         if not self.additions:
@@ -110,15 +112,15 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str) -> Record:
-        """Read record.json; a record of schema 1 gets the signature that its spec has today.
+        """Read record.json. A record of schema 1 gets the signature that its spec has today.
 
         Raises:
-            ValueError: it is not a record of a schema that this version reads.
+            ValueError: it is not a valid record, or its schema is not one that this version reads.
         """
         tree = _tree(text)
         if tree.get("schema") == 1:
             tree = _of_schema_1(tree)
-        record = cls(**_checked(tree, cls, _GROUPS))
+        record = cls(**_checked(tree, cls, _MAPPINGS))
         if (wrong := fault(record)) is not None:
             raise ValueError(wrong)
         return record
@@ -132,7 +134,7 @@ def _tree(text: str) -> dict[str, Any]:
 
 
 def _of_schema_1(tree: dict[str, Any]) -> dict[str, Any]:
-    """A record of schema 1, whose signature depended on how the run was evaluated."""
+    """Convert a record of schema 1. Its signature depended on how the run was evaluated."""
     from pydantic import ValidationError  # PERF: `--help` reads no records
 
     from normbench.spec import RunSpec
@@ -155,30 +157,30 @@ def _of_schema_1(tree: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _checked(tree: dict[str, Any], kind: type, groups: tuple[str, ...]) -> dict[str, Any]:
-    """The fields of a record or an addition, their types checked."""
+def _checked(tree: dict[str, Any], cls: type, mappings: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of a record or an addition, with checked types."""
     if tree.get("schema") != SCHEMA:
         raise ValueError(f"not of schema {SCHEMA} or older: {tree.get('schema')!r}")
-    unknown = tree.keys() - {"signature", "schema", *groups, *(("status",) if kind is Record else ())}
+    unknown = tree.keys() - {"signature", "schema", *mappings, *(("status",) if cls is Record else ())}
     if unknown or not isinstance(tree.get("signature"), str):
         raise ValueError(f"not a record: {', '.join(sorted(unknown)) or 'it has no signature'}")
-    if absent := [name for name in groups if not isinstance(tree.get(name), dict)]:
+    if absent := [name for name in mappings if not isinstance(tree.get(name), dict)]:
         raise ValueError(f"{', '.join(absent)} must be mappings")
-    if kind is Record and tree.get("status") not in STATUSES:
+    if cls is Record and tree.get("status") not in STATUSES:
         raise ValueError(f"it has the unknown status {tree.get('status')!r}")
-    if (name := no_number(tree["metrics"])) is not None:
+    if (name := first_invalid_number(tree["metrics"])) is not None:
         raise ValueError(f"metric {name} must be a finite number or null")
     return tree
 
 
 def fault(record: Record, *, whole: bool = False) -> str | None:
-    """What is wrong with a record that was read; None if readers can rely on it.
+    """The first fault of a record that was read; None if it is valid.
 
-    Choices and counts of the specification and the numbers of the timing are checked; `from_json` has checked
+    Checks the choices and counts of the specification and the numbers of the timing. `from_json` has checked
     the rest. The values of knobs are checked when a run is resolved, not here.
 
     Args:
-        whole: also refuse a specification that lacks a choice or a count, as no run has it.
+        whole: also refuse a specification without a choice or a count. The specification of a run has all.
     """
     spec = record.spec
     for group in (group for group in _CHOICES if whole or group in spec):
@@ -193,29 +195,29 @@ def fault(record: Record, *, whole: bool = False) -> str | None:
     if (number := _not_finite(spec)) is not None:
         return f"spec.{number} must be a finite number"
     timing = {name: math.nan if value is None else value for name, value in record.timing.items()}
-    if (number := no_number(timing)) is not None:
+    if (number := first_invalid_number(timing)) is not None:
         return f"timing.{number} must be a finite number"
     return None
 
 
 def curve_point(tree: Any) -> Metrics:
-    """A point of a curve that was read.
+    """Check a point of a curve that was read, and return it.
 
     Raises:
-        ValueError: it is no mapping of names to finite numbers or null.
+        ValueError: it is not a mapping of names to finite numbers or null.
     """
-    if not isinstance(tree, dict) or no_number(tree) is not None:
-        raise ValueError("it is no point of a curve")
+    if not isinstance(tree, dict) or first_invalid_number(tree) is not None:
+        raise ValueError("it is not a point of a curve")
     return tree
 
 
-def no_number(values: Mapping[str, Any]) -> str | None:
+def first_invalid_number(values: Mapping[str, Any]) -> str | None:
     """The first name whose value is neither a finite number nor None; None if there is no such name."""
     return next((name for name, value in values.items() if value is not None and not is_number(value)), None)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number that fits a float. Booleans are none.
+    """Whether a value is a finite number that fits a float. A boolean is not a number.
 
     >>> [is_number(value) for value in (1, 0.5, float("nan"), True, "1", 10**400)]
     [True, True, False, False, False, False]
@@ -229,7 +231,7 @@ def is_number(value: Any) -> bool:
 
 
 def _not_finite(tree: Any, path: str = "") -> str | None:
-    """The dotted path of the first number in plain containers that is not finite; None if all are."""
+    """The dotted path of the first number in plain containers that is not finite; None if all are finite."""
     if isinstance(tree, int | float):
         return None if isinstance(tree, bool) or is_number(tree) else path
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()

@@ -1,13 +1,13 @@
-"""Random numbers computed from what they are for, not drawn from a state that someone must carry.
+"""Random numbers as a function of seed, purpose and counters. There is no generator state to save.
 
     key   = SHA-256(seed, purpose)                              64 bits, one per lane
     state = mix(… mix(mix(key + γ(c₁+1)) + γ(c₂+1)) …)          counters c: epoch, step, layer …
     uᵢ    = mix(state + γ(i+1)) / 2⁶⁴                           i = 0 … count−1
 
-γ is the golden ratio's 64-bit fraction and `mix` the finaliser of SplitMix64: a state's numbers are a
-SplitMix64 stream. A lane's numbers depend on its seed, the purpose and the counters alone. They are the same
-bits whatever K, the lane's position and the device; resuming needs no state; and a captured CUDA graph gives
-new numbers at every replay when its step is a tensor.
+γ is the golden ratio's 64-bit fraction and `mix` is the finaliser of SplitMix64, so the numbers of a state
+are a SplitMix64 stream. A lane's numbers depend only on its seed, the purpose and the counters. They are the
+same bits for every K, every position of the lane and every device. A resumed run needs no saved state. If the
+step is a tensor, a captured CUDA graph gives new numbers at every replay.
 
 Reference:  steele2014 — Fast Splittable Pseudorandom Number Generators, OOPSLA 2014, §4 and figure 16
             (mix: variant 13 of Stafford's parameters, as in Vigna's splitmix64.c).
@@ -29,8 +29,8 @@ def _signed(word: int) -> int:
 
 
 _GOLDEN = _signed(0x9E3779B97F4A7C15)
-_FIRST = _signed(0xBF58476D1CE4E5B9)
-_SECOND = _signed(0x94D049BB133111EB)
+_MULTIPLIER_1 = _signed(0xBF58476D1CE4E5B9)
+_MULTIPLIER_2 = _signed(0x94D049BB133111EB)
 
 
 def lane_keys(seeds: Sequence[int], purpose: str) -> Tensor:
@@ -47,10 +47,10 @@ def uniform(keys: Tensor, *counters: int | Tensor, count: int, dtype: torch.dtyp
 
     Args:
         keys:     (K,) int64, see `lane_keys`.
-        counters: what tells this call from the others with the same keys. An int64 tensor, 0-d or (K,) with
-                  one counter per lane, gives the numbers of the ints it holds; it must be where `keys` are.
-        count:    numbers per lane; a longer call begins with the numbers of a shorter one.
-        dtype:    float32 gets 24 random bits, float64 53: every value is exact and none rounds to 1.
+        counters: distinguish this call from others with the same keys. An int64 tensor, 0-d or (K,) with one
+                  counter per lane, gives the same numbers as ints. It must be on the device of `keys`.
+        count:    numbers per lane. A longer call begins with the numbers of a shorter one.
+        dtype:    float32 gets 24 random bits, float64 gets 53. Every value is exact and none rounds to 1.
     """
     state = keys
     for counter in counters:
@@ -62,7 +62,7 @@ def uniform(keys: Tensor, *counters: int | Tensor, count: int, dtype: torch.dtyp
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
-    """A CPU generator of its own for one seed and purpose: initial weights, permutations."""
+    """A new CPU generator for one seed and purpose, such as initial weights or permutations."""
     return torch.Generator().manual_seed(_hash(seed, purpose) >> 1)
 
 
@@ -75,13 +75,13 @@ def _stride(counter: int | Tensor) -> int | Tensor:
 
 
 def _mix(word: Tensor) -> Tensor:
-    """A bijection of 64 bits in which every input bit flips every output bit with probability near ½."""
-    word = (word ^ _logical_shift(word, 30)) * _FIRST
-    word = (word ^ _logical_shift(word, 27)) * _SECOND
+    """A bijection of 64 bits. Every input bit flips every output bit with a probability near ½."""
+    word = (word ^ _logical_shift(word, 30)) * _MULTIPLIER_1
+    word = (word ^ _logical_shift(word, 27)) * _MULTIPLIER_2
     return word ^ _logical_shift(word, 31)
 
 
 def _logical_shift(word: Tensor, places: int) -> Tensor:
-    """Shift right and fill with zeros; int64's own shift copies the sign."""
-    zeros_first: int = 2 ** (64 - places) - 1
-    return (word >> places) & zeros_first
+    """Shift right and fill with zeros. The shift of int64 copies the sign bit."""
+    low_bits: int = 2 ** (64 - places) - 1
+    return (word >> places) & low_bits

@@ -1,6 +1,7 @@
 """RunSpec: one resolved run as a frozen, typed value, and the signature that identifies its final state.
 
-Values live in `conf/`, types and ranges here. `normbench.config.resolve` makes a RunSpec of a configuration.
+Values are in `conf/`. Types and ranges are here and in `groups`. `normbench.config.resolve` makes a RunSpec
+from a configuration.
 """
 
 from __future__ import annotations
@@ -51,14 +52,14 @@ __all__ = [
     "trainings",
 ]
 
-#: Fields of the data that say where it lies, not what it is.
-_WHEREABOUTS = ("data.root", "data.path", "data.download")
-#: Fields that change neither the final state nor the images: how a run is evaluated, computed and reported.
+#: Fields that say where the data is stored. They do not change the images.
+_LOCATIONS = ("data.root", "data.path", "data.download")
+#: Fields that change neither the final state nor the images: evaluation, computation and reports.
 OUTSIDE_IDENTITY = ("eval", "engine", "tracking", "keep_weights", "neutral")
 
 
 class RunSpec(Part):
-    """One run, complete: what is trained, on what, how, for how long, from which seed."""
+    """The complete specification of one run: model, data, training, length and seed."""
 
     model: ModelSpec
     norm: NormSpec
@@ -70,11 +71,11 @@ class RunSpec(Part):
     eval: EvalSpec
     engine: EngineSpec
     tracking: TrackingSpec
-    #: Keep the final state of a finished run; auto: if it is small (see `normbench.store`).
+    #: Whether to keep the final state of a finished run; auto: if it is small (see `sweeps.keep_weights`).
     keep_weights: Literal["auto"] | bool = "auto"
-    #: Version of the numbers that a choice makes, by group, for versions above 1.
+    #: Versions of the numbers of the choices, by group. Only versions above 1 are listed.
     numerics: dict[str, int] = Field(default_factory=dict)
-    #: Values at which further fields leave the signature, by path, as the chosen methods declare them.
+    #: Neutral values by path that the chosen methods declare. A field at its neutral value is not hashed.
     neutral: dict[str, Any] = Field(default_factory=dict)
     batch: Count
     workers: Count
@@ -89,16 +90,19 @@ class RunSpec(Part):
 
     @property
     def lr(self) -> float:
-        """The learning rate in force at this total."""
+        """The learning rate of the run, scaled for its total."""
         ratio = self.total / self.optim.lr_reference
         factor: dict[str, float] = {"linear": ratio, "sqrt": ratio**0.5, "none": 1.0}
         return self.optim.lr * factor[self.optim.lr_scaling]
 
     def length(self, train_images: int) -> int:
-        """Optimiser steps of the run on a training split of that size; incomplete last batches are dropped.
+        """Number of optimiser steps of the run. Incomplete last batches are dropped.
+
+        Args:
+            train_images: number of images of the training split.
 
         Raises:
-            InputError: the split holds less than one step's images.
+            InputError: the split has fewer images than one step needs.
         """
         per_epoch = train_images // self.total
         if per_epoch == 0:
@@ -109,57 +113,60 @@ class RunSpec(Part):
         return self.steps if self.steps is not None else (self.epochs or 0) * per_epoch
 
     def identity(self) -> dict[str, Any]:
-        """Every field that changes the final state or the images, and no other; unset fields are left out."""
+        """The fields that change the final state or the images, without fields that are null or neutral."""
         tree = self.model_dump(mode="json", exclude=set(OUTSIDE_IDENTITY))
         tree["precision"] = self.engine.precision
         tree["optim"]["lr"] = self.lr
         neutral = neutral_fields(type(self)) | self.neutral
         at_neutral = [path for path, value in neutral.items() if get(tree, path) == value]
         derived = ("optim.lr_scaling", "optim.lr_reference", *(() if self.numerics else ("numerics",)))
-        identity: dict[str, Any] = _without_nulls(without(tree, (*_WHEREABOUTS, *derived, *at_neutral)))
+        identity: dict[str, Any] = _without_nulls(without(tree, (*_LOCATIONS, *derived, *at_neutral)))
         return identity
 
     @cached_property
     def signature(self) -> str:
-        """Sixteen hex digits: the hash of the identity."""
+        """The hash of the identity, as sixteen hex digits."""
         return _digest(self.identity())
 
     def stack_key(self) -> str:
-        """Runs with one key can train as one stack: they are equal outside LANE_FIELDS."""
+        """A key that is equal for runs that can train as one stack. They are equal outside LANE_FIELDS."""
         return self._stack_key
 
     def training_key(self) -> str:
-        """Runs with one key are one training: they differ at most in a momentum that training never reads."""
+        """A key that is equal for runs that share one training.
+
+        They differ at most in a momentum that training never reads.
+        """
         return self._training_key
 
     @cached_property
     def _stack_key(self) -> str:
-        return _digest(self._alike() | without(self.identity(), LANE_FIELDS))
+        return _digest(self._shared_settings() | without(self.identity(), LANE_FIELDS))
 
     @cached_property
     def _training_key(self) -> str:
-        apart = ("norm.momentum",) if self.norm.banks else ()
-        return _digest(self._alike() | without(self.identity(), apart))
+        bank_fields = ("norm.momentum",) if self.norm.banks else ()
+        return _digest(self._shared_settings() | without(self.identity(), bank_fields))
 
-    def _alike(self) -> dict[str, Any]:
-        """What is no part of the identity and yet one for all runs of a stack."""
+    def _shared_settings(self) -> dict[str, Any]:
+        """Settings outside the identity that all runs of a stack share."""
         return self.model_dump(mode="json", include={"eval", "engine", "keep_weights"})
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> RunSpec:
-        """As pydantic's; the copy does not remember the hashes of this one."""
+        """As pydantic's `model_copy`. The copy computes its own hashes."""
         copied = super().model_copy(update=update, deep=deep)
-        for remembered in ("signature", "_stack_key", "_training_key"):
-            copied.__dict__.pop(remembered, None)
+        for cached in ("signature", "_stack_key", "_training_key"):
+            copied.__dict__.pop(cached, None)
         return copied
 
     def group(self) -> str:
-        """The identity without the seed: runs of one group are repetitions of each other."""
+        """The hash of the identity without the seed. Runs of one group are repetitions of each other."""
         return _digest(without(self.identity(), ("seed",)))
 
 
 @cache
 def neutral_fields(part: type[BaseModel] = RunSpec) -> dict[str, Any]:
-    """Fields declared with `neutral_at`, by path, with the values at which they leave the signature."""
+    """The neutral values of the fields that are declared with `neutral_at`, by path."""
     found: dict[str, Any] = {}
     for name, field in part.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Part):
@@ -171,7 +178,7 @@ def neutral_fields(part: type[BaseModel] = RunSpec) -> dict[str, Any]:
 
 
 class Resolved(NamedTuple):
-    """A spec and the knobs that were set but are not used by the choice they were set on, such as
+    """A spec, and the knobs that were set although their choice does not use them, as in
     `norm.momentum of gn`.
     """
 
@@ -186,7 +193,7 @@ LANE_FIELDS = (
 
 
 def trainings(specs: Sequence[RunSpec]) -> tuple[tuple[RunSpec, ...], ...]:
-    """Runs by training, in the order of their first ones."""
+    """The runs grouped by training. Groups are in the order of their first runs."""
     found: dict[str, list[RunSpec]] = {}
     for spec in specs:
         found.setdefault(spec.training_key(), []).append(spec)

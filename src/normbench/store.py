@@ -1,18 +1,18 @@
-"""The store: one folder per run, written so that a reader never meets half a record.
+"""The store: one folder per run. A reader never sees half a record.
 
     <root>/runs/<first two digits>/<signature>/
         config.yaml           the specification
         history.jsonl         the curve, one point per line
-        weights.safetensors   the final state: weights and the run's own statistics, if it is kept
+        weights.safetensors   the final state, if it is kept: weights and the run's own statistics
         error.txt             why the run failed, if it did
         record.json           written last: its presence means that the run ended
-        evaluation-*.json     metrics that were asked for after the run had ended
-        curve-*.json          curves that were asked for later, from training the run again
-        checkpoint.pt         while the run is under way
+        evaluation-*.json     metrics that were evaluated after the run had ended
+        curve-*.json          denser curves, from training the run again
+        checkpoint.pt         exists while the run trains
 
-Every file is written under a temporary name in its own folder and renamed into place. That is atomic on local
-and on network file systems, so several processes and machines may share a store without locks. What a run
-has is never replaced: whatever is found out later becomes a further file.
+Every file is written under a temporary name in its folder and then renamed. That is atomic on local and on
+network file systems, so several processes and machines may share a store without locks. The results of a run
+are never replaced. Later results become new files.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from normbench.record import FAILED, Addition, Metrics, Record, curve_point
 
 T = TypeVar("T")
 
-#: What reading a file that this version did not write, or that a disk has torn, can raise.
+#: Errors from reading a file that is damaged or was not written by this version.
 _UNREADABLE = (OSError, ValueError, TypeError, LookupError, RecursionError)
-#: PERF: libyaml's takes a tenth of the time, where PyYAML was built with it.
+#: PERF: if PyYAML was built with libyaml, its dumper takes a tenth of the time.
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _REMEDY = "give another folder with NORMBENCH_RESULTS"
 
@@ -44,7 +44,7 @@ _REMEDY = "give another folder with NORMBENCH_RESULTS"
 class Store:
     """Records on disk under `root`. Nothing is created before the first `put`.
 
-    `damaged` collects one message per file that was met and could not be read; such a run counts as missing.
+    `damaged` collects one message per file that could not be read.
     """
 
     def __init__(self, root: Path) -> None:
@@ -53,29 +53,32 @@ class Store:
 
     @classmethod
     def default(cls) -> Store:
-        """The store of this shell: `NORMBENCH_RESULTS`, or `results` under the current folder."""
+        """The store in the folder `NORMBENCH_RESULTS`; if that is not set, in `results`."""
         return cls(Path(os.environ.get("NORMBENCH_RESULTS") or "results"))
 
     def run_folder(self, signature: str) -> Path:
         return self._runs / signature[:2] / signature
 
     def checkpoint_file(self, signature: str) -> Path:
-        """Where a run under way keeps its checkpoint; `put` deletes it."""
+        """The checkpoint file of a run that trains. `put` deletes it."""
         return self.run_folder(signature) / "checkpoint.pt"
 
     def weights_file(self, signature: str) -> Path:
-        """Where a run keeps its final state, if it keeps it."""
+        """The file of a run's final state. It exists only if the final state was kept."""
         return self.run_folder(signature) / "weights.safetensors"
 
     def kept_bytes(self) -> int:
-        """Bytes of all final states."""
+        """Bytes of all final states in the store."""
         return sum(file.stat().st_size for file in self._runs.glob("*/*/weights.safetensors"))
 
     def put(self, record: Record, error: str | None = None) -> None:
-        """Keep a record for ever, with `error` as the text of error.txt if the run failed.
+        """Write a record.
 
-        A run that has a result keeps it, whichever process comes last. Metrics and a denser curve that the
-        result lacks are added beside it.
+        A run that has a result keeps it, even if another process writes later. If the result lacks metrics or
+        a denser curve of the new record, they are added as new files.
+
+        Args:
+            error: the text of error.txt, if the run failed.
 
         Raises:
             RunFailure: the disk is full, or the folder cannot be written.
@@ -90,14 +93,14 @@ class Store:
         }
         if record.status == FAILED:
             texts["error.txt"] = (error or "no reason was given").rstrip() + "\n"
-        texts["record.json"] = record.to_json()  # last: it declares the others complete
+        texts["record.json"] = record.to_json()  # last: its presence says that the others are complete
         self._write(self.run_folder(record.signature), texts)
         if record.status != FAILED:
             (self.run_folder(record.signature) / "error.txt").unlink(missing_ok=True)
         self.checkpoint_file(record.signature).unlink(missing_ok=True)
 
     def add(self, addition: Addition) -> None:
-        """Keep metrics that were found out after a run had ended.
+        """Write metrics that were evaluated after a run had ended. Existing files are not replaced.
 
         Raises:
             RunFailure: the disk is full, or the folder cannot be written.
@@ -108,7 +111,7 @@ class Store:
             self._write(folder, {f"evaluation-{digest}.json": addition.to_json()})
 
     def _add_to(self, known: Record, record: Record) -> None:
-        """Add what a further training of a run found out."""
+        """Add the metrics and the curve of another training that the known record lacks."""
         provenance = {**record.provenance, "trained_again": True}
         new = {name: value for name, value in record.metrics.items() if name not in known.metrics}
         self.add(Addition(record.signature, new, record.environment, provenance))
@@ -134,22 +137,22 @@ class Store:
             ) from failure
 
     def _record_folder(self, signature: str) -> Path:
-        """Where the record of an ended run lies: one of schema 1 lies under its earlier signature."""
+        """The folder of a run's record. A record of schema 1 is in the folder of its earlier signature."""
         own = self.run_folder(signature)
         earlier = None if (own / "record.json").is_file() else self._earlier.get(signature)
         return own if earlier is None else self.run_folder(self._folder_name(earlier))
 
     def get(self, signature: str) -> Record | None:
-        """The record of a run without its history; None if there is none or it cannot be read."""
+        """The record of a run without its history; None if it does not exist or cannot be read."""
         return self._read(self._record_folder(signature) / "record.json")
 
     def finished(self, signatures: Iterable[str]) -> set[str]:
-        """Those of the signatures whose runs need not be trained again."""
+        """The signatures of the runs that have a result and need not train again."""
         records = (self.get(signature) for signature in signatures)
         return {record.signature for record in records if record is not None and record.ended_well}
 
     def records(self) -> list[Record]:
-        """Every readable record, sorted by signature; of two for one run, that of the present schema."""
+        """Every readable record, sorted by signature. If a run has two, the one of the current schema."""
         found = [self._read(folder / "record.json") for folder in self._folders()]
         by_signature: dict[str, Record] = {}
         for record in found:
@@ -161,16 +164,16 @@ class Store:
 
     @cached_property
     def _earlier(self) -> dict[str, Record]:
-        """Records of schema 1 by the signature that their runs have today; they lie under an earlier one.
+        """Records of schema 1 by the signature that their runs have today.
 
-        PERF: the schema stands at the end of record.json, so the others are not read.
+        PERF: the schema is at the end of record.json, so records of other schemas are not read.
         """
         files = [folder / "record.json" for folder in self._folders()]
         records = [self._read(file) for file in files if last_bytes(file).endswith('"schema": 1\n}')]
         return {record.signature: record for record in reversed(records) if record is not None}
 
     def history(self, signature: str) -> tuple[Metrics, ...]:
-        """The curve of a run, a point per logged step: the densest, if it was trained for several.
+        """The curve of a run, one point per logged step. If there are several curves, the densest one.
 
         Unreadable lines are left out and noted as damaged.
         """
@@ -182,7 +185,7 @@ class Store:
         return max(curves, key=lambda curve: sum("test_error" in point for point in curve))
 
     def has_curve(self, record: Record, every: int) -> bool:
-        """Whether the run has a curve with an evaluation every so many steps."""
+        """Whether the run has a curve with an evaluation every `every` steps."""
         curves = self._record_folder(record.signature).glob("curve-*.json")
         known = [int(file.stem.removeprefix("curve-")) for file in curves if file.stem[6:].isdigit()]
         first = (record.spec.get("eval") or {}).get("every")
@@ -195,7 +198,7 @@ class Store:
                 try:
                     points.append(curve_point(json.loads(line)))
                 except (ValueError, RecursionError):
-                    self._note(f"{file}: line {number} is no point of a curve; it is left out")
+                    self._note(f"{file}: line {number} is not a point of a curve; it is left out")
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:
@@ -203,10 +206,13 @@ class Store:
         return tuple(points)
 
     def find(self, name: str) -> Record:
-        """The run meant by a unique start of its signature, or by the path of its folder or record.json.
+        """The record of a run.
+
+        Args:
+            name: the start of one run's signature, or the path of its folder or of its record.json.
 
         Raises:
-            InputError: no run or several are meant, or the record cannot be read.
+            InputError: no run or several runs match, or the record cannot be read.
         """
         known = [*(f.name for f in self._folders() if (f / "record.json").is_file()), *self._earlier]
         matches = [signature for signature in known if name and signature.startswith(name)]
@@ -231,9 +237,9 @@ class Store:
             raise InputError(f"{file} cannot be read: {error}; repeat the command of that run") from None
 
     def check_writable(self) -> None:
-        """Prove, by writing and removing a file, that records can be kept; nothing is left behind.
+        """Check that records can be written, by writing a file and removing it.
 
-        Permissions are not asked for, they are tried: root, network mounts and full disks answer wrongly.
+        Permission bits are not reliable for root, on network mounts and on full disks.
 
         Raises:
             InputError: nothing can be written there.
@@ -269,14 +275,14 @@ class Store:
             return None
 
     def _load(self, file: Path) -> Record:
-        """Read a record.json with the additions beside it.
+        """Read a record.json and the additions in its folder.
 
         Raises:
-            ValueError: it is no record, or not that of its folder, such as a copy.
+            ValueError: it is not a record, or it belongs to another folder, for example a copy.
         """
         record = Record.from_json(file.read_text(encoding="utf-8"))
         if self._folder_name(record) != file.parent.name:
-            raise ValueError(f"it holds run {record.signature}, but lies in folder {file.parent.name}")
+            raise ValueError(f"it holds run {record.signature}, but is in folder {file.parent.name}")
         files = sorted(file.parent.glob("evaluation-*.json"))
         found = [self._readable(each, _addition, "it is left out") for each in files]
         own = [each for each in found if each is not None and each.signature == record.signature]

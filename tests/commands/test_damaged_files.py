@@ -111,7 +111,7 @@ def test_a_torn_line_of_history_is_left_out_and_named(
     for words in (["info", pair[0]], ["table"]):
         assert cli.run(words) == 0
     said = capsys.readouterr()
-    assert "line 2 is no point of a curve" in said.err
+    assert "line 2 is not a point of a curve" in said.err
     assert "running statistics" in said.out
     assert Store.default().history(pair[0]) == ({"step": 100, "train_loss": None},)
 
