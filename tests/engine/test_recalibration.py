@@ -19,7 +19,8 @@ from normbench.engine.recalibration import Pool, recalibrated
 from normbench.engine.train import train_stack
 
 CPU = torch.device("cpu")
-SOURCES = "eval.statistics=[running,batch,precise,adapt]"
+SOURCE_NAMES = ("running", "batch", "precise", "adapt")
+SOURCES = f"eval.statistics=[{','.join(SOURCE_NAMES)}]"
 SMALL = ["data=synthetic", "data.train_size=64", "data.test_size=16", "data.channels=1", "data.size=8"]
 SMALL += ["batch=4", "engine.precision=fp64", SOURCES]
 MLP = ["model=mlp", "model.hidden=[12,9]", *SMALL, "norm.eps=0.01"]
@@ -136,7 +137,7 @@ def test_adapting_to_one_batch_is_training_on_it(make_spec):
 def test_adapting_to_the_training_images_is_taking_them_again(make_spec):
     spec, dataset, network = one_lane(make_spec)
     same = replace(dataset, test_images=dataset.train_images, test_labels=dataset.train_labels)
-    (metrics,) = evaluate(network, same, spec, final=True)[0]
+    (metrics,) = evaluate(network, same, spec, spec.eval.statistics)[0]
     assert metrics["test_loss@adapt"] == metrics["test_loss@precise"]
     assert metrics["test_loss@precise"] != metrics["test_loss"]
 
@@ -207,12 +208,12 @@ def test_banks_share_what_does_not_depend_on_their_momentum(make_spec):
     dataset = data.load(specs[0].data)
     network = trained(specs, dataset)
     before = everything(network)
-    banks = evaluate(network, dataset, specs[0], final=True, banks=3)
+    banks = evaluate(network, dataset, specs[0], SOURCE_NAMES, banks=3)
     assert_untouched(network, before)
     assert len({lanes[0]["test_loss"] for lanes in banks}) == 3
     assert len({lanes[0]["test_loss@precise"] for lanes in banks}) == 1
     for spec, lanes in zip(specs, banks, strict=True):
-        (alone,) = evaluate(trained([spec], dataset), dataset, spec, final=True)
+        (alone,) = evaluate(trained([spec], dataset), dataset, spec, SOURCE_NAMES)
         assert lanes == alone
 
 
