@@ -150,7 +150,7 @@ def _of_schema_1(tree: dict[str, Any]) -> dict[str, Any]:
     provenance = {**(tree.get("provenance") or {}), "earlier_signature": tree.get("signature")}
     status, metrics = tree.get("status"), tree.get("metrics")
     if status == COMPLETE and isinstance(metrics, dict) and metrics.get("test_loss", 0.0) is None:
-        status = DIVERGED  # it broke in its last update
+        status = DIVERGED  # its last update left weights that are not finite
     return tree | {
         "signature": spec.signature, "spec": spec.model_dump(mode="json"), "provenance": provenance,
         "schema": SCHEMA, "status": status,

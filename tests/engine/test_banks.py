@@ -1,4 +1,4 @@
-"""Runs that differ only in the momentum of evaluation are one training, in the bits of runs of their own."""
+"""Runs that differ only in a momentum that training never reads share one training, and keep their bits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from normbench import data, models, norms
 from normbench.config.resolve import declared
-from normbench.engine.lane_assignment import LaneAssignment, running
+from normbench.engine.lane_assignment import LaneAssignment, running_norms
 from normbench.engine.train import Listener, train_stack
 
 CPU = torch.device("cpu")
@@ -15,7 +15,7 @@ BANKED = {key for key in norms.catalogue() if declared("norm", key)["banks"]}
 MOMENTA = ("0.1", "0.9", "cumulative", "debiased:0.01", "linear:0.5:0.01")
 WORDS = ["model=lenet5", "data=synthetic", "data.train_size=64", "data.test_size=32", "data.channels=1"]
 QUICK = [*WORDS, "batch=8", "steps=12", "eval.every=5", "optim.lr=0.02", "data.size=32"]
-CONVOLUTIONS = {
+NEEDED = {
     "bnet": ["placement.sites=conv*"],
     "dbn": ["placement.sites=conv*"],
     "ghost": ["norm.args.ghost_size=4"],
@@ -23,24 +23,24 @@ CONVOLUTIONS = {
 
 
 def specs_of(make_spec, key: str, *words: str) -> list:
-    words = [*QUICK, f"norm={key}", *CONVOLUTIONS.get(key, []), *words]
+    words = [*QUICK, f"norm={key}", *NEEDED.get(key, []), *words]
     return [make_spec(*words, f"norm.momentum={m}") for m in MOMENTA]
 
 
 @pytest.mark.parametrize("key", sorted(BANKED))
-def test_runs_in_banks_get_the_bits_of_runs_of_their_own(make_spec, key):
+def test_runs_in_banks_have_the_bits_of_lone_runs(make_spec, key):
     specs = specs_of(make_spec, key)
     dataset = data.load(specs[0].data)
-    together = train_stack(specs, dataset, CPU)
-    for spec, banked in zip(specs, together, strict=True):
+    results = train_stack(specs, dataset, CPU)
+    for spec, banked in zip(specs, results, strict=True):
         (alone,) = train_stack([spec], dataset, CPU)
         assert banked.history == alone.history
         assert banked.metrics == alone.metrics
-    assert len({result.metrics["test_loss"] for result in together}) == len(MOMENTA)
-    assert len({result.metrics["train_loss"] for result in together}) == 1
+    assert len({result.metrics["test_loss"] for result in results}) == len(MOMENTA)
+    assert len({result.metrics["train_loss"] for result in results}) == 1
 
 
-def test_lanes_with_banks_beside_lanes_without(make_spec):
+def test_lanes_may_have_different_numbers_of_banks(make_spec):
     """Three trainings with 5, 2 and 1 runs in one stack."""
     specs = [*specs_of(make_spec, "bn", "seed=3"), *specs_of(make_spec, "bn", "seed=1")[1:3]]
     specs.append(specs_of(make_spec, "bn", "seed=2", "optim.lr=0.01")[3])
@@ -54,13 +54,13 @@ def test_lanes_with_banks_beside_lanes_without(make_spec):
             assert result.metrics[name] == pytest.approx(value, rel=1e-4), name
 
 
-def test_what_the_configurations_declare_is_what_the_registry_says():
-    evaluated_alone = {
+def test_the_banks_in_the_yaml_files_agree_with_the_registry():
+    read_only_in_evaluation = {
         key
         for key, entry in norms.catalogue().items()
         if declared("norm", key)["momentum"] is not None and not entry.reads_history
     }
-    assert evaluated_alone == BANKED
+    assert read_only_in_evaluation == BANKED
 
 
 @pytest.mark.parametrize("key", sorted(set(norms.catalogue()) - BANKED))
@@ -71,7 +71,7 @@ def test_other_norms_have_no_banks(make_spec, key):
     assert len(LaneAssignment(specs).lanes) == 2
 
 
-def test_a_run_leaves_its_bank_for_a_stack_of_its_own_half_way(make_spec):
+def test_a_run_in_a_bank_resumes_as_a_lone_run(make_spec):
     specs = specs_of(make_spec, "bn")
     dataset = data.load(specs[0].data)
     kept = []
@@ -86,12 +86,12 @@ def test_a_run_leaves_its_bank_for_a_stack_of_its_own_half_way(make_spec):
     assert [r.history for r in again] == [r.history for r in whole]
 
 
-def test_using_a_bank_lends_the_layer_its_statistics_and_gives_them_back(make_spec):
+def test_using_a_bank_replaces_the_statistics_and_restores_them(make_spec):
     specs = specs_of(make_spec, "bn")
     dataset = data.load(specs[0].data)
     network = models.build(LaneAssignment(specs).lanes, dataset.shape)
     LaneAssignment(specs).add_banks(network)
-    layer = running(network)[0]
+    layer = running_norms(network)[0]
     layer.begin_step(0, 4)
     layer(torch.randn(8, 6, 4, 4))
     own = layer.running_mean.clone()

@@ -96,7 +96,7 @@ def test_the_learning_rate_of_a_point_is_that_of_its_last_step(make_spec, digits
 
 @pytest.mark.parametrize("norm", ["none", "bn", "gn"])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_a_run_that_breaks_in_its_last_update_has_diverged(make_spec, digits, norm, steps):
+def test_a_run_whose_last_update_is_not_finite_has_diverged(make_spec, digits, norm, steps):
     """All its training losses are finite. Its neighbour in the stack is not affected."""
     gamma, wild = 1e30, 0.05
     words = [*QUICK, f"norm={norm}", f"steps={steps}", "optim.momentum=0"]

@@ -1,4 +1,4 @@
-"""Steps replayed as CUDA graphs are the steps themselves."""
+"""Steps that are replayed as CUDA graphs equal eager steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUICK = [
 
 
 class Recorded:
-    """Stands for a CUDA graph on a CPU: what was captured is performed again."""
+    """A stand-in for a CUDA graph on a CPU: a replay performs the captured function again."""
 
     def __init__(self) -> None:
         self.replayed = 0
@@ -33,7 +33,7 @@ class Recorded:
 
 @pytest.fixture
 def cuda(monkeypatch) -> SimpleNamespace:
-    """What `Graphs` asks of torch.cuda, on a CPU; capturing does not compute, as on a GPU."""
+    """A stand-in for the parts of torch.cuda that `Graphs` uses. As on a GPU, a capture does not compute."""
     made = SimpleNamespace(graphs=[], capturing=False, refuses="")
     stream = SimpleNamespace(wait_stream=lambda other: None)
 
@@ -55,7 +55,7 @@ def cuda(monkeypatch) -> SimpleNamespace:
     return made
 
 
-def test_a_capture_leaves_the_state_as_it_was_and_each_phase_has_its_graph(cuda):
+def test_a_capture_does_not_change_the_state_and_each_phase_has_its_graph(cuda):
     state, calls = torch.zeros(3), []
 
     def perform() -> None:
@@ -74,7 +74,7 @@ def test_a_capture_leaves_the_state_as_it_was_and_each_phase_has_its_graph(cuda)
     assert graphs.refusal == ""
 
 
-def test_what_cannot_be_captured_is_called_instead_and_says_why(cuda):
+def test_a_function_that_cannot_be_captured_is_called_and_the_reason_is_kept(cuda):
     state = torch.zeros(3)
 
     def perform() -> None:
@@ -89,7 +89,7 @@ def test_what_cannot_be_captured_is_called_instead_and_says_why(cuda):
     assert graphs.refusal == "operation not permitted when stream is capturing"
 
 
-def test_no_memory_for_a_capture_is_left_to_the_caller(cuda):
+def test_out_of_memory_in_a_capture_is_raised(cuda):
     def perform() -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
@@ -109,7 +109,7 @@ def test_no_memory_for_a_capture_is_left_to_the_caller(cuda):
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_graphs_are_eager_steps(make_spec, words):
+def test_replayed_steps_equal_eager_steps(make_spec, words):
     states = []
     for graphs in ("true", "false"):
         specs = [make_spec(*QUICK, *words, f"engine.graphs={graphs}", f"seed={seed}") for seed in range(3)]

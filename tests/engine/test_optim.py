@@ -32,7 +32,7 @@ ROLES = {"conv": "weight", "gamma": "scale"}
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("decay", ["all", "weights"])
-def test_a_step_is_torchs_step_with_weight_decay_by_role(make_spec, words, reference, decay):
+def test_a_step_equals_torchs_step_with_weight_decay_per_role(make_spec, words, reference, decay):
     spec = make_spec(
         *words, "optim.lr=0.1", "optim.lr_scaling=none", "optim.weight_decay=0.02", f"optim.decay={decay}"
     )
@@ -52,7 +52,7 @@ def test_a_step_is_torchs_step_with_weight_decay_by_role(make_spec, words, refer
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-12, atol=1e-12)
 
 
-def test_every_lane_has_its_own_rate_decay_and_momentum(make_spec):
+def test_every_lane_has_its_own_learning_rate_weight_decay_and_momentum(make_spec):
     own = [
         ["optim.lr=0.1"],
         ["optim.lr=0.2"],
@@ -79,7 +79,7 @@ def test_every_lane_has_its_own_rate_decay_and_momentum(make_spec):
 
 @pytest.mark.parametrize("optim", ["sgd", "adamw"])
 @pytest.mark.parametrize("decay", ["all", "weights"])
-def test_scalars_have_a_tenth_of_the_learning_rate_and_a_block_of_their_own(make_spec, optim, decay):
+def test_scalars_have_a_tenth_of_the_learning_rate_and_their_own_block(make_spec, optim, decay):
     words = [f"optim={optim}", "optim.lr_scaling=none", "optim.weight_decay=0.02", f"optim.decay={decay}"]
     torch.manual_seed(1)
     stack = {name: nn.Parameter(torch.randn(2, dtype=torch.float64)) for name in ("gamma", "alpha", "beta")}

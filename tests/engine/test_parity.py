@@ -1,4 +1,4 @@
-"""The theorem of the engine: K lanes are K lone runs. In float64 on the CPU, over ten optimiser steps."""
+"""K lanes equal K lone runs, in float64 on a CPU, over ten optimiser steps."""
 
 from __future__ import annotations
 
@@ -74,21 +74,19 @@ def train(specs, dataset, steps=10, poison=None):
 
 
 def assert_same(one, other, tolerance=1e-9):
-    """Equal tensor by tensor, relative to the tensor's norm: rounding grows from step to step, errors are no
-    rounding.
-    """
+    """Assert equality relative to the norm of each tensor. Rounding differences grow from step to step."""
     assert one.keys() == other.keys()
     for name in one:
         a, b = one[name].double().flatten(), other[name].double().flatten()
         assert (a - b).norm() <= tolerance * (1 + b.norm()), name
 
 
-#: Norms that are tried in every placement of every family by `make test`, and families in which all are.
+#: Norms that `make test` tries in every placement of every family, and families in which it tries all norms.
 THOROUGH, EVERY = ("bn", "gn", "ln_c", "none"), ("mlp", "lenet5", "resnet20")
 
 
 def fitting(key: str, family: str) -> list[str]:
-    """What a norm needs beside its defaults in these small nets: what its oracle says, and fitting sites."""
+    """The settings that a norm needs in these small nets: the arguments of its oracle, and possible sites."""
     args = getattr(import_module(f"oracles.{key}"), "FITTING", {})
     words = [f"norm.args.{name}={value}" for name, value in args.items()]
     if key in ON_MAPS:
@@ -141,7 +139,7 @@ def test_lanes_are_lone_runs(make_spec, family, placement, key, steps):
 
 
 @pytest.mark.parametrize("key", sorted(norms.catalogue()))
-def test_a_lane_that_is_not_a_number_leaves_the_others_bit_identical(make_spec, key):
+def test_a_lane_of_nans_leaves_the_other_lanes_bit_identical(make_spec, key):
     words = [*FAMILIES["lenet5"], *SMALL, f"norm={key}", "batch=4", "optim.clip=1.0", "model.dropout=0.2"]
     words += fitting(key, "lenet5")
     specs = [make_spec(*words, f"seed={seed}") for seed in range(3)]
@@ -154,7 +152,7 @@ def test_a_lane_that_is_not_a_number_leaves_the_others_bit_identical(make_spec, 
 
 
 @pytest.mark.parametrize("optim", ["sgd", "adamw"])
-def test_a_lanes_result_depends_neither_on_its_position_nor_on_its_neighbours(make_spec, optim):
+def test_a_lanes_result_depends_neither_on_its_position_nor_on_other_lanes(make_spec, optim):
     words = [
         *FAMILIES["lenet5"],
         *SMALL,
@@ -172,8 +170,8 @@ def test_a_lanes_result_depends_neither_on_its_position_nor_on_its_neighbours(ma
     assert_same(one[1], other[2])
 
 
-#: What else a run can ask of its weights and branches.
-WEIGHTS = {
+#: Weight maps and norm-free branches, with a norm that fits.
+WEIGHTS_AND_BRANCHES = {
     "scaled_ws": ["norm=gn", "weight=scaled_ws"],
     "centered": ["norm=rms", "weight=centered"],
     "spectral": ["norm=bn", "weight=spectral"],
@@ -184,8 +182,8 @@ WEIGHTS = {
 }
 
 
-def weighty():
-    for kind, words in WEIGHTS.items():
+def weights_and_branches():
+    for kind, words in WEIGHTS_AND_BRANCHES.items():
         residual = any(word.startswith("model.branch") for word in words)
         for family in ("resnet20", "resnet50") if residual else ("lenet5", "resnet20", "resnet50"):
             marks = pytest.mark.slow if family == "resnet50" else ()
@@ -193,9 +191,9 @@ def weighty():
 
 
 @pytest.mark.parametrize("optim", [["optim=sgd", "optim.lr=1e-2"], ["optim=adamw", "optim.lr=1e-3"]])
-@pytest.mark.parametrize(("family", "kind"), list(weighty()))
-def test_lanes_with_other_weights_and_branches_are_lone_runs(make_spec, family, kind, optim):
-    words = [*FAMILIES[family], *SMALL, *WEIGHTS[kind], *optim, "batch=4"]
+@pytest.mark.parametrize(("family", "kind"), list(weights_and_branches()))
+def test_lanes_with_weight_maps_and_branches_are_lone_runs(make_spec, family, kind, optim):
+    words = [*FAMILIES[family], *SMALL, *WEIGHTS_AND_BRANCHES[kind], *optim, "batch=4"]
     if "norm=none" not in words:
         words.append("norm.eps=0.1")
     lanes = [["seed=5"], ["seed=1", "optim.lr=5e-4"], ["seed=9", "optim.weight_decay=0"]]
@@ -210,8 +208,8 @@ def test_lanes_with_other_weights_and_branches_are_lone_runs(make_spec, family, 
 
 
 @pytest.mark.parametrize("kind", ["spectral", "skipinit", "fixup"])
-def test_a_broken_lane_harms_neither_the_branches_nor_the_weight_maps_of_others(make_spec, kind):
-    words = [*FAMILIES["resnet20"], *SMALL, *WEIGHTS[kind], "batch=4", "optim.lr=1e-3"]
+def test_a_lane_of_nans_does_not_change_the_branches_and_weight_maps_of_other_lanes(make_spec, kind):
+    words = [*FAMILIES["resnet20"], *SMALL, *WEIGHTS_AND_BRANCHES[kind], "batch=4", "optim.lr=1e-3"]
     specs = [make_spec(*words, f"seed={seed}") for seed in range(3)]
     dataset = data.load(specs[0].data)
     clean, _, _ = train(specs, dataset, 3)
@@ -222,7 +220,7 @@ def test_a_broken_lane_harms_neither_the_branches_nor_the_weight_maps_of_others(
 
 
 @pytest.mark.parametrize("key", sorted(norms.catalogue()))
-def test_lsuv_gives_lanes_the_weights_of_lone_runs_and_leaves_the_state_of_norms_alone(make_spec, key):
+def test_lsuv_gives_lanes_the_weights_of_lone_runs_and_does_not_change_the_state_of_norms(make_spec, key):
     words = [*FAMILIES["lenet5"], *SMALL, f"norm={key}", "batch=4", "model.init=lsuv"]
     words += fitting(key, "lenet5")
     specs = [make_spec(*words, f"seed={seed}") for seed in (5, 1, 9)]

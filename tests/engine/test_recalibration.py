@@ -1,4 +1,4 @@
-"""Statistics of a population of images, against moments taken by hand; they cost a network nothing it had."""
+"""Recalibration: statistics of many images, compared with moments by hand; the network does not change."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from normbench import data, models, norms
 from normbench.data.batches import Batches, Standardize
 from normbench.engine import evaluate as evaluation
 from normbench.engine.evaluate import evaluate, lane_losses
-from normbench.engine.lane_assignment import LaneAssignment, running
-from normbench.engine.recalibration import Pool, recalibrated
+from normbench.engine.lane_assignment import LaneAssignment, running_norms
+from normbench.engine.recalibration import PooledMoments, recalibrated
 from normbench.engine.train import train_stack
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ ON_MAPS = ("in", "bnet", "dbn", "mixture")
 
 @torch.enable_grad()
 def trained(specs, dataset, steps=6, lr=0.3):
-    """A network as a run leaves it after a few steps of plain gradient descent."""
+    """A network after a few steps of plain gradient descent."""
     assignment = LaneAssignment(specs)
     network = models.build(assignment.lanes, dataset.shape)
     assignment.add_banks(network)
@@ -68,7 +68,7 @@ def batch_norm(h, mean, var, layer):
 
 
 def by_chunks(h, size, layer):
-    """What batch norm makes of consecutive batches of so many images."""
+    """The output of batch norm for consecutive batches of `size` images."""
     return torch.cat([batch_norm(b, b.mean(0), b.var(0, correction=0), layer) for b in h.split(size)])
 
 
@@ -77,11 +77,11 @@ def moments(h):
 
 
 @torch.no_grad()
-def test_metrics_are_batch_norms_by_the_moments_of_all_training_or_all_test_images(make_spec):
-    """One norm, so that no order and no batches play a part: everything by hand."""
+def test_precise_and_adapt_use_the_moments_of_all_training_or_all_test_images(make_spec):
+    """With one norm the result depends neither on the order nor on the batches."""
     spec, dataset, network = one_lane(make_spec, "model.hidden=[12]")
     (metrics,) = evaluate(network, dataset, spec, spec.eval.statistics)[0]
-    (layer,), (weight, head) = running(network), linears(network).values()
+    (layer,), (weight, head) = running_norms(network), linears(network).values()
     bias = [m.bias for m in network.modules() if getattr(m, "weight", None) is not None][-1]
     for source, split in (("precise", "train"), ("adapt", "test")):
         mean, var = moments(images_of(dataset, split) @ weight.T)
@@ -97,9 +97,9 @@ def test_metrics_are_batch_norms_by_the_moments_of_all_training_or_all_test_imag
 
 
 @torch.no_grad()
-def test_a_deeper_norm_is_shown_what_the_batches_of_the_one_before_become(make_spec):
+def test_a_deeper_norm_gets_values_that_were_normalized_by_batch_statistics(make_spec):
     spec, dataset, network = one_lane(make_spec)
-    (first, second), (one, two, _) = running(network), linears(network).values()
+    (first, second), (one, two, _) = running_norms(network), linears(network).values()
     x = images_of(dataset, "train")
     h = x @ one.T
     found = {}
@@ -113,18 +113,18 @@ def test_a_deeper_norm_is_shown_what_the_batches_of_the_one_before_become(make_s
         for (mean, var), values in zip(found[size], (h, deeper), strict=True):
             assert torch.allclose(mean, values.mean(0), rtol=1e-9)
             assert torch.allclose(var, values.var(0, correction=0), rtol=1e-9)
-    # of the first norm whatever the batches, of the second not, and not what a batch of all would give it
+    # the first norm does not depend on the batch; the second does, and differs from one batch of all images
     assert torch.allclose(found[4][0][1], found[16][0][1], rtol=1e-9)
     assert not torch.allclose(found[4][1][1], found[16][1][1], rtol=1e-2)
     giant = by_chunks(h, len(h), first).relu() @ two.T
     assert not torch.allclose(found[4][1][1], giant.var(0, correction=0), rtol=1e-2)
-    # nor is it the mean of variances that running statistics average
+    # the variance is not the mean of batch variances, as running statistics have it
     ghosts = torch.stack([b.var(0) for b in h.split(4)]).mean(0)
     assert not torch.allclose(found[4][0][1], ghosts, rtol=1e-2)
 
 
-def test_adapting_to_one_batch_is_training_on_it(make_spec):
-    """But for Bessel's correction, which running statistics have and a population has not."""
+def test_adapting_to_one_batch_equals_evaluation_with_its_batch_statistics(make_spec):
+    """Recalibration has no Bessel's correction; running statistics have it."""
     spec, dataset, network = one_lane(make_spec, "data.test_size=4")
     (metrics,) = evaluate(network, dataset, spec, spec.eval.statistics)[0]
     assert metrics["test_loss@adapt"] == pytest.approx(metrics["test_loss@batch"], rel=1e-9)
@@ -134,7 +134,7 @@ def test_adapting_to_one_batch_is_training_on_it(make_spec):
     assert torch.allclose(layer(x) * (5 / 6) ** 0.5, layer.eval()(x), rtol=1e-9)
 
 
-def test_adapting_to_the_training_images_is_taking_them_again(make_spec):
+def test_adapting_to_the_training_images_equals_precise(make_spec):
     spec, dataset, network = one_lane(make_spec)
     same = replace(dataset, test_images=dataset.train_images, test_labels=dataset.train_labels)
     (metrics,) = evaluate(network, same, spec, spec.eval.statistics)[0]
@@ -145,7 +145,7 @@ def test_adapting_to_the_training_images_is_taking_them_again(make_spec):
 @torch.no_grad()
 def test_other_statistics_are_means_over_the_batches_of_all_workers(make_spec):
     spec, dataset, network = one_lane(make_spec, "norm=l1bn", "workers=2")
-    (first, _), (one, *_) = running(network), linears(network).values()
+    (first, _), (one, *_) = running_norms(network), linears(network).values()
     x = images_of(dataset, "train")
     batches = (x @ one.T).split(4)
     own = torch.stack([(b - b.mean(0)).abs().mean(0) for b in batches]).mean(0) * (torch.pi / 2) ** 0.5
@@ -154,7 +154,7 @@ def test_other_statistics_are_means_over_the_batches_of_all_workers(make_spec):
 
 
 def everything(network):
-    """All that training reads of a network: tensors, and what its norms hold beside them."""
+    """Everything of a network that training reads: tensors, and other attributes of its norms."""
     tensors = dict([*network.named_parameters(), *network.named_buffers()])
     names = ("training", "step", "momenta", "banks", "after_phase_change", "source")
     others = [{name: getattr(module, name, None) for name in names} for module in network.modules()]
@@ -170,7 +170,7 @@ def assert_untouched(network, before):
 
 
 @pytest.mark.parametrize("key", sorted(norms.catalogue()))
-def test_every_norm_gives_lanes_the_metrics_of_lone_runs_and_has_its_own_back(make_spec, key):
+def test_for_every_norm_lanes_have_the_metrics_of_lone_runs_and_the_network_is_restored(make_spec, key):
     args = getattr(import_module(f"oracles.{key}"), "FITTING", {})
     words = ["model=lenet5", *SMALL, "data.size=32", f"norm={key}", "model.dropout=0.3"]
     words += [f"norm.args.{name}={value}" for name, value in args.items()]
@@ -189,21 +189,21 @@ def test_every_norm_gives_lanes_the_metrics_of_lone_runs_and_has_its_own_back(ma
     for name in alone:
         assert stack[1][name] == pytest.approx(alone[name], rel=1e-7), name
     losses = [stack[0][f"test_loss{source}"] for source in ("", "@precise", "@adapt")]
-    assert len(set(losses)) == (3 if running(network) and key != "frozen" else 1)
+    assert len(set(losses)) == (3 if running_norms(network) and key != "frozen" else 1)
 
 
 @pytest.mark.parametrize(("words", "passes"), [(["norm=gn"], 1), (["norm.args.track=false"], 2)])
-def test_a_network_without_running_statistics_is_not_measured_by_a_population(make_spec, words, passes):
+def test_a_network_without_running_statistics_is_not_recalibrated(make_spec, words, passes):
     spec, dataset, network = one_lane(make_spec, *words)
     calls = []
     network.register_forward_hook(lambda *call: calls.append(call))
     (metrics,) = evaluate(network, dataset, spec, spec.eval.statistics)[0]
-    assert len(calls) == passes  # @batch measures what has no running statistics but some of the batch
+    assert len(calls) == passes  # one more pass for @batch, if the norm has batch statistics
     assert metrics["test_loss"] == metrics["test_loss@precise"] == metrics["test_loss@adapt"]
     assert list(evaluate(network, dataset, spec)[0][0]) == ["test_loss", "test_error"]
 
 
-def test_banks_share_what_does_not_depend_on_their_momentum(make_spec):
+def test_banks_share_the_metrics_of_recalibration(make_spec):
     specs = [make_spec(*MLP, f"norm.momentum={m}") for m in ("0.1", "0.01", "cumulative")]
     dataset = data.load(specs[0].data)
     network = trained(specs, dataset)
@@ -217,7 +217,7 @@ def test_banks_share_what_does_not_depend_on_their_momentum(make_spec):
         assert lanes == alone
 
 
-def test_weight_maps_and_frozen_statistics_stand_still(make_spec):
+def test_recalibration_changes_neither_weight_maps_nor_frozen_statistics(make_spec):
     spec, dataset, network = one_lane(make_spec, "weight=spectral", "model.dropout=0.4")
     before = everything(network)
     evaluate(network, dataset, spec, spec.eval.statistics)
@@ -228,10 +228,10 @@ def test_weight_maps_and_frozen_statistics_stand_still(make_spec):
     assert metrics["test_loss@batch"] != metrics["test_loss"]
 
 
-def test_training_images_have_a_bound_and_a_step_is_the_least(make_spec, monkeypatch):
+def test_precise_uses_at_most_IMAGES_images_and_at_least_one_step(make_spec, monkeypatch):
     spec, dataset, network = one_lane(make_spec, "eval.statistics=[precise]", "data.test_size=3")
     seen = []
-    running(network)[0].register_forward_hook(lambda m, x, y: seen.append((len(y), m.training)))
+    running_norms(network)[0].register_forward_hook(lambda m, x, y: seen.append((len(y), m.training)))
     for bound, batches in ((10_000, 16), (11, 2), (3, 1)):
         monkeypatch.setattr(evaluation, "IMAGES", bound)
         seen.clear()
@@ -241,22 +241,22 @@ def test_training_images_have_a_bound_and_a_step_is_the_least(make_spec, monkeyp
     assert evaluate(network, dataset, spec, spec.eval.statistics)[0][0]["test_error@adapt"] is None
 
 
-def test_moments_of_fp32_values_far_from_zero_keep_their_digits():
+def test_moments_of_fp32_values_far_from_zero_are_accurate():
     torch.manual_seed(0)
     layer = norms.build("bn", 3)
-    pool = Pool(layer)
+    moments = PooledMoments(layer)
     batches = [torch.randn(2, 3, 5) * 0.5 + 100 for _ in range(2000)]
     for x in batches:
-        pool.add(layer, (x,))
-    pool.give()
+        moments.add(layer, (x,))
+    moments.write()
     exact = torch.cat(batches).double()
     assert torch.allclose(layer.running_var.double(), exact.var((0, 2), correction=0), rtol=1e-4)
     assert torch.allclose(layer.running_mean.double(), exact.mean((0, 2)), rtol=1e-7)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_stale_statistics_are_what_precise_ones_repair(make_spec, precision):
-    """With momentum 0.001 running statistics are mostly those of the start; the weights are good."""
+def test_precise_statistics_repair_stale_running_statistics(make_spec, precision):
+    """With momentum 0.001 running statistics are mostly the initial ones, although the weights are good."""
     words = ["model=mlp", "model.hidden=[32,32,32]", "batch=32", "steps=200", "optim.lr=0.4"]
     spec = make_spec(*words, "norm.momentum=0.001", f"engine.precision={precision}", SOURCES)
     (result,) = train_stack([spec], data.load(spec.data), CPU)

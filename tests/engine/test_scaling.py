@@ -106,7 +106,7 @@ def test_a_checkpoint_holds_the_loss_scale_and_the_updates_of_every_lane(make_sp
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_an_fp16_run_goes_on_from_a_checkpoint_with_the_same_bits(make_spec, monkeypatch, name):
+def test_an_fp16_run_resumes_from_a_checkpoint_with_the_same_bits(make_spec, monkeypatch, name):
     """The factor starts far too large, so that it halves, and doubles every seven steps."""
     monkeypatch.setattr(scaling, "INITIAL_SCALE", 2.0**40)
     monkeypatch.setattr(scaling, "GROWTH_INTERVAL", 7)

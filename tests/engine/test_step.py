@@ -26,14 +26,14 @@ QUICK = [
     "model=lenet5", "data=synthetic", "data.train_size=64", "data.test_size=32", "data.channels=1",
     "data.size=32", "batch=8", "steps=10", "schedule=constant",
 ]  # fmt: skip
-#: What a method cannot do without, where it is not every site of LeNet-5 at this batch.
-OWN = {
+#: Settings that a method needs if its defaults do not fit all sites of LeNet-5 at this batch.
+NEEDED = {
     "bnet": ["placement.sites=conv*"],
     "dbn": ["placement.sites=conv*"],
     "ghost": ["norm.args.ghost_size=4"],
 }
 WORDS = {
-    **{key: [f"norm={key}", *OWN.get(key, [])] for key in norms.catalogue()},
+    **{key: [f"norm={key}", *NEEDED.get(key, [])] for key in norms.catalogue()},
     **{f"weight {key}": [f"weight={key}"] for key in weight_norms.REGISTRY},
     "momentum": ["norm.momentum=debiased:0.1"],
     "schedule": ["norm.momentum=linear:0.5:0.1"],
@@ -56,12 +56,12 @@ def stack_of(make_spec, *words: str, device: torch.device = CPU) -> Stack:
 
 
 class Journal(TorchDispatchMode):
-    """Writes down every operation: its name, its arguments, and what memory from outside it works on."""
+    """Records every operation: its name, its arguments, and the memory from outside the step that it uses."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[tuple[object, ...]] = []
-        self._made: dict[int, torch.Tensor] = {}  # kept alive, or their memory would be taken again
+        self._made: dict[int, torch.Tensor] = {}  # kept alive, so that their memory is not reused
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         given = tree_leaves((args, kwargs or {}))
@@ -84,7 +84,7 @@ def test_a_step_is_the_same_operations_on_the_same_memory(make_spec, monkeypatch
     def written() -> None:
         with Journal() as journal:
             perform()
-        # a phase's first step may still make what the others use, as the warm-up before a capture does
+        # the first step of a phase may create tensors for the later ones, as the warm-up of a capture does
         journals.setdefault(stack.network.phase(step, 10), []).append(journal.lines)
 
     monkeypatch.setattr(stack.step, "_perform", written)
@@ -97,32 +97,32 @@ def test_a_step_is_the_same_operations_on_the_same_memory(make_spec, monkeypatch
         assert not waits & names, "the host would wait for the device or send to it"
 
 
-def test_norms_that_turn_into_others_midway_have_a_phase_for_each(make_spec):
-    for key, turn in (("frozen", "after"), ("cbn", "burn_in"), ("mabn", "warmup"), ("power", "warmup")):
-        network = stack_of(make_spec, f"norm={key}", f"norm.args.{turn}=0.25").network
+def test_norms_whose_forward_pass_changes_midway_have_two_phases(make_spec):
+    for key, change in (("frozen", "after"), ("cbn", "burn_in"), ("mabn", "warmup"), ("power", "warmup")):
+        network = stack_of(make_spec, f"norm={key}", f"norm.args.{change}=0.25").network
         phases = [network.phase(step, 1000) for step in range(1000)]
         assert phases == [0] * 250 + [1] * 750
     assert stack_of(make_spec, "norm=bn").network.phase(999, 1000) == 0
 
 
-def imagine(imagination: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
-    return imagination.from_tensor(tensor.data).to("cuda")
+def on_fake_gpu(mode: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
+    return mode.from_tensor(tensor.data).to("cuda")
 
 
-def imaginable() -> bool:
-    """Whether this torch has tensors without values on a GPU that is not there; 2.6 asks for a driver."""
-    with FakeTensorMode(allow_non_fake_inputs=True) as imagination:
+def has_fake_gpu() -> bool:
+    """Whether this torch has fake tensors on a GPU without a driver. Version 2.6 needs a driver."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         try:
-            imagine(imagination, torch.zeros(1))
+            on_fake_gpu(mode, torch.zeros(1))
         except RuntimeError:
             return False
     return True
 
 
-@pytest.mark.skipif(not imaginable(), reason="this torch asks for a driver even for tensors without values")
+@pytest.mark.skipif(not has_fake_gpu(), reason="this torch needs a driver even for fake tensors")
 @pytest.mark.parametrize("words", WORDS.values(), ids=WORDS)
-def test_a_step_on_a_gpu_that_is_only_imagined(make_spec, monkeypatch, words):
-    """Tensors without values, said to be on a GPU: what mixes devices or asks for a value raises.
+def test_a_step_never_mixes_devices_and_never_waits_for_a_value(make_spec, monkeypatch, words):
+    """Fake tensors on a GPU have no values. An operation that mixes devices or needs a value raises.
 
     Autocast, the backward pass and the optimisers' kernels need a driver and are left out.
     """
@@ -132,8 +132,8 @@ def test_a_step_on_a_gpu_that_is_only_imagined(make_spec, monkeypatch, words):
     monkeypatch.setattr(optim, "adamw", lambda *args, **settings: None)
     monkeypatch.setattr(torch.autograd, "grad", no_gradients)
     monkeypatch.setattr("normbench.engine.step.casting", lambda engine, device: nullcontext())
-    with FakeTensorMode(allow_non_fake_inputs=True) as imagination:
-        gpu = partial(imagine, imagination)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        gpu = partial(on_fake_gpu, mode)
         images = {n: gpu(t) for n, t in vars(dataset).items() if isinstance(t, torch.Tensor)}
         step = stack.step
         for module in stack.network.modules():

@@ -1,4 +1,4 @@
-"""The training loop on real digits: it learns, repeats itself, marks what diverges, resumes."""
+"""The training loop on real digits: runs learn, repeat bit for bit, resume, and are marked if diverged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def padded(digits):
-    """The digits as LeNet-5 wants them."""
+    """The digits at the image size of LeNet-5."""
     from normbench.config.compose import compose
     from normbench.config.resolve import resolve
 
@@ -52,7 +52,7 @@ def test_a_small_net_learns_the_digits(make_spec, digits):
         ["model.branch=fixup", "placement=norm_act_conv", "model.shortcut=conv"],
     ],
 )
-def test_a_residual_net_without_norms_learns_the_digits_where_a_plain_one_does_not(make_spec, digits, words):
+def test_skipinit_or_fixup_lets_a_residual_net_without_norms_learn_the_digits(make_spec, digits, words):
     deep = ["model=resnet20", "model.width=4", "norm=none", "batch=32", "steps=150"]
     specs = [make_spec(*deep, "optim.lr=0.1", "optim.lr_scaling=none", *more) for more in ([], words)]
     (plain,), (result,) = (train([spec], digits) for spec in specs)
@@ -61,7 +61,7 @@ def test_a_residual_net_without_norms_learns_the_digits_where_a_plain_one_does_n
     assert result.metrics["test_error"] < 0.2
 
 
-def test_sigmoids_without_norms_learn_from_lsuv_and_hardly_without(make_spec, digits):
+def test_a_sigmoid_net_without_norms_learns_with_lsuv_and_hardly_without(make_spec, digits):
     words = ["model=mlp", "model.hidden=[32,32,32]", "model.activation=sigmoid", "norm=none", "batch=32"]
     words += ["steps=200", "optim.lr=1.0"]
     errors = {}
@@ -77,7 +77,7 @@ def test_the_same_stack_twice_gives_the_same_bits(make_spec, digits):
     assert [r.history for r in one] == [r.history for r in other]
 
 
-def test_a_lane_that_diverges_is_marked_and_its_neighbours_do_not_notice(make_spec, digits):
+def test_a_lane_that_diverges_is_marked_and_does_not_change_other_lanes(make_spec, digits):
     words = [*QUICK, "norm=none", "optim.lr_scaling=none", "optim.momentum=0"]
     calm = [make_spec(*words, "optim.lr=0.05", f"seed={seed}") for seed in (1, 2)]
     wild = make_spec(*words, "optim.lr=1e6", "seed=1")
@@ -106,7 +106,7 @@ def test_a_stack_whose_lanes_have_all_diverged_stops_early(make_spec, digits):
         ["norm=bn", "model.init=lsuv"],
     ],
 )
-def test_a_run_that_goes_on_from_a_checkpoint_ends_in_the_same_bits(make_spec, digits, words):
+def test_a_run_that_resumes_from_a_checkpoint_ends_with_the_same_bits(make_spec, digits, words):
     specs = [
         make_spec(*QUICK, "optim.lr=0.01", "model.dropout=0.1", *words, f"seed={seed}") for seed in (4, 5)
     ]
@@ -120,7 +120,7 @@ def test_a_run_that_goes_on_from_a_checkpoint_ends_in_the_same_bits(make_spec, d
 
 
 @pytest.mark.parametrize("words", [[], ["weight=spectral"], ["model.init=lsuv"]])
-def test_a_run_goes_on_in_another_stack_than_it_began_in(make_spec, digits, words):
+def test_a_run_resumes_in_another_stack(make_spec, digits, words):
     words = [*QUICK, "engine.precision=fp64", "norm=bn", *words]
     specs = [make_spec(*words, f"seed={seed}") for seed in (4, 5, 6)]
     kept = []
@@ -130,10 +130,10 @@ def test_a_run_goes_on_in_another_stack_than_it_began_in(make_spec, digits, word
 
 
 @pytest.mark.parametrize("key", norms.catalogue())
-def test_every_norm_goes_on_from_a_checkpoint_as_if_nothing_had_been(make_spec, padded, key):
-    """Whatever state a norm has and wherever in the run its schedules are: two lanes, stopped half way."""
+def test_every_norm_resumes_from_a_checkpoint_with_the_same_bits(make_spec, padded, key):
+    """Two lanes that stop half way, in the middle of the schedules of their norms."""
     words = ["model=lenet5", "batch=16", "steps=12", f"norm={key}", "optim.lr=0.05"]
-    if key in ("in", "bnet"):  # which fully connected layers give nothing to work on
+    if key in ("in", "bnet"):  # not possible after fully connected layers
         words.append("placement.sites=conv*")
     specs = [make_spec(*words, f"seed={seed}") for seed in (4, 5)]
     kept = {}
@@ -148,9 +148,7 @@ def test_every_norm_goes_on_from_a_checkpoint_as_if_nothing_had_been(make_spec, 
     assert [r.metrics for r in resumed] == [r.metrics for r in whole]
 
 
-def test_lsuv_looks_at_a_lanes_own_first_images_however_they_are_split_into_batches(
-    make_spec, digits, monkeypatch
-):
+def test_lsuv_uses_the_first_images_of_each_lane_for_every_batch_size(make_spec, digits, monkeypatch):
     seen = {}
 
     def look(network, x, lanes):
@@ -168,7 +166,7 @@ def test_lsuv_looks_at_a_lanes_own_first_images_however_they_are_split_into_batc
     assert not torch.equal(seen[3, 128][:, 0], own)
 
 
-def test_lsuv_happens_before_the_first_step_and_never_again(make_spec, digits, monkeypatch):
+def test_lsuv_runs_once_before_the_first_step(make_spec, digits, monkeypatch):
     calls = []
     monkeypatch.setattr("normbench.models.lsuv.equalize", lambda *call: calls.append(call))
     specs = [make_spec(*QUICK, "norm=gn", "model.init=lsuv")]
@@ -185,18 +183,18 @@ def test_lanes_at_different_steps_cannot_share_a_stack(make_spec, digits):
     specs = [make_spec(*QUICK, f"seed={seed}") for seed in (4, 5)]
     kept = []
     train(specs, digits, listener=Listener(checkpoint=lambda states: kept.append(states())))
-    with pytest.raises(ValueError, match="stand at one step"):
+    with pytest.raises(ValueError, match="must resume at one step"):
         train(specs, digits, resume=[kept[0][0], kept[1][1]])
 
 
-def test_workers_of_a_batch_free_norm_are_one_large_batch(make_spec, digits):
+def test_workers_of_a_norm_without_batch_statistics_equal_one_large_batch(make_spec, digits):
     words = [*QUICK, "norm=gn", "engine.precision=fp64"]
     (many,) = train([make_spec(*words, "batch=4", "workers=8")], digits)
     (one,) = train([make_spec(*words, "batch=32")], digits)
     assert many.metrics["test_loss"] == pytest.approx(one.metrics["test_loss"], rel=1e-9)
 
 
-def test_workers_of_batch_norm_take_their_own_statistics(make_spec, digits):
+def test_workers_of_batch_norm_have_their_own_statistics(make_spec, digits):
     words = [*QUICK, "norm=bn", "engine.precision=fp64"]
     (many,) = train([make_spec(*words, "batch=4", "workers=8")], digits)
     (one,) = train([make_spec(*words, "batch=32")], digits)
@@ -206,23 +204,23 @@ def test_workers_of_batch_norm_take_their_own_statistics(make_spec, digits):
     assert many.metrics["train_loss"] == pytest.approx(ghost.metrics["train_loss"], rel=1e-9)
 
 
-def test_batch_statistics_at_evaluation_are_a_metric_of_their_own(make_spec, digits):
+def test_evaluation_with_batch_statistics_has_its_own_metric(make_spec, digits):
     (bn,) = train([make_spec(*QUICK, "norm=bn", "norm.momentum=0.001")], digits)
     assert (
         bn.metrics["test_error@batch"] < bn.metrics["test_error"] - 0.1
-    )  # the running ones have barely moved
+    )  # running statistics have hardly been updated
     (gn,) = train([make_spec(*QUICK, "norm=gn")], digits)
     assert gn.metrics["test_error@batch"] == gn.metrics["test_error"]
     (large,) = train([make_spec(*QUICK, "norm=bn", "batch=600", "steps=2")], digits)
     assert large.metrics["test_error@batch"] is None  # 500 test images fill no batch
 
 
-def test_untracked_statistics_are_those_of_the_batch(make_spec, digits):
+def test_a_norm_without_running_statistics_evaluates_with_batch_statistics(make_spec, digits):
     (result,) = train([make_spec(*QUICK, "norm=bn", "norm.args.track=false")], digits)
     assert result.metrics["test_error"] == result.metrics["test_error@batch"]
 
 
-def test_the_first_step_at_a_target_is_reported(make_spec, digits):
+def test_the_first_step_that_reaches_a_target_is_reported(make_spec, digits):
     words = [*QUICK, "norm=bn", "eval.every=10"]
     (easy,) = train([make_spec(*words, "eval.target=0.5")], digits)
     (hard,) = train([make_spec(*words, "eval.target=0.0")], digits)

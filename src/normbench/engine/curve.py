@@ -17,7 +17,7 @@ def curve_steps(wanted: EvalSpec, steps: int, per_epoch: int) -> tuple[set[int],
     """The numbers of finished steps at which the curve has a point, and at which the run is evaluated.
 
     Args:
-        wanted:    how often to evaluate.
+        wanted:    `every`, the steps between evaluations.
         steps:     length of the run.
         per_epoch: steps per epoch.
     """
@@ -32,8 +32,8 @@ def diverged_at(
 ) -> int | None:
     """The first step at which a run was no longer finite; None if it stayed finite.
 
-    A training loss shows what all updates but the last did. So a run has also diverged, at step `steps`, if
-    its last update leaves parameters that are not finite, or a test loss that is not finite.
+    No training loss follows the last update. So a run has also diverged, at step `steps`, if its parameters
+    or its test loss are not finite after the last update.
 
     Args:
         history:           the points of the curve.
@@ -51,7 +51,7 @@ def summary(wanted: EvalSpec, history: Sequence[Metrics], last_epoch: int, *, di
     """The metrics of a run: training metrics over the last epoch, test metrics of the last evaluation.
 
     Args:
-        wanted:     the target.
+        wanted:     `targets`, the test errors of `steps_to`.
         history:    the points of the curve. A point's training metrics cover the steps since the point
                     before.
         last_epoch: steps finished when the last epoch began.

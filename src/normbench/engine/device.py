@@ -15,35 +15,36 @@ import torch
 from normbench.errors import InputError
 from normbench.spec import EngineSpec
 
-#: Type of parameters, buffers and optimiser state.
+#: Precision → type of parameters, buffers and optimiser state.
 STORAGE = {"fp64": torch.float64, **dict.fromkeys(("fp32", "tf32", "bf16", "fp16"), torch.float32)}
-#: Type of convolutions and matrix products where it is another one.
+#: Precision → type of convolutions and matrix products, if it is another one.
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def find_device(name: str) -> torch.device:
-    """The device that `engine.device` names on this machine.
+    """The device of this machine that `engine.device` names.
 
     Raises:
-        InputError: there is no such device here.
+        InputError: the machine has no such device.
     """
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return torch.device("cuda" if available else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= available:
-        here = f"{available} CUDA device(s)" if available else "no CUDA device"
+        found = f"{available} CUDA device(s)" if available else "no CUDA device"
         raise InputError(
-            f"engine.device={name} is not here: this machine has {here}; use engine.device=auto or cpu"
+            f"engine.device={name} is not here: this machine has {found}; use engine.device=auto or cpu"
         )
     return device
 
 
 def check(engine: EngineSpec) -> None:
-    """Refuse an engine that this machine does not have.
+    """Refuse engine settings that this machine does not support.
 
     Raises:
-        InputError: no such device, a precision or graphs that only a GPU has, or no compiler for a CPU.
+        InputError: the device is missing, a CPU is asked for a precision or for graphs that only a GPU has,
+            or a CPU has no compiler.
     """
     device = find_device(engine.device)
     if device.type == "cuda":
@@ -63,22 +64,24 @@ def check(engine: EngineSpec) -> None:
 
 
 def casting(engine: EngineSpec, device: torch.device) -> AbstractContextManager[object]:
-    """The context of a forward pass: bf16 and fp16 through autocast, everything else as stored."""
+    """The context of a forward pass: autocast for bf16 and fp16, else nothing."""
     if engine.precision in HALVES:
-        # its cache would outlive the step that fills it, where that is captured
+        # a cache would live longer than the captured step that fills it
         return torch.autocast(device.type, dtype=HALVES[engine.precision], cache_enabled=False)
     return nullcontext()
 
 
 @contextmanager
 def numerics(engine: EngineSpec) -> Iterator[None]:
-    """Let torch compute as a run asks, and as before afterwards: TF32 for precision tf32 and for no other,
-    and with `engine.deterministic` the same bits every time, or an error from what cannot give them.
+    """Set torch's numerics for a run; restore them at the end.
+
+    TF32 is on only for precision tf32. With `engine.deterministic` results have the same bits every time, and
+    an operation that cannot give them raises an error.
     """
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark
     cudnn.allow_tf32 = matmul.allow_tf32 = engine.precision == "tf32"
-    cudnn.benchmark = not engine.deterministic  # PERF: shapes stay the same over a run, so trying out pays
+    cudnn.benchmark = not engine.deterministic  # PERF: a run always has the same shapes
     try:
         with _deterministic() if engine.deterministic else nullcontext():
             yield
@@ -89,10 +92,9 @@ def numerics(engine: EngineSpec) -> Iterator[None]:
 @contextmanager
 def _deterministic() -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-    torch.use_deterministic_algorithms(
-        True
-    )  # imports torch's compiler: 2 s that only those pay who ask for it
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it
+    # PERF: this imports torch's compiler, which takes 2 s, so other runs never call it
+    torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
@@ -100,12 +102,12 @@ def _deterministic() -> Iterator[None]:
 
 
 def default_memory_format(device: torch.device) -> torch.memory_format:
-    """Memory format of images and filters. PERF: on a CPU it halves grouped convolutions (docs/LOG.md)."""
+    """The memory format of images and filters. PERF: on a CPU channels_last halves the time (docs/LOG.md)."""
     return torch.channels_last if device.type == "cpu" else torch.contiguous_format
 
 
 def device_name(device: torch.device) -> str:
-    """A name for records: the GPU's or the processor's."""
+    """The name of the GPU or of the processor, for records."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:

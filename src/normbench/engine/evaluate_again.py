@@ -1,4 +1,4 @@
-"""Further metrics of runs that have ended, from their final states and without training."""
+"""More metrics of runs that have ended, computed from their final states without training."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def evaluate_again(
 ) -> list[Metrics]:
     """Evaluate runs as one network, as at the end of their training.
 
-    In a stack of the same runs and the same layout, the metrics are those of the training to the last bit.
+    In a stack of the same runs with the same layout, the metrics have the bits of an evaluation in training.
 
     Args:
         specs:   the runs, equal outside lane fields.
         states:  their final states, in the order of specs.
         dataset: on the device, its images fitted to the model.
-        sources: of statistics, see `engine.evaluate`.
-        layout:  memory layout and convolutions; None: the default ones.
+        sources: sources of statistics, see `engine.evaluate`.
+        layout:  memory format and convolution algorithms; None: the defaults.
 
     Raises:
-        ValueError: a state is of another network.
+        ValueError: a state belongs to another network.
     """
     spec, assignment = specs[0], LaneAssignment(specs)
     steps = spec.length(len(dataset.train_labels))

@@ -1,7 +1,7 @@
-"""The final state of a run as a file: weights and the run's own statistics, without code.
+"""The final state of a run as a file: weights and the run's own statistics.
 
-The format is safetensors. Tensors have the names and shapes that they have in the state of one lane, see
-`engine.state`. The metadata hold the signature and the number of finished steps.
+The format is safetensors, which contains no code. Tensors have the names and shapes of a lone run, see
+`engine.state`. The metadata contain the signature and the number of finished steps.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from normbench.spec import RunSpec
 
 
 def final_states(network: Network, assignment: LaneAssignment) -> list[dict[str, Tensor]]:
-    """What evaluation needs of every run, in the order of the runs: tensors by name, on the CPU."""
+    """The tensors that evaluation needs, by name, on the CPU: one dict per run, in the order of the runs."""
     whole = network.state_dict()
     return [
         {name: lane_of(t, network.lanes, lane).cpu().clone() for name, t in with_bank(whole, bank).items()}
@@ -36,35 +36,35 @@ def final_states(network: Network, assignment: LaneAssignment) -> list[dict[str,
 def load_final_states(
     network: Network, assignment: LaneAssignment, states: Sequence[dict[str, Tensor]]
 ) -> None:
-    """Put the final states of runs into a network that was built for them.
+    """Copy the final states of runs into a network that was built for them.
 
     Raises:
-        ValueError: a state is of another network.
+        ValueError: a state belongs to another network.
     """
     whole = network.state_dict()
     for (lane, bank), state in zip(assignment.of, states, strict=True):
         own = with_bank(whole, bank)
         if state.keys() != own.keys():
-            raise ValueError("the final state is of another network")
+            raise ValueError("the final state belongs to another network")
         for name, t in own.items():
             target = lane_of(t, network.lanes, lane)
             if target.shape != state[name].shape:
-                raise ValueError(f"the final state is of another network: {name} has another shape")
+                raise ValueError(f"the final state belongs to another network: {name} has another shape")
             target.copy_(state[name])
 
 
 def to_bytes(state: dict[str, Tensor], signature: str, steps: int) -> bytes:
-    """A final state as the content of its file."""
+    """The content of the file of a final state."""
     contiguous = {name: tensor.contiguous() for name, tensor in state.items()}
     content: bytes = save(contiguous, {"signature": signature, "steps": str(steps)})
     return content
 
 
 def read(file: Path, signature: str) -> dict[str, Tensor]:
-    """The final state of a run.
+    """Read the final state of a run.
 
     Raises:
-        ValueError: the file cannot be read, or it is of another run.
+        ValueError: the file cannot be read, or it belongs to another run.
     """
     try:
         with safe_open(file, framework="pt") as opened:
@@ -80,7 +80,7 @@ def state_bytes(spec: RunSpec, image: Shape) -> int:
     """Bytes of the final state of one run.
 
     Raises:
-        InputError: a run that cannot be built as asked.
+        InputError: the run cannot be built.
     """
     key = spec.stack_key(), image
     if key not in _sizes:
@@ -93,4 +93,4 @@ def state_bytes(spec: RunSpec, image: Shape) -> int:
     return _sizes[key]
 
 
-_sizes: dict[tuple[str, Shape], int] = {}  # PERF: a sweep asks for each several times
+_sizes: dict[tuple[str, Shape], int] = {}  # PERF: many runs of a sweep share a stack key

@@ -1,6 +1,6 @@
-"""CUDA graphs of a step: captured once, replayed with one call from then on.
+"""CUDA graphs of a step: captured once, then replayed with one call.
 
-At micro-batches a step is hundreds of kernels of a few microseconds each; launching them one by one takes
+At small batches a step is hundreds of kernels of a few microseconds each. Launching them one by one takes
 longer than running them.
 """
 
@@ -11,22 +11,22 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
-#: Runs of a step before it is captured: libraries choose kernels and allocate their workspaces.
+#: Number of steps before the capture. In them libraries choose kernels and allocate their workspaces.
 WARM_UP = 3
 
 
 class Graphs:
-    """Replays a function that works on the same tensors every time, one graph for each of its phases.
+    """Captures a function that always uses the same tensors and replays it, with one graph per phase.
 
-    Capturing leaves the state as it was: what the warm-up changed, batch norm's statistics among it, is put
-    back. A function that cannot be captured is called instead.
+    Capturing does not change the state: changes of the warm-up, such as those of running statistics, are
+    undone. If the function cannot be captured, it is called in every step.
 
     Args:
-        perform: the function; it takes and returns nothing.
-        state:   every tensor that it changes.
+        perform: the function, without arguments and result.
+        state:   returns every tensor that the function changes.
 
     Attributes:
-        refusal: why it is called and not replayed; "" while it is replayed.
+        refusal: reason why the function cannot be captured; empty if it is replayed.
     """
 
     def __init__(self, perform: Callable[[], None], state: Callable[[], Sequence[Tensor]]) -> None:
@@ -35,7 +35,7 @@ class Graphs:
         self._captured: dict[Hashable, torch.cuda.CUDAGraph] = {}
 
     def __call__(self, phase: Hashable) -> None:
-        """Perform once. In one phase all calls are the same operations on the same memory."""
+        """Perform once. All calls with the same phase are the same operations on the same memory."""
         if not self.refusal and phase not in self._captured:
             self._capture(phase)
         if self.refusal:
@@ -46,19 +46,19 @@ class Graphs:
     def _capture(self, phase: Hashable) -> None:
         before = [tensor.detach().clone() for tensor in self.state()]
         graph = torch.cuda.CUDAGraph()
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
+        warm_up_stream = torch.cuda.Stream()
+        warm_up_stream.wait_stream(torch.cuda.current_stream())
         try:
-            with torch.cuda.stream(side):
+            with torch.cuda.stream(warm_up_stream):
                 for _ in range(WARM_UP):
                     self.perform()
-            torch.cuda.current_stream().wait_stream(side)
+            torch.cuda.current_stream().wait_stream(warm_up_stream)
             with torch.cuda.graph(graph):
                 self.perform()
             self._captured[phase] = graph
         except torch.cuda.OutOfMemoryError:
             raise
-        except RuntimeError as error:  # a kernel that waits for the host, such as an eigendecomposition
+        except RuntimeError as error:  # an operation that waits for the host, such as an eigendecomposition
             self.refusal = str(error).strip().splitlines()[0]
             self._captured.clear()
             torch.cuda.synchronize()

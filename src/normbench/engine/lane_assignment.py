@@ -1,7 +1,7 @@
-"""Which lane of a stack trains a run, and which bank of the lane's statistics belongs to it.
+"""Lane assignment: the lane of a stack that trains a run, and the bank of statistics that belongs to it.
 
-Runs that differ only in a momentum that training never reads are one training. It has one lane, and its norms
-keep one bank of running statistics per run.
+Runs that differ only in a momentum that training never reads are one training. It has one lane. The norms of
+the lane keep one bank of running statistics per run.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class LaneAssignment:
         specs: the runs, equal outside `spec.LANE_FIELDS`.
 
     Attributes:
-        lanes: one run per training, in the order of their first runs.
+        lanes: the first run of every training, in the order of specs.
         of:    lane and bank of every run, in the order of specs.
-        banks: the number that the lane with the most runs needs.
+        banks: number of banks per lane: the runs of the lane with the most runs.
 
     Raises:
-        ValueError: the runs cannot be one stack; the message names the fields in which they differ.
+        ValueError: the runs cannot be one stack. The message names the fields in which they differ.
     """
 
     def __init__(self, specs: Sequence[RunSpec]) -> None:
@@ -43,10 +43,9 @@ class LaneAssignment:
         self.banks = max(map(len, self._runs))
 
     def add_banks(self, network: Network) -> None:
-        """Give the norms of a network with these lanes their further banks.
+        """Add the banks after the first to the norms of a network with these lanes.
 
-        A lane with fewer runs than another keeps the statistics of its first run in the banks that it does
-        not need.
+        If a lane has fewer runs than banks, the other banks repeat the statistics of its first run.
         """
         if self.banks == 1:
             return
@@ -54,12 +53,12 @@ class LaneAssignment:
             [str(runs[bank if bank < len(runs) else 0].norm.momentum) for runs in self._runs]
             for bank in range(1, self.banks)
         ]
-        for layer in running(network):
+        for layer in running_norms(network):
             layer.add_banks(momenta)
 
 
 def _check_equal(specs: Sequence[RunSpec]) -> None:
-    """Refuse runs that differ in more than lanes can; whoever planned the stack is not trusted."""
+    """Refuse runs that differ outside LANE_FIELDS. This guards against errors of any planner."""
     first = specs[0]
     for spec in specs[1:]:
         if spec.stack_key() != first.stack_key():
@@ -68,15 +67,15 @@ def _check_equal(specs: Sequence[RunSpec]) -> None:
             raise ValueError(f"runs of one stack must not differ in {', '.join(differ)}")
 
 
-def running(network: Network) -> list[RunningNorm]:
+def running_norms(network: Network) -> list[RunningNorm]:
     """The norms of a network that have running statistics."""
     return [layer for layer in network.norms().values() if isinstance(layer, RunningNorm)]
 
 
 @contextmanager
 def using_bank(network: Network, number: int) -> Iterator[None]:
-    """Let all norms have the statistics of a bank in place of their own; 0 are their own."""
+    """Let all norms use the statistics of a bank. Bank 0 is their own statistics."""
     with ExitStack() as stack:
-        for layer in running(network):
+        for layer in running_norms(network):
             stack.enter_context(layer.using_bank(number))
         yield

@@ -1,4 +1,4 @@
-"""What is counted while a stack trains: on the device, without waiting for it."""
+"""Meters: losses and errors of a stack in training, summed on the device without waiting for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Meters:
     Args:
         lanes:  K.
         images: images per step and lane.
-        device: where the sums live.
+        device: of the sums.
     """
 
     def __init__(self, lanes: int, images: int, device: torch.device) -> None:
@@ -30,7 +30,7 @@ class Meters:
         """Add a step: losses (K,), logits (N, K, classes), labels (N, K). The caller counts `steps`."""
         self.loss += losses
         self.errors += (logits.argmax(2) != labels).sum(0)
-        self.finite &= losses - losses == 0  # PERF: isfinite is four calls
+        self.finite &= losses - losses == 0  # PERF: isfinite takes four calls
         self.finite_steps += self.finite
 
     def read(self) -> tuple[list[float], list[float], list[bool]]:

@@ -1,23 +1,23 @@
-"""Statistics that norms evaluate with, taken once more with the final weights over a population of images.
+"""Recalibration: compute the statistics for evaluation again, with the final weights, over a set of images.
 
-Over training images that is PreciseBN (wu2021), over the test images AdaBN (li2016). Both take the images in
-batches of a training step, through a network whose norms are in training and in which nothing else is: no
-dropout, no augmentation, no weight map that moves. So the layers behind a norm see what its batches make of
-their images, as in training, and not what the new statistics would make of them: of the first norm the
-statistics are those of all values together, of deeper ones they depend on `batch`.
+With training images this is PreciseBN (wu2021). With test images it is AdaBN (li2016). Both use batches of a
+training step. Only the norms are in training mode: there is no dropout, no augmentation, and weight maps do
+not update. So, as in training, layers after a norm get values that were normalized by batch statistics, not
+by the new statistics. The statistics of the first norm are those of all its values, whatever the batch. The
+statistics of deeper norms depend on `batch`.
 
-A running mean and variance become mean and biased variance of all values that the norm was given, what
-batches differ by included, which an average of their variances leaves out. Every other statistic, such as
-l1bn's deviation or dbn's whitening matrix, is the mean of the batches' own, each of equal weight.
+A running mean and variance become the mean and the biased variance of all values that the norm was given.
+This includes the variance between batches, which an average of batch variances leaves out. Every other
+statistic, such as the deviation of l1bn or the whitening matrix of dbn, is the mean over the batches.
 
-A norm whose training reads history begins a new one and normalizes by it as the batches come in, with the
-momentum of its running statistics cumulative and that of any other average, such as brn's renorm_momentum, as
-given; its schedules stand where the run left them. noisy_bn adds its noise. A frozen norm whose statistics
-stand still keeps them.
+A norm whose training reads history starts with an empty history and normalizes by it batch after batch. The
+momentum of its running statistics is cumulative. Other momenta, such as renorm_momentum of brn, stay as
+given, and its schedules stay at the end of the run. noisy_bn adds its noise. A frozen norm whose statistics
+no longer change keeps them.
 
 Reference:  wu2021 — Rethinking "Batch" in BatchNorm, arXiv:2105.07576, PreciseBN; li2016 — Revisiting Batch
             Normalization for Practical Domain Adaptation, arXiv:1603.04779, AdaBN.
-Deviations: the papers have batch norm alone. That AdaBN takes batches of the size in training is ours.
+Deviations: the papers describe batch norm only. AdaBN with batches of the training size is our choice.
 """
 
 from __future__ import annotations
@@ -29,42 +29,44 @@ import torch
 from torch import Tensor, nn
 
 from normbench.engine.device import casting
-from normbench.engine.lane_assignment import running
+from normbench.engine.lane_assignment import running_norms
 from normbench.models import Network
 from normbench.momentum import parse_momentum
 from normbench.norms.running import RunningNorm
 from normbench.spec import EngineSpec
 
-#: Training images taken at most: wu2021 finds that 1,000 to 10,000 do.
+#: Most training images. wu2021 finds that 1,000 to 10,000 suffice.
 IMAGES = 10_000
 CUMULATIVE = parse_momentum("cumulative")
 
 
 @contextmanager
 def recalibrated(network: Network, batches: Iterable[Tensor], engine: EngineSpec) -> Iterator[None]:
-    """Let norms have the statistics of a population in place of their running ones, then all as it was.
+    """Replace running statistics by those of some images; restore everything at the end.
 
     Args:
-        network: of K lanes; its norms keep running statistics.
-        batches: images (N, K·C, H, W), of the same N in all of them: one that `batch` divides.
+        network: of K lanes. Its norms keep running statistics.
+        batches: images (N, K·C, H, W), with the same N in every batch; `batch` divides N.
         engine:  the precision of the forward pass.
     """
-    layers = running(network)
+    layers = running_norms(network)
     with ExitStack() as stack:
         for layer in layers:
             stack.enter_context(_fresh_statistics(layer))
         network.eval()
         for layer in layers:
             layer.train()
-        _take(network, batches, engine)
+        _compute_statistics(network, batches, engine)
         network.train()
         yield
 
 
 @torch.no_grad()
-def _take(network: Network, batches: Iterable[Tensor], engine: EngineSpec) -> None:
-    pools = [Pool(layer) for layer in running(network) if layer.tracks and Pool.fits(layer)]
-    hooks = [pool.layer.register_forward_pre_hook(pool.add) for pool in pools]
+def _compute_statistics(network: Network, batches: Iterable[Tensor], engine: EngineSpec) -> None:
+    moments = [
+        PooledMoments(layer) for layer in running_norms(network) if layer.tracks and has_moments(layer)
+    ]
+    hooks = [each.layer.register_forward_pre_hook(each.add) for each in moments]
     try:
         for x in batches:
             with casting(engine, x.device):
@@ -72,12 +74,17 @@ def _take(network: Network, batches: Iterable[Tensor], engine: EngineSpec) -> No
     finally:
         for hook in hooks:
             hook.remove()
-    for pool in pools:
-        pool.give()
+    for each in moments:
+        each.write()
 
 
-class Pool:
-    """Mean and biased variance of all values that a norm is given, by channel.
+def has_moments(layer: RunningNorm) -> bool:
+    """Whether a norm keeps a running mean and a running variance."""
+    return {"running_mean", "running_var"} <= dict(layer.named_buffers(recurse=False)).keys()
+
+
+class PooledMoments:
+    """Mean and biased variance per channel of all values that a norm is given.
 
     NUMERICS: two passes over each batch, and sums over batches in fp64.
     """
@@ -88,13 +95,8 @@ class Pool:
         self._sums = torch.zeros(2, len(like), dtype=torch.float64, device=like.device)
         self._batches = 0
 
-    @staticmethod
-    def fits(layer: RunningNorm) -> bool:
-        """Whether a norm keeps such a pair."""
-        return {"running_mean", "running_var"} <= dict(layer.named_buffers(recurse=False)).keys()
-
     def add(self, layer: nn.Module, inputs: tuple[Tensor]) -> None:
-        """Take in x: (N, K·C, *spatial), of the same N at every call."""
+        """Add x: (N, K·C, *spatial), with the same N at every call."""
         (x,) = inputs
         wide = x if x.dtype == torch.float64 else x.float()
         axes = (0, *range(2, x.dim()))
@@ -104,8 +106,8 @@ class Pool:
         self._sums += torch.stack([mean, var + mean.square()])
         self._batches += 1
 
-    def give(self) -> None:
-        """Make them the norm's running statistics."""
+    def write(self) -> None:
+        """Write the moments into the running statistics of the norm."""
         mean, square = self._sums / self._batches
         self.layer.get_buffer("running_mean").copy_(mean)
         self.layer.get_buffer("running_var").copy_((square - mean.square()).clamp_(min=0))
@@ -113,8 +115,9 @@ class Pool:
 
 @contextmanager
 def _fresh_statistics(layer: RunningNorm) -> Iterator[None]:
-    """Let a norm begin to count, and weigh all batches alike; afterwards it has all back, at the same place
-    in memory.
+    """Reset a norm's batch counters and give all batches equal weight; restore everything at the end.
+
+    Tensors keep their places in memory.
     """
     momenta, banks = layer.momenta, layer.banks
     own = {name: t.clone() for name, t in layer.named_buffers(recurse=False)}

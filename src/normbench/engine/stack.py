@@ -1,4 +1,4 @@
-"""A stack ready to train: K runs as one network, with all that its steps need."""
+"""A stack that is ready to train: K runs as one network, with data, optimiser and meters."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from normbench.spec import RunSpec
 
 
 class Stack:
-    """The network of some runs on a device, its data, its optimiser, and what trains them.
+    """The network of some runs on a device, with their batches, optimiser, meters and training step.
 
     Args:
-        specs:   the runs, equal but for lane fields; a lone run is a stack of one. Those that differ only in
+        specs:   the runs, equal outside lane fields; a lone run is a stack of one. Runs that differ only in
                  the momentum of statistics that training never reads share a lane.
         dataset: on the device, its images fitted to the model.
-        device:  where all of it lives.
-        layout:  memory format and convolution algorithms; None for the default ones.
+        device:  of the network and of all tensors.
+        layout:  memory format and convolution algorithms; None: the defaults.
 
     Attributes:
         lanes: K.
         steps: length of the runs.
-        step:  trains all lanes by one step at a call.
+        step:  a call trains all lanes by one step.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Stack layout: the memory format of a stack and the algorithm of each of its convolutions.
 
-A layout changes how fast a stack trains. It changes results by rounding at most.
+A layout changes the speed of a stack. It changes results only by rounding.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class StackLayout:
     """The memory format of a stack and the algorithms of its convolutions.
 
     memory_format: a key of MEMORY_FORMATS, for weights and images.
-    algorithm:     a key of `models.convolution.ALGORITHMS`, for every convolution without an exception.
-    exceptions:    another algorithm for single convolutions, by layer name.
+    algorithm:     a key of `models.convolution.ALGORITHMS`, for every convolution outside `exceptions`.
+    exceptions:    layer name → algorithm of this convolution.
     """
 
     memory_format: str
@@ -35,7 +35,7 @@ class StackLayout:
 
     @property
     def torch_format(self) -> torch.memory_format:
-        """The memory format as torch's own value."""
+        """The memory format as a torch value."""
         return MEMORY_FORMATS[self.memory_format]
 
     def apply(self, network: Network) -> None:
@@ -57,8 +57,8 @@ def algorithms(engine: EngineSpec) -> list[str]:
 
 def default_layout(engine: EngineSpec, device: torch.device) -> StackLayout:
     """The layout of a stack if nothing was measured."""
-    ours = next(name for name, theirs in MEMORY_FORMATS.items() if theirs == default_memory_format(device))
-    return StackLayout(ours if engine.layout == "auto" else engine.layout, algorithms(engine)[0])
+    default = next(name for name, value in MEMORY_FORMATS.items() if value == default_memory_format(device))
+    return StackLayout(default if engine.layout == "auto" else engine.layout, algorithms(engine)[0])
 
 
 def convolutions(network: Network) -> dict[str, Conv2d]:

@@ -1,4 +1,4 @@
-"""The state of one run apart from its stack, so that it can go on in another stack than it began in."""
+"""The state of one run, independent of its stack: a run can resume in another stack."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def save_lanes(
     network: Network, optimizer: Optimizer, meters: Meters, assignment: LaneAssignment, step: int,
     histories: Sequence[Sequence[Any]],
 ) -> list[LaneState]:  # fmt: skip
-    """One state per run: plain containers and tensors, safe to load without executing code.
+    """One state per run, made of plain containers and tensors, so that loading it executes no code.
 
-    It holds the statistics of the run's own bank, under the names that they have in a run alone.
+    It has the statistics of the run's own bank, under the names of a lone run.
     """
     whole = tensors(network, optimizer, meters)
     states = []
@@ -50,19 +50,19 @@ def load_lanes(
     assignment: LaneAssignment,
     states: Sequence[LaneState],
 ) -> int:
-    """Put the states of the runs into a stack and return the step they stand at.
+    """Copy the states of the runs into a stack, and return the number of finished steps.
 
     Raises:
-        ValueError: the states do not fit this network or stand at different steps.
+        ValueError: the states belong to another network or to different steps.
     """
     steps = {state["step"] for state in states}
     if len(steps) != 1:
-        raise ValueError(f"lanes of one stack must stand at one step; got {sorted(steps)}")
+        raise ValueError(f"lanes of one stack must resume at one step; got {sorted(steps)}")
     whole = tensors(network, optimizer, meters)
     for (lane, bank), state in zip(assignment.of, states, strict=True):
         mine = with_bank(whole, bank)
         if state["tensors"].keys() != mine.keys():
-            raise ValueError("a checkpoint of another network")
+            raise ValueError("the checkpoint belongs to another network")
         for name, t in mine.items():
             lane_of(t, network.lanes, lane).copy_(state["tensors"][name])
     (step,) = steps
@@ -71,14 +71,14 @@ def load_lanes(
 
 
 def with_bank(whole: Mapping[str, Tensor], bank: int) -> dict[str, Tensor]:
-    """The tensors of a run: the statistics of its bank stand in place of the lane's own."""
+    """The tensors of a run: those of its lane, with the statistics of its bank."""
     own = {name: t for name, t in whole.items() if ".banks." not in name}
     if bank == 0:
         return own
-    lent = {name.replace(".banks.", "."): t[bank - 1] for name, t in whole.items() if ".banks." in name}
-    return own | {name: t.view(own[name].shape) for name, t in lent.items()}
+    banked = {name.replace(".banks.", "."): t[bank - 1] for name, t in whole.items() if ".banks." in name}
+    return own | {name: t.view(own[name].shape) for name, t in banked.items()}
 
 
 def lane_of(tensor: Tensor, lanes: int, lane: int) -> Tensor:
-    """The part of a lane-major tensor that belongs to one of K lanes: a view (c, …)."""
+    """One of the K lanes of a lane-major tensor: a view (c, …)."""
     return tensor.view(1) if tensor.dim() == 0 else tensor.unflatten(0, (lanes, -1))[lane]

@@ -1,7 +1,7 @@
 """One optimiser step of a stack, from images to counted errors.
 
-What a step depends on is first put into tensors. The rest is then the same operations on the same memory at
-every step, so that a GPU can replay it as one CUDA graph.
+First, everything that depends on the number of the step is written into tensors. The rest is the same
+operations on the same memory at every step, so a GPU can replay it as one CUDA graph.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from normbench.spec import RunSpec
 
 
 class Step:
-    """Trains a stack by one step at a call.
+    """A call trains a stack by one step.
 
     Args:
-        spec:      what the lanes have in common; says whether steps are compiled and replayed as graphs.
+        spec:      the settings that the lanes share, including `engine.compile` and `engine.graphs`.
         steps:     length of the runs.
         network:   K lanes, in training mode, on its device.
-        optimizer: over the network's parameters.
-        batches:   images by step.
-        meters:    where losses and errors are counted.
+        optimizer: of the network's parameters.
+        batches:   the images of every step.
+        meters:    count losses and errors.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Step:
 
     @property
     def graphs(self) -> bool | str:
-        """Whether steps are replayed as CUDA graphs: for records; the reason where they could not be."""
+        """Whether steps are replayed as CUDA graphs, or the reason why they could not be captured."""
         return False if self._graphs is None else self._graphs.refusal or True
 
     def state(self) -> list[Tensor]:
@@ -74,7 +74,7 @@ class Step:
         return [*own, *self.meters.tensors()]
 
     def _perform(self) -> None:
-        """A step of what the tensors hold: nothing here may depend on the number of the step otherwise."""
+        """Train by one step. Only tensors that were set before may depend on the number of the step."""
         x, y = self.batches.read()
         losses, logits = self._forward(x, y)
         scaled = losses if self.optimizer.scale is None else self.optimizer.scale(losses)
@@ -83,7 +83,7 @@ class Step:
         self.meters.add(losses.detach(), logits.detach(), y)
 
     def _predict(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss of every lane, (K,), and the logits it is of, (N, K, classes)."""
+        """The mean loss of every lane, (K,), and the logits, (N, K, classes)."""
         with casting(self.spec.engine, self.device):
             logits = self.network(x)
         return lane_losses(logits, y, self.spec.optim.label_smoothing).mean(0), logits

@@ -1,4 +1,4 @@
-"""The training loop: K runs, one network, one straight path from images to results."""
+"""The training loop of a stack: from a network and its images to the results of its runs."""
 
 from __future__ import annotations
 
@@ -27,19 +27,23 @@ from normbench.spec import RunSpec
 
 @dataclass(frozen=True)
 class Result:
-    """What training one lane came to."""
+    """The result of training one run."""
 
-    diverged_at: int | None  # the first step whose loss was not finite
+    diverged_at: int | None  # the first step at which the run was not finite, see `engine.curve`
     metrics: Metrics
     history: tuple[Metrics, ...]
-    seconds: float  # of the whole stack, in this process
-    about: dict[str, object]  # parameters of one run, what stands at each site, how steps were computed
+    seconds: float  # training time of the whole stack in this process
+    about: dict[str, object]  # number of parameters, norms by site, graphs, layout and convolutions
     final_state: dict[str, Tensor]  # weights and the run's own statistics, on the CPU
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Whom the loop tells, without knowing them; a checkpoint is offered at every point of the curve."""
+    """Callbacks of the loop, called at every point of the curve.
+
+    point:      gets the number of finished steps and the points of all runs.
+    checkpoint: gets a function that returns the states of all runs.
+    """
 
     point: Callable[[int, list[Metrics]], None] = lambda step, points: None
     checkpoint: Callable[[Callable[[], list[LaneState]]], None] = lambda states: None
@@ -56,12 +60,15 @@ def train_stack(
     """Train runs as one network of K lanes.
 
     Args:
-        specs:    the runs, equal but for lane fields; a lone run is a stack of one. Those that differ only in
+        specs:    the runs, equal outside lane fields; a lone run is a stack of one. Runs that differ only in
                   the momentum of statistics that training never reads share a lane.
         dataset:  on the device, its images fitted to the model.
-        listener: told of every point of the curve.
-        resume:   states of the lanes, all at one step, in the order of specs.
-        layout:   memory format and convolution algorithms; None for the default ones.
+        listener: callbacks at every point of the curve.
+        resume:   states of the runs, all at one step, in the order of specs.
+        layout:   memory format and convolution algorithms; None: the defaults.
+
+    Returns:
+        One result per run, in the order of specs.
     """
     with numerics(specs[0].engine):
         return _take_all_steps(Stack(specs, dataset, device, layout), specs, dataset, listener, resume)
@@ -134,6 +141,6 @@ def _take_all_steps(
 
 
 def first_images(batches: Batches, least: int, total: int) -> torch.Tensor:
-    """The images of the first steps as one batch: `least` of them or a few more, at most one epoch's."""
+    """The images of the first steps as one batch: at least `least` images, or one epoch if it has fewer."""
     steps = min(-(-least // total), batches.steps_per_epoch)
     return torch.cat([batches.at(step)[0] for step in range(steps)])
