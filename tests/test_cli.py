@@ -207,7 +207,7 @@ BAD_NETWORKS = {
 
 
 @pytest.mark.parametrize(("words", "said"), BAD_NETWORKS.values(), ids=BAD_NETWORKS.keys())
-def test_what_cannot_be_trained_is_refused_before_anything_is_written(
+def test_a_run_that_cannot_be_trained_is_refused_before_anything_is_written(
     words: str, said: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "broken.tar.gz").write_bytes(b"\x1f\x8b not an archive")

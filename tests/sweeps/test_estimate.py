@@ -1,4 +1,4 @@
-"""The estimate of a plan: its end is the end of the last process, exact for given costs of stacks."""
+"""The estimate of a plan: the end of the last process, exact for given costs of stacks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WORDS = ["model=mlp", "steps=100", "batch=4", "tracking=none", "engine.device=cp
 
 
 class FakeTuner:
-    """Gives the costs of a plan's stacks, in their order."""
+    """A tuner that returns given costs of stacks, in their order."""
 
     def __init__(self, *costs):
         self.costs = iter(costs)
@@ -73,18 +73,18 @@ def test_memory_is_that_of_the_widest_stack(estimated):
     assert estimated(known(1, 1, 1), lanes=[2, 5, 1]).memory == 5 * 2**20
 
 
-def test_a_guess_s_factor_is_that_of_the_whole_if_all_is_guessed(estimated):
+def test_the_factor_of_equal_guesses_is_the_factor_of_the_plan(estimated):
     made = estimated([Cost(100.0, "guess", 4.0)] * 2, 2)
     assert (made.seconds, made.factor) == (100, 4)
 
 
-def test_known_stacks_reduce_the_factor_of_the_whole(estimated):
+def test_known_stacks_reduce_the_factor_of_the_plan(estimated):
     made = estimated([Cost(300.0, "measured"), Cost(100.0, "guess", 4.0)])
     assert made.seconds == 400
     assert made.factor == pytest.approx(700 / 400)  # at most 700 s, at least 325 s
 
 
-def test_a_guess_beside_a_longer_known_stack_may_change_nothing(estimated):
+def test_a_short_guess_does_not_change_the_end_of_a_longer_known_stack(estimated):
     assert estimated([Cost(900.0, "ended"), Cost(100.0, "guess", 4.0)], 2).factor == 1
 
 
@@ -107,7 +107,7 @@ LINES = {
 
 
 @pytest.mark.parametrize(("costs", "line"), LINES.values(), ids=LINES)
-def test_the_line_says_how_long_and_how_that_is_known(estimated, costs, line):
+def test_the_line_says_the_time_and_how_it_is_known(estimated, costs, line):
     assert estimated(costs).lines()[0] == line
 
 

@@ -1,4 +1,4 @@
-"""Ended runs are evaluated again from their final states: no step is taken, and the numbers are the same."""
+"""Ended runs are evaluated from their final states without an optimiser step, and give the same numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MORE = "eval.statistics=[running,batch,precise,adapt]"
 
 @pytest.fixture
 def steps_taken(monkeypatch):
-    """The number of optimiser steps of stacks, counted."""
+    """A counter of optimiser steps."""
     taken = []
     call = Step.__call__
     monkeypatch.setattr(Step, "__call__", lambda self, number: (taken.append(number), call(self, number)))
@@ -54,7 +54,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("words", CASES.values(), ids=CASES.keys())
-def test_more_statistics_are_those_of_a_run_that_asked_for_them_at_once(sweep, steps_taken, words):
+def test_statistics_that_are_added_later_equal_those_of_a_run_that_asked_at_once(sweep, steps_taken, words):
     """In stacks of three."""
     words = [*words, "seed=range(3)"]
     before = sweep("later", *words).train()
@@ -68,7 +68,7 @@ def test_more_statistics_are_those_of_a_run_that_asked_for_them_at_once(sweep, s
     assert sweep("later", *words, MORE).plan.headline() == "3 runs: 3 finished before, 0 to train"
 
 
-def test_runs_in_banks_have_their_own_statistics_later_too(sweep, steps_taken):
+def test_runs_in_banks_are_evaluated_later_with_their_own_statistics(sweep, steps_taken):
     words = ["norm=bn", "norm.momentum=0.1,0.9,cumulative", "seed=range(2)"]
     sweep("later", *words, "eval.statistics=[running]").train()
     del steps_taken[:]
@@ -93,7 +93,7 @@ def test_a_curve_needs_training_and_adds_a_file(sweep, steps_taken):
     assert sweep("one", "eval.every=20").plan.headline() == "1 run: 1 finished before, 0 to train"
 
 
-def test_when_a_target_was_reached_follows_from_the_curve(sweep, steps_taken):
+def test_steps_to_a_new_target_are_read_from_the_curve(sweep, steps_taken):
     sweep("one", "eval.every=5").train()
     del steps_taken[:]
     [record] = sweep("one", "eval.every=5", "eval.target=1.0").train()
@@ -103,7 +103,7 @@ def test_when_a_target_was_reached_follows_from_the_curve(sweep, steps_taken):
     assert (both.metrics["steps_to_1"], both.metrics["steps_to_0"]) == (5, None)
 
 
-def test_a_run_that_is_asked_for_in_two_ways_trains_once_for_both(sweep, steps_taken):
+def test_a_run_with_two_evaluations_trains_once_for_both(sweep, steps_taken):
     records = sweep(
         "one", "eval.every=4,6", "eval.statistics=[running],[precise]", "eval.target=0.5,1"
     ).train()
@@ -134,7 +134,7 @@ def test_a_diverged_run_has_no_statistics_and_is_not_trained_for_them(sweep, ste
     assert record.metrics["test_error@precise"] is None
 
 
-def test_a_stack_that_cannot_be_evaluated_at_once_is_halved(sweep, monkeypatch):
+def test_a_stack_that_cannot_be_evaluated_is_halved(sweep, monkeypatch):
     from normbench.sweeps import evaluation
 
     words = ["norm=bn", "seed=range(3)"]
@@ -158,7 +158,7 @@ def test_a_damaged_final_state_is_an_error_that_names_the_run(sweep):
         sweep("one", MORE).train()
 
 
-def test_what_was_evaluated_is_announced(sweep):
+def test_an_evaluation_is_announced(sweep):
     class Log:
         def __init__(self):
             self.events = []
@@ -197,14 +197,14 @@ def test_final_states_are_kept_as_asked(sweep, monkeypatch):
         assert asked.store.weights_file(record.signature).exists() == kept
 
 
-def test_the_plan_says_what_final_states_take(sweep):
+def test_the_plan_shows_the_bytes_of_final_states(sweep):
     asked = sweep("one", "seed=range(4)")
     [line] = asked.weights_lines()
     asked.train()
     assert line == f"final states: {asked.store.kept_bytes() / 2**20:,.1f} MiB for 4 runs"
 
 
-def test_a_final_state_holds_no_code(sweep):
+def test_a_final_state_contains_no_code(sweep):
     asked = sweep("one")
     [record] = asked.train()
     content = asked.store.weights_file(record.signature).read_bytes()

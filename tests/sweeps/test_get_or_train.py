@@ -1,4 +1,4 @@
-"""Get or train, with the real engine: nothing trains twice, and what breaks takes nothing else with it."""
+"""Get or train, with the real engine: nothing trains twice, and a failed run does not affect the others."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import torch
 from normbench import events
 from normbench.errors import InputError, RunFailure
 from normbench.store import Store
-from normbench.sweeps import get_or_train as run
-from normbench.sweeps import worker as work
+from normbench.sweeps import get_or_train, worker
 
 QUICK = [
     "model=mlp",
@@ -24,7 +23,7 @@ QUICK = [
 
 
 class Log:
-    """An observer that keeps what it hears."""
+    """An observer that keeps its events."""
 
     def __init__(self, on=lambda event: None):
         self.events, self.on = [], on
@@ -41,7 +40,7 @@ class Log:
 
 
 def interrupt_at(step):
-    """What an observer does at whose hearing of that step the user presses Ctrl-C."""
+    """A callback for `Log` that acts as if the user presses Ctrl-C at a step of the curve."""
 
     def press(event):
         if isinstance(event, events.StackLogged) and event.step == step:
@@ -55,42 +54,42 @@ def store(tmp_path):
     return Store(tmp_path / "results")
 
 
-def test_a_sweep_is_trained_once_and_read_afterwards(make_sweep, store):
+def test_a_sweep_is_trained_once_and_then_read(make_sweep, store):
     sweep = make_sweep(*QUICK, "norm=bn,gn", "seed=range(2)")
     first, log = Log(), Log()
-    records = run.train(sweep, store, [first])
-    again = run.train(sweep, store, [log])
+    records = get_or_train.train(sweep, store, [first])
+    again = get_or_train.train(sweep, store, [log])
     assert [r.status for r in records] == ["complete"] * 4
     assert records == again
     assert first.events[-1] == "closed"
     assert [event.record for event in log.of(events.RunFound)] == records
-    assert len(log.events) == len(records) + 1  # and it is closed
+    assert len(log.events) == len(records) + 1  # and "closed"
     assert log.events[-1] == "closed"
     assert [r.signature for r in records] == [r.spec.signature for r in sweep]
 
 
-def test_duplicates_train_once_and_are_answered_each(make_sweep, store):
+def test_duplicates_train_once_and_each_gets_the_record(make_sweep, store):
     sweep = make_sweep(*QUICK, "norm=gn", "norm.momentum=0.1,0.2")
     log = Log()
-    records = run.train(sweep, store, [log])
+    records = get_or_train.train(sweep, store, [log])
     assert len(records) == 2
     assert records[0] == records[1]
     assert len(log.of(events.RunEnded)) == 1
     assert "1 of 2 runs are the same" in log.of(events.Notice)[1].text
 
 
-def test_the_record_is_on_disk_before_anybody_hears_of_it(make_sweep, store):
+def test_the_record_is_on_disk_before_it_is_announced(make_sweep, store):
     def look(event):
         if isinstance(event, events.RunEnded):
             assert store.get(event.record.signature) == event.record
 
     log = Log(look)
-    run.train(make_sweep(*QUICK), store, [log])
-    assert len(log.of(events.RunEnded)) == 1  # an observer that raised would have been dropped
+    get_or_train.train(make_sweep(*QUICK), store, [log])
+    assert len(log.of(events.RunEnded)) == 1  # if the observer had raised, it would have been removed
 
 
-def test_records_say_what_they_are(make_sweep, store):
-    (record,) = run.train(make_sweep(*QUICK, "norm=gn", "seed=3"), store)
+def test_records_describe_stack_parameters_data_and_environment(make_sweep, store):
+    (record,) = get_or_train.train(make_sweep(*QUICK, "norm=gn", "seed=3"), store)
     assert record.provenance["stack_size"] == 1
     assert record.provenance["parameters"] == 64 * 16 + 2 * 16 + 16 * 10 + 10
     assert record.provenance["data"] == "as is (8×8)"
@@ -101,49 +100,49 @@ def test_records_say_what_they_are(make_sweep, store):
 
 
 def test_a_stack_without_memory_is_halved_until_it_fits(make_sweep, store, monkeypatch):
-    real = work.train_stack
+    real = worker.train_stack
 
     def tight(specs, *args):
         if len(specs) > 2:
             raise torch.OutOfMemoryError("out of memory")
         return real(specs, *args)
 
-    monkeypatch.setattr(work, "train_stack", tight)
+    monkeypatch.setattr(worker, "train_stack", tight)
     log = Log()
-    records = run.train(make_sweep(*QUICK, "seed=range(5)"), store, [log])
+    records = get_or_train.train(make_sweep(*QUICK, "seed=range(5)"), store, [log])
     assert [r.status for r in records] == ["complete"] * 5
     assert [len(e.signatures) for e in log.of(events.StackSplit)] == [5, 3]
     assert sorted(r.provenance["stack_size"] for r in records) == [1, 2, 2, 2, 2]
 
 
-def test_a_run_that_breaks_is_found_recorded_and_alone(make_sweep, store, monkeypatch):
-    real = work.train_stack
+def test_a_run_that_fails_is_found_and_recorded_and_the_others_complete(make_sweep, store, monkeypatch):
+    real = worker.train_stack
 
     def picky(specs, *args):
         if any(spec.seed == 2 for spec in specs):
             raise RuntimeError("seed 2 is unlucky\nset MORE_WORDS=1 to learn nothing else")
         return real(specs, *args)
 
-    monkeypatch.setattr(work, "train_stack", picky)
+    monkeypatch.setattr(worker, "train_stack", picky)
     sweep = make_sweep(*QUICK, "seed=range(4)")
-    records = run.train(sweep, store)
+    records = get_or_train.train(sweep, store)
     assert [r.status for r in records] == ["complete", "complete", "failed", "complete"]
     assert records[2].provenance["error"] == "RuntimeError: seed 2 is unlucky"
     assert "MORE_WORDS=1" in (store.run_folder(records[2].signature) / "error.txt").read_text()
-    monkeypatch.setattr(work, "train_stack", real)
+    monkeypatch.setattr(worker, "train_stack", real)
     log = Log()
-    assert [r.status for r in run.train(sweep, store, [log])] == ["complete"] * 4
+    assert [r.status for r in get_or_train.train(sweep, store, [log])] == ["complete"] * 4
     assert len(log.of(events.RunEnded)) == 1  # only the failed one is trained again
 
 
-def test_worker_processes_give_the_same_records_as_this_one(make_sweep, tmp_path):
+def test_worker_processes_give_the_same_records_as_one_process(make_sweep, tmp_path):
     words = [*QUICK, "norm=bn,gn", "seed=range(2)"]
-    here = run.train(make_sweep(*words), Store(tmp_path / "here"))
-    there = run.train(make_sweep(*words, "engine.processes=2"), Store(tmp_path / "there"))
+    here = get_or_train.train(make_sweep(*words), Store(tmp_path / "here"))
+    there = get_or_train.train(make_sweep(*words, "engine.processes=2"), Store(tmp_path / "there"))
     assert [r.metrics for r in here] == [r.metrics for r in there]
 
 
-def test_a_killed_worker_costs_no_run(make_sweep, store):
+def test_no_run_is_lost_if_a_worker_is_killed(make_sweep, store):
     killed = []
 
     def kill(event):
@@ -154,52 +153,52 @@ def test_a_killed_worker_costs_no_run(make_sweep, store):
 
     log = Log(kill)
     words = [*QUICK, "norm=bn,gn", "seed=range(2)", "steps=400", "engine.processes=2"]
-    records = run.train(make_sweep(*words), store, [log])
+    records = get_or_train.train(make_sweep(*words), store, [log])
     assert [r.status for r in records] == ["complete"] * 4
     assert any("worker process died" in e.reason for e in log.of(events.StackSplit))
 
 
-def test_what_was_under_way_goes_on_from_its_checkpoint(make_sweep, store, monkeypatch, tmp_path):
-    monkeypatch.setattr(work, "CHECKPOINT_EVERY_S", 0.0)
+def test_an_interrupted_run_resumes_from_its_checkpoint(make_sweep, store, monkeypatch, tmp_path):
+    monkeypatch.setattr(worker, "CHECKPOINT_EVERY_S", 0.0)
     sweep = make_sweep(*QUICK, "norm=bn", "seed=range(2)")
-    whole = run.train(sweep, Store(tmp_path / "whole"))
+    whole = get_or_train.train(sweep, Store(tmp_path / "whole"))
 
     with pytest.raises(KeyboardInterrupt):
-        run.train(sweep, store, [Log(interrupt_at(10))])
+        get_or_train.train(sweep, store, [Log(interrupt_at(10))])
     assert all(store.checkpoint_file(r.spec.signature).exists() for r in sweep)
-    records = run.train(sweep, store)
+    records = get_or_train.train(sweep, store)
     assert [r.metrics for r in records] == [r.metrics for r in whole]
     assert 0 < records[0].provenance["resumed_from"] <= 10
     assert not store.checkpoint_file(records[0].signature).exists()
 
 
-def test_lanes_with_and_without_a_checkpoint_are_trained_apart(make_sweep, store, monkeypatch):
-    monkeypatch.setattr(work, "CHECKPOINT_EVERY_S", 0.0)
+def test_runs_with_and_without_a_checkpoint_train_in_separate_stacks(make_sweep, store, monkeypatch):
+    monkeypatch.setattr(worker, "CHECKPOINT_EVERY_S", 0.0)
     sweep = make_sweep(*QUICK, "norm=bn", "seed=range(2)")
     with pytest.raises(KeyboardInterrupt):
-        run.train(sweep[:1], store, [Log(interrupt_at(10))])
-    records = run.train(sweep, store)
+        get_or_train.train(sweep[:1], store, [Log(interrupt_at(10))])
+    records = get_or_train.train(sweep, store)
     assert sorted(r.provenance["resumed_from"] > 0 for r in records) == [False, True]
     assert [r.status for r in records] == ["complete"] * 2
 
 
-def test_a_torn_checkpoint_costs_a_fresh_start_and_nothing_else(make_sweep, store):
+def test_a_run_with_a_damaged_checkpoint_starts_from_the_beginning(make_sweep, store):
     (resolved,) = make_sweep(*QUICK)
     file = store.checkpoint_file(resolved.spec.signature)
     file.parent.mkdir(parents=True)
     file.write_bytes(b"half a checkpoi")
-    (record,) = run.train([resolved], store)
+    (record,) = get_or_train.train([resolved], store)
     assert record.status == "complete"
 
 
-def test_a_disk_that_takes_no_checkpoint_is_told_about_once(make_sweep, store, monkeypatch):
+def test_a_disk_that_refuses_checkpoints_is_reported_once(make_sweep, store, monkeypatch):
     def full(state, file):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(work, "CHECKPOINT_EVERY_S", 0.0)
-    monkeypatch.setattr(work, "_save", full)
+    monkeypatch.setattr(worker, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(worker, "_save", full)
     log = Log()
-    (record,) = run.train(make_sweep(*QUICK), store, [log])
+    (record,) = get_or_train.train(make_sweep(*QUICK), store, [log])
     assert record.status == "complete"
     assert [n.text for n in log.of(events.Notice)] == [
         "no checkpoints for this stack: [Errno 28] No space left on device"
@@ -219,9 +218,11 @@ def test_a_disk_that_takes_no_checkpoint_is_told_about_once(make_sweep, store, m
         (["engine.device=cuda:9"], "engine.device=cuda:9 is not here"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_trained_is_refused_before_anything_is_written(make_sweep, store, words, message):
+def test_a_run_that_cannot_be_trained_is_refused_before_anything_is_written(
+    make_sweep, store, words, message
+):
     with pytest.raises(InputError, match=message):
-        run.train(make_sweep("seed=range(2)", *words), store)
+        get_or_train.train(make_sweep("seed=range(2)", *words), store)
     assert not store.root.exists()
 
 
@@ -235,22 +236,22 @@ def test_a_store_that_cannot_be_written_ends_the_sweep_in_one_line(make_sweep, s
             (store.root / "runs").write_text("a file where a folder should be")
 
     with pytest.raises(RunFailure, match=r"the record of run \w+ cannot be written to"):
-        run.train(sweep, store, [Log(fill)])
+        get_or_train.train(sweep, store, [Log(fill)])
 
 
 def test_a_results_folder_that_cannot_be_written_is_refused(make_sweep, tmp_path):
     file = tmp_path / "a-file"
     file.write_text("")
     with pytest.raises(InputError, match="NORMBENCH_RESULTS"):
-        run.train(make_sweep(*QUICK), Store(file / "results"))
+        get_or_train.train(make_sweep(*QUICK), Store(file / "results"))
 
 
 def test_a_plan_is_estimated_from_runs_that_have_ended(make_sweep, store):
     sweep = make_sweep(*QUICK, "seed=range(4)")
-    before = run.Sweep(sweep, store).estimate()
+    before = get_or_train.Sweep(sweep, store).estimate()
     assert before.sources == {"guess": 1}
-    run.train(sweep[:2], store)
-    after = run.Sweep(sweep, store).estimate()
+    get_or_train.train(sweep[:2], store)
+    after = get_or_train.Sweep(sweep, store).estimate()
     assert after.sources == {"ended": 1}
     assert 0 < after.seconds < 10
     assert after.lines()[0].endswith("by runs that have ended here")
@@ -258,7 +259,7 @@ def test_a_plan_is_estimated_from_runs_that_have_ended(make_sweep, store):
 
 def test_the_memory_of_a_plan_grows_with_lanes_and_images(make_sweep, store):
     def memory(*words):
-        return run.Sweep(make_sweep(*QUICK, *words), store).estimate().memory
+        return get_or_train.Sweep(make_sweep(*QUICK, *words), store).estimate().memory
 
     assert memory("seed=range(4)") == 4 * memory("seed=0")
     assert memory("batch=64") > memory("batch=8")

@@ -1,4 +1,4 @@
-"""Planning is pure: every missing run exactly once, one stack key per pack, nothing bigger than it may be."""
+"""Planning: every missing run exactly once, one stack key per pack, no pack larger than its capacity."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_every_missing_run_is_planned_exactly_once_in_packs_of_one_key(sweep, mo
     assert all(1 <= len(pack.specs) <= most for pack in packs)
 
 
-def test_no_two_packs_could_be_one(sweep):
+def test_no_two_packs_could_be_merged(sweep):
     packs = plan(sweep, most=4).packs
     sizes = {}
     for pack in packs:
@@ -55,13 +55,13 @@ def test_stacks_are_split_until_every_process_has_one(make_sweep):
     assert len(plan(lone_group[:2], processes=5).packs) == 2
 
 
-def test_the_order_of_the_sweep_does_not_change_what_trains_together(sweep):
+def test_the_order_of_the_sweep_does_not_change_the_packs(sweep):
     shuffled = random.Random(0).sample(sweep, len(sweep))
-    together = {frozenset(p.signatures) for p in plan(sweep, most=6).packs}
-    assert together == {frozenset(p.signatures) for p in plan(shuffled, most=6).packs}
+    packs = {frozenset(p.signatures) for p in plan(sweep, most=6).packs}
+    assert packs == {frozenset(p.signatures) for p in plan(shuffled, most=6).packs}
 
 
-def test_runs_that_differ_in_the_momentum_of_evaluation_share_trainings(make_sweep):
+def test_runs_that_differ_only_in_a_bank_share_trainings(make_sweep):
     made = plan(make_sweep("norm=bn", "norm.momentum=0.1,0.2,0.3,cumulative", "seed=range(6)"), most=4)
     assert made.headline() == "24 runs: 24 to train → 6 trainings → 2 stacks"
     assert [[len(runs) for runs in pack.trainings] for pack in made.packs] == [[4, 4, 4], [4, 4, 4]]
@@ -69,7 +69,7 @@ def test_runs_that_differ_in_the_momentum_of_evaluation_share_trainings(make_swe
     first, second = made.packs[0].halves()
     assert [len(runs) for runs in first.trainings] == [4, 4]
     assert [len(runs) for runs in second.trainings] == [4]
-    lone, other = second.halves()  # a lone lane that breaks is taken apart by runs
+    lone, other = second.halves()  # a single lane is split by its runs
     assert (len(lone.specs), len(other.specs)) == (2, 2)
     read = plan(make_sweep("norm=streaming", "norm.momentum=0.1,0.2,0.3", "seed=range(2)"))
     assert read.headline() == "6 runs: 6 to train in 1 stack"
@@ -119,13 +119,13 @@ def with_value(spec, path, value):
     return RunSpec.model_validate(tree)
 
 
-def test_every_leaf_of_the_specification_has_another_value_here(make_spec):
+def test_every_field_of_the_specification_has_another_value_in_this_file(make_spec):
     leaves = {path for path, value in flatten(make_spec().model_dump(mode="json")).items()}
     assert leaves - OTHER.keys() - WITHOUT_EFFECT.keys() == set()
 
 
 @pytest.mark.parametrize("path", sorted(OTHER))
-def test_every_leaf_changes_the_signature_and_the_stack_unless_lanes_may_differ_in_it(make_spec, path):
+def test_every_field_changes_the_signature_and_the_stack_key_except_lane_fields(make_spec, path):
     base = make_spec()
     other = with_value(base, path, OTHER[path])
     assert other.signature != base.signature
@@ -135,13 +135,13 @@ def test_every_leaf_changes_the_signature_and_the_stack_unless_lanes_may_differ_
 
 
 @pytest.mark.parametrize("path", sorted(WITHOUT_EFFECT))
-def test_how_a_run_is_computed_evaluated_and_reported_does_not_change_its_signature(make_spec, path):
+def test_fields_of_computation_evaluation_and_reports_do_not_change_the_signature(make_spec, path):
     base = make_spec()
     assert with_value(base, path, WITHOUT_EFFECT[path]).signature == base.signature
 
 
 @pytest.mark.parametrize("path", sorted(neutral_fields()))
-def test_a_neutral_field_leaves_the_signature_at_its_neutral_value_alone(make_spec, path):
+def test_a_neutral_field_is_left_out_of_the_signature_only_at_its_neutral_value(make_spec, path):
     base = make_spec()
     assert get(base.identity(), path, "absent") == "absent"
     assert get(with_value(base, path, OTHER[path]).identity(), path) == OTHER[path]

@@ -1,1 +1,1 @@
-"""From RunSpecs to Records: what is finished is read, what is missing is planned and trained."""
+"""From RunSpecs to Records: finished runs are read, missing runs are planned and trained."""

@@ -1,4 +1,4 @@
-"""What a plan will cost on this machine: the time until the last process ends, and the memory of a stack."""
+"""The estimate of a plan on this machine: the time until the last process ends, and the memory of a stack."""
 
 from __future__ import annotations
 
@@ -14,19 +14,17 @@ if TYPE_CHECKING:
     from normbench.autotune.cost import Cost
     from normbench.autotune.tuner import Tuner
 
-#: Where an estimate comes from, in words, by the source of its costs.
+#: Source of costs → how the estimate is known, in words.
 _SOURCES = {"measured": "by steps measured here", "ended": "by runs that have ended here"}
-
-
-#: Units of rough time spans, in seconds, with their names.
+#: Units of rough time spans: seconds and name.
 _UNITS = ((86_400, "days"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a plan will cost.
+    """The time and memory that a plan needs.
 
-    seconds:   until all is trained.
+    seconds:   until all stacks are trained.
     factor:    the true time is expected between seconds / factor and seconds × factor; 1.0 if all costs are
                known from measurements or from runs that have ended.
     sources:   stacks by source of their cost: measured, ended or guess.
@@ -41,7 +39,7 @@ class Estimate:
     processes: int
 
     def lines(self) -> list[str]:
-        """For a reader of the plan: a line about the time and one about memory."""
+        """Two lines of the plan: the time, and the memory."""
         at_once = f", {self.processes} stacks at a time" if self.processes > 1 else ""
         memory = f"about {self.memory / 2**20:,.0f} MiB for the largest stack{at_once}"
         guessed, stacks = self.sources.get("guess", 0), sum(self.sources.values())
@@ -62,7 +60,7 @@ def estimate(plan: Plan, tuner: Tuner, processes: int) -> Estimate:
         processes: worker processes that a sweep may have.
 
     Raises:
-        InputError: a run that cannot be built as asked.
+        InputError: a run cannot be built.
     """
     processes = max(1, min(processes, len(plan.packs)))
     costs = [tuner.cost(pack.specs) for pack in plan.packs]
@@ -73,7 +71,7 @@ def estimate(plan: Plan, tuner: Tuner, processes: int) -> Estimate:
 
 
 def last_end(seconds: Iterable[float], processes: int) -> float:
-    """When the last process ends, if each takes the next stack of the list as soon as it is free.
+    """Seconds until the last process ends, if each process takes the next stack as soon as it is free.
 
     >>> last_end([3.0, 2.0, 2.0], 2)
     4.0
@@ -85,14 +83,14 @@ def last_end(seconds: Iterable[float], processes: int) -> float:
 
 
 def _factor(costs: Sequence[Cost], seconds: float, processes: int) -> float:
-    """The factor of the whole: all guesses may be too low by their factors, or all too high."""
+    """The factor of the whole plan: all guesses may be too low by their factors, or all may be too high."""
     longest = last_end([cost.seconds * cost.factor for cost in costs], processes)
     shortest = last_end([cost.seconds / cost.factor for cost in costs], processes)
     return max(longest / seconds, seconds / shortest) if shortest > 0 else 1.0
 
 
 def duration(seconds: float, *, rough: bool = False) -> str:
-    """A time span in its two largest units; rough: in one unit with one digit.
+    """A time span in its two largest units. If `rough`, in one unit with one digit.
 
     >>> duration(0.2), duration(83.0), duration(11000.0), duration(202000.0)
     ('1 s', '1 min 23 s', '3 h 03 min', '2 days 8 h')

@@ -1,4 +1,4 @@
-"""What a worker does with ended runs that lack metrics: evaluate their final states, without training."""
+"""The work on one pack of ended runs that lack metrics: evaluate their final states, without training."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from normbench.sweeps.worker import Emit
 
 
 def evaluate_pack(pack: Pack, dataset: Dataset, store: Store, tuning: Tuning, emit: Emit) -> None:
-    """Evaluate ended runs as one stack and add what they lack to their records.
+    """Evaluate ended runs as one stack, and add the missing metrics to their records.
 
-    A stack that runs out of memory or breaks otherwise is halved.
+    A stack that fails, for example for lack of memory, is halved.
 
     Raises:
         RunFailure: a lone run cannot be evaluated, or the store cannot be written.
@@ -50,7 +50,7 @@ def evaluate_pack(pack: Pack, dataset: Dataset, store: Store, tuning: Tuning, em
 
 
 def give_up_evaluation(pack: Pack, why: str, store: Store) -> events.Event:
-    """Say that the worker died that evaluated a lone run; the run keeps its record."""
+    """The event if a worker died while it evaluated a lone run. The run keeps its record."""
     return events.Notice(f"run {pack.signatures[0]} cannot be evaluated: {why}")
 
 

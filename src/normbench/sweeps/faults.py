@@ -13,26 +13,26 @@ from normbench.spec import RunSpec
 
 
 def find_faults(specs: Iterable[RunSpec], cache: Path) -> dict[str, InputError]:
-    """Why runs cannot be built, by signature; runs that can be built are left out.
+    """Signature → error, for the runs that cannot be built.
 
     Args:
-        specs: the runs. Those of one stack key are checked once.
+        specs: the runs. Runs with one stack key are checked once.
         cache: the folder of decoded data sets.
 
     Raises:
-        InputError: the device of a run is not there.
+        InputError: the device of a run does not exist.
     """
-    kinds: dict[str, list[RunSpec]] = {}
+    by_stack_key: dict[str, list[RunSpec]] = {}
     for spec in specs:
-        kinds.setdefault(spec.stack_key(), []).append(spec)
-    for runs in kinds.values():
+        by_stack_key.setdefault(spec.stack_key(), []).append(spec)
+    for runs in by_stack_key.values():
         device.check(runs[0].engine)
-    found = {runs[0].stack_key(): _architecture_fault(runs[0]) for runs in kinds.values()}
-    for key, runs in kinds.items():  # data come second: they may be slow to find
+    found = {key: _architecture_fault(runs[0]) for key, runs in by_stack_key.items()}
+    for key, runs in by_stack_key.items():  # second, because it may have to look for data
         found[key] = found[key] or _build_fault(runs[0], cache)
     return {
         spec.signature: fault
-        for key, runs in kinds.items()
+        for key, runs in by_stack_key.items()
         if (fault := found[key]) is not None
         for spec in runs
     }

@@ -1,4 +1,4 @@
-"""What of the runs that are asked for is there already, what can be evaluated, and what must be trained."""
+"""Findings: which runs of a command are finished, which can be evaluated, and which must train."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from normbench.store import Store
 
 @dataclass(frozen=True)
 class Findings:
-    """The distinct runs that are asked for, by what has to be done.
+    """The distinct runs of a command, by what has to be done.
 
     Attributes:
-        finished:    they have a record with all metrics that are asked for.
-        to_evaluate: they have ended, and the metrics that they lack follow from what is kept of them.
-        to_train:    they have no result, or lack something that only training can tell.
-        again:       signatures among `to_train` that have a result already, with what they lack.
+        finished:    runs whose record has all metrics that the command asks for.
+        to_evaluate: ended runs whose missing metrics can be computed from their final state or curve.
+        to_train:    runs without a result, or with a result that lacks something only training can compute.
+        again:       signature → what is missing, for the runs in `to_train` that have a result.
     """
 
     finished: tuple[RunSpec, ...]
@@ -30,15 +30,15 @@ class Findings:
 
 
 def find(asked: Sequence[RunSpec], store: Store) -> Findings:
-    """Compare the runs that are asked for with what the store holds; the order is kept."""
+    """Compare the runs of a command with the records of the store. The order is kept."""
     finished, to_evaluate, to_train, again = [], [], [], {}
     for spec in merged(asked):
         record = store.get(spec.signature)
         if record is None or not record.ended_well:
             to_train.append(spec)
-        elif lack := _only_training_tells(spec, record, store):
+        elif missing := _needs_training(spec, record, store):
             to_train.append(spec)
-            again[spec.signature] = lack
+            again[spec.signature] = missing
         elif missing_sources(spec, record) or missing_targets(spec, record):
             to_evaluate.append(spec)
         else:
@@ -47,7 +47,7 @@ def find(asked: Sequence[RunSpec], store: Store) -> Findings:
 
 
 def merged(asked: Sequence[RunSpec]) -> list[RunSpec]:
-    """Each run once. If a run is asked for with several evaluations, it gets all of them."""
+    """Each run once. If a run occurs with several evaluations, it gets all of them."""
     by_signature: dict[str, list[RunSpec]] = {}
     for spec in asked:
         by_signature.setdefault(spec.signature, []).append(spec)
@@ -61,26 +61,26 @@ def _with_all_evaluations(specs: Sequence[RunSpec]) -> RunSpec:
     evals = [spec.eval for spec in specs]
     every = [each.every for each in evals if each.every is not None]
     targets = {target: None for each in evals for target in each.targets}
-    together = EvalSpec(
+    combined = EvalSpec(
         every=reduce(gcd, every) if every else None,
         statistics=tuple(dict.fromkeys(source for each in evals for source in each.statistics)),
         target=tuple(targets) or None,
     )
-    return first.model_copy(update={"eval": together})
+    return first.model_copy(update={"eval": combined})
 
 
 def missing_sources(spec: RunSpec, record: Record) -> list[str]:
-    """The statistics sources that are asked for and of which the record has no metrics."""
+    """The sources of statistics that the run asks for and the record has no metrics of."""
     return [s for s in spec.eval.statistics if s != "running" and f"test_error@{s}" not in record.metrics]
 
 
 def missing_targets(spec: RunSpec, record: Record) -> list[float]:
-    """The target errors that are asked for and of which the record does not say when they were reached."""
+    """The target errors that the run asks for and the record has no `steps_to_<target>` of."""
     return [target for target in spec.eval.targets if f"steps_to_{target:g}" not in record.metrics]
 
 
-def _only_training_tells(spec: RunSpec, record: Record, store: Store) -> str:
-    """What only another training can tell; empty if there is nothing."""
+def _needs_training(spec: RunSpec, record: Record, store: Store) -> str:
+    """What is missing and only another training can compute; empty if nothing."""
     every, steps = spec.eval.every, record.provenance.get("steps")
     if every is not None and (steps is None or every < steps) and not store.has_curve(record, every):
         return f"a curve with an evaluation every {every} steps"

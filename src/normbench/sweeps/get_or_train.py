@@ -1,4 +1,4 @@
-"""Get or train: the runs of one command on their way from specs to records."""
+"""Get or train: from the specs of one command to its records."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ T = TypeVar("T")
 def train(
     resolved: Sequence[Resolved], store: Store, observers: Sequence[events.Observer] = ()
 ) -> list[Record]:
-    """Records of the runs asked for, in their order; what is missing is trained or evaluated first.
+    """The records of the runs of a command, in their order. Missing runs are trained or evaluated first.
 
     Raises:
-        InputError: a run that cannot be trained as asked. Nothing was written then.
+        InputError: a run cannot be trained. Nothing was written.
         RunFailure: the store cannot be written, or a finished run cannot be evaluated.
     """
     return Sweep(resolved, store).train(observers)
@@ -44,14 +44,14 @@ def train(
 class Sweep:
     """The runs of one command, in stages: findings, widest, tuner, plan, estimate, train.
 
-    Every stage is made once, when it is first asked for. All of them but `train` write nothing.
+    Every stage is computed once, on first use. Only `train` writes anything.
 
     Args:
-        resolved: the runs that are asked for, duplicates included.
-        store:    where records lie.
+        resolved: the runs of the command, including duplicates.
+        store:    the store of their records.
 
     Raises:
-        InputError: from any stage, a run that cannot be built as asked.
+        InputError: in any stage, if a run cannot be built.
     """
 
     def __init__(self, resolved: Sequence[Resolved], store: Store) -> None:
@@ -76,27 +76,27 @@ class Sweep:
 
     @cached_property
     def widest(self) -> tuple[Pack, ...]:
-        """The runs to train in stacks with as many lanes as there are runs for them."""
+        """The runs to train, in the widest possible stacks."""
         todo = self.findings.to_train
         return stacks(todo, capacity=lambda spec: len(todo), processes=self.processes)
 
     @cached_property
     def at_once(self) -> int:
-        """Stacks that are under way at the same time, however wide they become."""
+        """Number of stacks that train or are evaluated at the same time, if they are as wide as possible."""
         todo = (*self.findings.to_train, *self.findings.to_evaluate)
         widest = stacks(todo, capacity=lambda spec: len(todo), processes=self.processes)
         return max(1, min(self.processes, len(widest)))
 
     @cached_property
     def tuner(self) -> Tuner:
-        """Knows how wide a stack is and which layout it has on this machine."""
+        """Chooses the width and the layout of stacks on this machine."""
         from normbench.autotune.tuner import Tuner
 
         return Tuner(self.store.root / "cache", self.at_once, self.store.records)
 
     @cached_property
     def plan(self) -> Plan:
-        """The stacks, as wide as pays according to what has been measured until now."""
+        """The stacks, with the widths that are fastest according to the measurements so far."""
         found = self.findings
         make = partial(stacks, capacity=self.tuner.capacity, processes=self.processes)
         return Plan(
@@ -112,17 +112,17 @@ class Sweep:
         return self.tuner.seconds(pack.specs)
 
     def tuning_lines(self) -> list[str]:
-        """How wide the stacks of the plan are and why, for a reader of the plan."""
+        """The widths of the stacks and their reasons, as lines of the plan."""
         if not self.plan.packs:
             return []
         return self.tuner.lines([pack.specs for pack in self.plan.packs], [p.specs for p in self.widest])
 
     def estimate(self) -> Estimate:
-        """What training the plan will cost on this machine."""
+        """The time and memory that training the plan needs on this machine."""
         return estimate(self.plan, self.tuner, self.processes)
 
     def weights_lines(self) -> list[str]:
-        """What the final states of the runs to train will take on disk, for a reader of the plan."""
+        """The disk space for the final states of the runs to train, as lines of the plan."""
         from normbench import models
         from normbench.data.shapes import shape_of
         from normbench.engine.final_state import state_bytes
@@ -135,17 +135,17 @@ class Sweep:
         return expected(sizes, self.store.kept_bytes())
 
     def train(self, observers: Sequence[events.Observer] = ()) -> list[Record]:
-        """Train and evaluate what is missing; the records of all runs asked for, in their order.
+        """Train and evaluate what is missing. Return the records of all runs of the command, in their order.
 
         Raises:
-            InputError: a run that cannot be trained as asked. Nothing was written then.
+            InputError: a run cannot be trained. Nothing was written.
             RunFailure: the store cannot be written, or a finished run cannot be evaluated.
         """
         announcer = events.Announcer(observers)
         try:
             if self.findings.to_train or self.findings.to_evaluate:
                 with self._pool() as pool:
-                    self._train(announcer.notify, pool)
+                    self._train_and_evaluate(announcer.notify, pool)
             else:
                 self._announce_found(announcer.notify)
         finally:
@@ -153,24 +153,24 @@ class Sweep:
         records = {spec.signature: self.store.get(spec.signature) for spec in self.asked}
         return [record for spec in self.asked if (record := records[spec.signature]) is not None]
 
-    def _train(self, emit: Callable[[events.Event], None], pool: WorkerPool | None) -> None:
+    def _train_and_evaluate(self, emit: Callable[[events.Event], None], pool: WorkerPool | None) -> None:
         from normbench.sweeps.evaluation import evaluate_pack, give_up_evaluation
         from normbench.sweeps.worker import give_up_training, train_pack
 
         steps = self._check()
-        run_on_all: RunOnAll = _here if pool is None else pool.run_on_all
+        run_on_all: RunOnAll = _run_in_this_process if pool is None else pool.run_on_all
         for note in self.tuner.measure([pack.specs for pack in self.widest], run_on_all):
             emit(events.Notice(note))
         varying = tuple(labels.varying([spec.model_dump(mode="json") for spec in self.asked]))
         plan = self.plan
         emit(events.SweepStarted(plan.runs, plan.finished, len(plan.packs), steps, plan.to_evaluate, varying))
         self._announce_found(emit)
-        for note in self.plan.notes:
+        for note in plan.notes:
             emit(events.Notice(note))
         train = partial(train_pack, places=self.places)
-        self._work(self.plan.packs, train, give_up_training, emit, pool)
-        self._work(self.plan.evaluations, evaluate_pack, give_up_evaluation, emit, pool)
-        # a run that was asked for with two targets or curves lacks what its first training did not tell
+        self._work(plan.packs, train, give_up_training, emit, pool)
+        self._work(plan.evaluations, evaluate_pack, give_up_evaluation, emit, pool)
+        # records that still lack metrics, such as those of runs that diverged early
         left = find(self.asked, self.store).to_evaluate
         self._work([Pack((spec,)) for spec in left], evaluate_pack, give_up_evaluation, emit, None)
 
@@ -187,7 +187,7 @@ class Sweep:
         emit: Callable[[events.Event], None],
         pool: WorkerPool | None,
     ) -> None:
-        """Train or evaluate packs in worker processes, or in this one."""
+        """Train or evaluate packs in worker processes, or in this process if there is no pool."""
         import torch
 
         from normbench.autotune.cores import thread_count
@@ -205,7 +205,7 @@ class Sweep:
 
     @contextmanager
     def _pool(self) -> Iterator[WorkerPool | None]:
-        """Worker processes, if more than one stack is under way at the same time."""
+        """Worker processes, if more than one stack trains at the same time; else None."""
         if self.at_once == 1:
             yield None
         else:
@@ -214,17 +214,17 @@ class Sweep:
 
     @cached_property
     def faults(self) -> dict[str, InputError]:
-        """Why runs that are not finished cannot be built, by signature. Trains and writes nothing.
+        """Signature → error, for unfinished runs that cannot be built. Trains and writes nothing.
 
         Raises:
-            InputError: the device is not there, which no choice of runs changes.
+            InputError: the device does not exist, so no run can be built.
         """
         from normbench.sweeps.faults import find_faults
 
         return find_faults((*self.findings.to_train, *self.findings.to_evaluate), self.store.root / "cache")
 
     def _check(self) -> int:
-        """Refuse what cannot be trained before anything is written; return the run-steps to train."""
+        """Refuse runs that cannot be trained, before anything is written. Return the run-steps to train."""
         from normbench import models
         from normbench.data.shapes import shape_of
 
@@ -255,9 +255,9 @@ class Sweep:
             yield f"{counted(count, 'finished run')} must train again: asked for {lack}"
 
 
-def _here(question: Callable[[], T]) -> list[T]:
-    """The answers of a pool with this process alone."""
-    return [question()]
+def _run_in_this_process(job: Callable[[], T]) -> list[T]:
+    """The results of `WorkerPool.run_on_all`, with this process as the only worker."""
+    return [job()]
 
 
 @lru_cache(maxsize=4)

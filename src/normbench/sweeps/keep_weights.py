@@ -1,4 +1,4 @@
-"""Which final states are kept, and how they are written."""
+"""Decide which final states are kept, and write them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from normbench.phrases import counted
 from normbench.spec import RunSpec
 from normbench.store import Store
 
-#: `keep_weights=auto` keeps final states of up to so many bytes, as long as all of them fit into the second.
+#: `keep_weights=auto` keeps final states of at most KEPT_PER_RUN bytes, and of KEPT_IN_ALL bytes in total.
 KEPT_PER_RUN, KEPT_IN_ALL = 16 * 2**20, 5 * 2**30
 
 
@@ -25,7 +25,7 @@ def keep_weights(
 ) -> None:
     """Write the final states of ended runs, as `keep_weights` says.
 
-    A disk that refuses costs one notice and no record.
+    If the disk refuses, announce one notice and continue: the records are still written.
     """
     kept = store.kept_bytes() if specs[0].keep_weights == "auto" else 0
     for spec, result in zip(specs, results, strict=True):
@@ -50,19 +50,19 @@ def keep_weights(
 
 
 def fits(size: int, kept: int) -> bool:
-    """Whether `keep_weights=auto` keeps a final state of so many bytes beside those that are kept already."""
+    """Whether `keep_weights=auto` keeps a final state of `size` bytes, if `kept` bytes are kept already."""
     return size <= KEPT_PER_RUN and kept + size <= KEPT_IN_ALL
 
 
 def expected(sizes: Sequence[tuple[bool | str, int]], kept: int) -> list[str]:
-    """What a plan says of the final states of its runs.
+    """The lines of a plan about the final states of its runs.
 
     >>> expected([("auto", 2**20)] * 3 + [("auto", 2**25)], kept=0)
     ['final states: 3.0 MiB for 3 runs; 1 run is too large and keeps none (keep_weights=true keeps all)']
 
     Args:
-        sizes: for every run, its `keep_weights` and the bytes of its final state.
-        kept:  bytes of the final states that lie in the store already.
+        sizes: per run, its `keep_weights` and the bytes of its final state.
+        kept:  bytes of the final states that are in the store already.
     """
     total = number = too_large = 0
     for wanted, size in sizes:

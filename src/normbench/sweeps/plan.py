@@ -1,4 +1,4 @@
-"""Planning: which runs train together, and which are evaluated together. Pure, and without torch."""
+"""Planning: which runs share a stack, for training and for evaluation. Pure, and without torch."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from normbench.phrases import counted
 from normbench.spec import RunSpec, trainings
 
-#: The most lanes that a stack of such runs may have.
+#: Run → most lanes that a stack of such runs may have.
 Capacity = Callable[[RunSpec], int]
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Runs that are one stack, in lane order; those of one training stand side by side."""
+    """The runs of one stack, in lane order. Runs that share a training are next to each other."""
 
     specs: tuple[RunSpec, ...]
 
     @property
     def trainings(self) -> tuple[tuple[RunSpec, ...], ...]:
-        """The runs by training: one lane each, with a bank of statistics per run."""
+        """The runs grouped by training. A training is one lane, with one bank of statistics per run."""
         return trainings(self.specs)
 
     @property
@@ -28,7 +28,7 @@ class Pack:
         return tuple(spec.signature for spec in self.specs)
 
     def halves(self) -> tuple[Pack, Pack]:
-        """Two packs with about half the lanes each; one lane with several runs is split by its runs."""
+        """Two packs with half of the lanes each. If there is one lane, each gets half of its runs."""
         units = self.trainings if len(self.trainings) > 1 else tuple((spec,) for spec in self.specs)
         middle = (len(units) + 1) // 2
         return _pack(units[:middle]), _pack(units[middle:])
@@ -40,14 +40,14 @@ def _pack(units: Sequence[tuple[RunSpec, ...]]) -> Pack:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep comes to.
+    """The work of one command.
 
     Attributes:
-        runs:        number of distinct runs that were asked for.
-        finished:    number of runs that have all that is asked for.
+        runs:        number of distinct runs of the command.
+        finished:    number of runs that are finished, with all their metrics.
         packs:       the runs to train, each exactly once.
-        evaluations: the ended runs to evaluate again, without training.
-        notes:       what a user should be told: runs that became one, settings that were dropped.
+        evaluations: the ended runs to evaluate without training.
+        notes:       lines for the user: duplicate runs, settings that were dropped, runs that train again.
     """
 
     runs: int
@@ -68,7 +68,7 @@ class Plan:
 
     @property
     def trainings(self) -> int:
-        """Number of trainings: runs that differ in banks alone share one."""
+        """Number of trainings. Runs that differ only in their bank share one."""
         return sum(len(pack.trainings) for pack in self.packs)
 
     def headline(self) -> str:
@@ -96,13 +96,13 @@ def stacks(
     processes: int = 1,
     cost: Callable[[Pack], float] = lambda pack: len(pack.trainings),
 ) -> tuple[Pack, ...]:
-    """Runs in stacks, the longest first, so that all processes end at about the same time.
+    """Put runs into stacks. The longest stack is first, so that all processes end at about the same time.
 
     Args:
         specs:     the runs, each once.
-        capacity:  the most lanes that a stack of such runs may have.
-        processes: worker processes to keep busy: the longest stacks are halved until there is one for each.
-        cost:      how long a stack takes, in any unit. The default is its number of lanes.
+        capacity:  most lanes that a stack of such runs may have.
+        processes: number of worker processes. The longest stacks are halved until every process has one.
+        cost:      duration of a stack, in any unit. The default is its number of lanes.
     """
     groups: dict[str, list[RunSpec]] = {}
     for spec in specs:
@@ -116,7 +116,7 @@ def stacks(
 
 
 def _split(specs: list[RunSpec], most: int) -> list[Pack]:
-    """As few packs as `most` lanes allow, of nearly equal sizes; lanes with equal settings side by side."""
+    """As few packs of at most `most` lanes as possible, nearly equal in size. Equal lanes are neighbours."""
     lanes = trainings(sorted(specs, key=lambda s: (s.lr, s.optim.weight_decay, s.optim.momentum or 0.0)))
     parts = -(-len(lanes) // most)
     base, longer = divmod(len(lanes), parts)

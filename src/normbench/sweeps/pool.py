@@ -1,8 +1,7 @@
-"""Worker processes: one single-threaded process per core over the packs of a plan.
+"""Worker processes for the packs of a plan: one single-threaded process per core.
 
-The parent hands packs out one at a time, with the data in shared memory, and listens to events. A worker
-that dies takes only the pack it held with it: the pack is halved and handed out again, and a lone run whose
-worker died is recorded as failed.
+The parent sends each free worker a pack, with the data in shared memory, and receives events. If a worker
+dies, its pack is halved and sent to other workers. A lone run whose worker died is recorded as failed.
 """
 
 from __future__ import annotations
@@ -25,53 +24,53 @@ from normbench.sweeps.plan import Pack
 
 T = TypeVar("T")
 Emit = Callable[[events.Event], None]
-Job = Callable[[Callable[[Any], None]], None]  # it is given a way to say something to the parent
+Job = Callable[[Callable[[Any], None]], None]  # gets a function that sends a message to the parent
 
 
 @dataclass
 class Worker:
-    """A process, the pipe to it, and what it is at work on."""
+    """A process, the pipe to it, and the pack that it works on."""
 
     process: BaseProcess
     pipe: Connection
     pack: Pack | None = None
 
     def exit_code(self) -> int | None:
-        """What it died of; waits for the end of a process whose pipe has closed."""
+        """The exit code. Waits until a process whose pipe has closed has ended."""
         self.process.join(timeout=10)
         return self.process.exitcode
 
 
 class WorkerPool:
-    """Workers over a queue of packs.
+    """Worker processes that share a queue of packs.
 
-    They start at once and import torch while the parent still reads the data.
+    They start immediately and import torch while the parent reads the data.
     """
 
     def __init__(self, size: int) -> None:
         self.workers = [_spawn() for _ in range(size)]
 
     def run_on_all(self, job: Callable[[], T]) -> list[T]:
-        """Let all workers do the same thing at the same time; their answers.
+        """Run one job in all workers at the same time, and return their results.
 
         Raises:
-            RunFailure: it failed in one of them.
+            RunFailure: the job failed in a worker.
         """
         for worker in self.workers:
-            worker.pipe.send(partial(_answer, job))
-        failure, answers = None, []
+            worker.pipe.send(partial(_send_result, job))
+        failure, results = None, []
         for number, worker in enumerate(self.workers):
             try:
-                answer = worker.pipe.recv()
-                worker.pipe.recv()  # that the job is done
+                result = worker.pipe.recv()
+                worker.pipe.recv()  # None: the job is done
             except (EOFError, ConnectionResetError):
-                answer = RunFailure(f"a worker process died (exit code {worker.exit_code()})")
+                result = RunFailure(f"a worker process died (exit code {worker.exit_code()})")
                 self.workers[number] = _spawn()
-            failure = answer if isinstance(answer, RunFailure) else failure
-            answers.append(answer)
+            failure = result if isinstance(result, RunFailure) else failure
+            results.append(result)
         if failure is not None:
             raise failure
-        return answers
+        return results
 
     def work(
         self,
@@ -80,12 +79,12 @@ class WorkerPool:
         emit: Emit,
         give_up: Callable[[Pack, str], events.Event],
     ) -> None:
-        """Work on packs, in the order given; returns when all are done.
+        """Work on packs in their order. Returns when all are done.
 
         Args:
-            job_of:  the work on a pack, which says the events; its tensors lie in shared memory.
+            job_of:  pack → job, which sends events; its tensors are in shared memory.
             emit:    gets every event, in this process.
-            give_up: what to do about a lone run whose worker died, and why it died; the event that says so.
+            give_up: handles a lone run whose worker died, with the reason, and returns an event.
 
         Raises:
             RunFailure: the store cannot be written.
@@ -113,7 +112,7 @@ class WorkerPool:
     def _replace(
         self, dead: Worker, emit: Emit, give_up: Callable[[Pack, str], events.Event]
     ) -> Sequence[Pack]:
-        """Spawn another worker for one that died; the packs that its own becomes."""
+        """Replace a worker that died. Return the packs to work on in place of its pack."""
         pack, why = dead.pack, f"its worker process died (exit code {dead.exit_code()})"
         self.workers[self.workers.index(dead)] = _spawn()
         assert pack is not None
@@ -124,7 +123,7 @@ class WorkerPool:
         return ()
 
     def close(self) -> None:
-        """End all workers, those at work at once."""
+        """Terminate all workers, even if they are working."""
         for worker in self.workers:
             worker.pipe.close()
             worker.process.terminate()
@@ -152,7 +151,7 @@ def _spawn() -> Worker:
 
 
 def _serve(pipe: Connection) -> None:
-    """A worker's life: do what comes through the pipe until it closes."""
+    """The loop of a worker process: run the jobs from the pipe until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     import torch
 
@@ -168,13 +167,13 @@ def _serve(pipe: Connection) -> None:
             pipe.send(None)
         except RunFailure as failure:
             pipe.send(failure)
-        except BrokenPipeError:  # the parent is gone; what was under way has its checkpoint
+        except BrokenPipeError:  # the parent has ended; runs in training have their checkpoints
             return
 
 
-def _answer(question: Callable[[], Any], say: Callable[[Any], None]) -> None:
+def _send_result(job: Callable[[], Any], send: Callable[[Any], None]) -> None:
     try:
-        answer = question()
+        result = job()
     except Exception as error:
-        answer = RunFailure(reason(error))
-    say(answer)
+        result = RunFailure(reason(error))
+    send(result)

@@ -1,4 +1,4 @@
-"""What a record says of the machine and the code that made it."""
+"""Provenance of a record: versions, operating system and commit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import normbench
 
 @lru_cache(maxsize=1)
 def environment() -> dict[str, str]:
-    """Versions and operating system; the device is added by who trains."""
+    """Versions and operating system. The worker adds the device."""
     found = {
         "normbench": normbench.__version__,
         "python": platform.python_version(),
@@ -29,7 +29,7 @@ def environment() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def commit() -> str | None:
-    """The commit of normbench's checkout, with `+` where files differ; None for an installed package."""
+    """The commit of normbench's checkout, with `+` if files were changed; None for an installed package."""
     root = Path(normbench.__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

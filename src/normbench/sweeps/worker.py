@@ -1,6 +1,6 @@
-"""What a worker does with one pack: train the stack and write the records.
+"""The work on one pack: train the stack and write the records.
 
-A stack that breaks is halved and tried again; a lone run that breaks is recorded as failed.
+A stack that fails is halved and tried again. A lone run that fails is recorded as failed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from normbench.sweeps.keep_weights import keep_weights
 from normbench.sweeps.plan import Pack
 from normbench.sweeps.provenance import commit, environment
 
-#: Seconds of training that a kill may cost.
+#: Seconds between checkpoints: the most training time that is lost if the process is killed.
 CHECKPOINT_EVERY_S = 20.0
 
 Emit = Callable[[events.Event], None]
@@ -42,13 +42,13 @@ Emit = Callable[[events.Event], None]
 def train_pack(
     pack: Pack, dataset: Dataset, store: Store, tuning: Tuning, emit: Emit, places: Mapping[str, str] = {}
 ) -> None:
-    """Train a pack to its records, each stack in the layout that the tuning has for its width.
+    """Train a pack and write its records. Each stack has the layout of the tuning for its width.
 
-    Runs with a checkpoint go on from it. A stack that runs out of memory or breaks otherwise is halved. A
-    lone run that breaks gets a record of status `failed`, and its traceback goes to error.txt.
+    Runs with a checkpoint resume from it. A stack that fails, for example for lack of memory, is halved. A
+    lone run that fails gets a record of status `failed`, and its traceback goes to error.txt.
 
     Args:
-        places: when and in which place of its command a run was asked for, by signature; as sortable text.
+        places: signature → time of the command and position of the run in it, as sortable text.
 
     Raises:
         RunFailure: the store cannot be written.
@@ -71,19 +71,19 @@ def train_pack(
 
 
 def give_up_training(pack: Pack, why: str, store: Store) -> events.Event:
-    """Record a lone run as failed whose worker died."""
+    """Record a lone run as failed, because its worker died."""
     return events.RunEnded(_fail(pack, store, why))
 
 
 def _fail(pack: Pack, store: Store, reason: str, text: str | None = None) -> Record:
-    """Record a lone run as failed, with what happened in one line and at length."""
+    """Record a lone run as failed, with the reason in one line and the full text."""
     record = _record(pack, 0, FAILED, {}, (), {}, {"error": reason})
     store.put(record, error=text or reason)
     return record
 
 
 class Failure(NamedTuple):
-    """Why a stack broke: one line, and the traceback as text, so that nothing keeps its tensors alive."""
+    """Why a stack failed: one line, and the traceback. As text it keeps no tensors alive."""
 
     reason: str
     text: str
@@ -98,10 +98,10 @@ def _attempt(
     emit: Emit,
     places: Mapping[str, str],
 ) -> Failure | None:
-    """Train a stack; why it broke, if it did."""
+    """Train a stack. Return the failure, or None."""
     try:
         _train_to_records(pack, dataset, states, layout, store, emit, places)
-    except RunFailure:  # the store cannot be written: no smaller stack would help
+    except RunFailure:  # the store cannot be written, so a smaller stack would not help
         raise
     except Exception as error:
         return Failure(reason(error), traceback.format_exc())
@@ -143,7 +143,7 @@ def _train_to_records(
 
 
 def _timing(result: Result, pack: Pack, first: int) -> dict[str, float]:
-    """Seconds of the stack, the run's share of them, and the run-steps per second that come of it."""
+    """Seconds of the stack, seconds per run, and run-steps per second."""
     share = result.seconds / len(pack.specs)
     steps = (result.history[-1]["step"] or 0) - first
     return {"stack_s": result.seconds, "train_s": share, "steps_per_s": steps / share}
@@ -173,7 +173,7 @@ def _record(
 
 
 def _at_one_step(pack: Pack, store: Store, waiting: list[Pack]) -> tuple[Pack, list[LaneState] | None]:
-    """The lanes of a pack that can go on together, with their states; the others wait."""
+    """The runs of a pack with checkpoints at one step, and their states. The other runs go to `waiting`."""
     by_step: dict[int, list[tuple[RunSpec, LaneState | None]]] = defaultdict(list)
     for spec in pack.specs:
         state = _checkpoint(spec, store.checkpoint_file(spec.signature))
@@ -185,12 +185,12 @@ def _at_one_step(pack: Pack, store: Store, waiting: list[Pack]) -> tuple[Pack, l
 
 
 def _checkpoint(spec: RunSpec, file: Path) -> LaneState | None:
-    """The state of a run under way; None if there is none, or its curve lacks evaluations that are wanted."""
+    """The state of a run from its checkpoint; None if there is none or its curve lacks wanted evaluations."""
     try:
         state: LaneState = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
-    except Exception:  # torn by a crash, or of an older version: the run starts anew
+    except Exception:  # damaged by a crash or from an older version: the run starts from the beginning
         file.unlink(missing_ok=True)
         return None
     evaluated = {point["step"] for point in state["history"] if point.get("test_error") is not None}
@@ -199,7 +199,7 @@ def _checkpoint(spec: RunSpec, file: Path) -> LaneState | None:
 
 
 class _Checkpointer:
-    """Writes the lanes' states every CHECKPOINT_EVERY_S; a disk that refuses costs one notice."""
+    """Writes the states every CHECKPOINT_EVERY_S. If the disk refuses, it announces one notice and stops."""
 
     def __init__(self, pack: Pack, store: Store, emit: Emit) -> None:
         self.pack, self.store, self.emit = pack, store, emit
