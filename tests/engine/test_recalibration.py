@@ -236,7 +236,7 @@ def test_precise_uses_at_most_IMAGES_images_and_at_least_one_step(make_spec, mon
         monkeypatch.setattr(evaluation, "IMAGES", bound)
         seen.clear()
         evaluate(network, dataset, spec, spec.eval.statistics)
-        assert seen == [(3, False)] + [(4, True)] * batches + [(3, False)]
+        assert seen == [(4, True)] * batches + [(3, False)]
     spec = make_spec(*MLP, "eval.statistics=[adapt]")  # three test images do not fill a batch of four
     assert evaluate(network, dataset, spec, spec.eval.statistics)[0][0]["test_error@adapt"] is None
 
@@ -264,3 +264,15 @@ def test_precise_statistics_repair_stale_running_statistics(make_spec, precision
     assert list(errors) == ["test_error", "test_error@batch", "test_error@precise", "test_error@adapt"]
     assert errors["test_error"] > 0.15
     assert max(errors["test_error@precise"], errors["test_error@adapt"]) < 0.06
+
+
+@pytest.mark.parametrize(
+    ("sources", "passes"), [(("batch",), 1), (("running", "batch"), 2), (("precise",), 17)]
+)
+def test_only_the_sources_that_are_asked_for_are_evaluated(make_spec, sources, passes):
+    spec, dataset, network = one_lane(make_spec)
+    calls = []
+    network.register_forward_hook(lambda *call: calls.append(call))
+    (metrics,) = evaluate(network, dataset, spec, sources)[0]
+    assert len(calls) == passes  # @precise: 16 training batches, then the test images
+    assert len(metrics) == 2 * len(sources)

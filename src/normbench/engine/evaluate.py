@@ -51,15 +51,16 @@ def evaluate(
     layers = running_norms(network)
     untracked = not all(layer.tracked for layer in layers)
     batch = max([spec.batch, *(layer.batch or 1 for layer in layers)])
+    equal_to_running = {s for s in sources if s == "running" or not layers or (untracked and s != "batch")}
     by_running = []
-    for bank in range(banks):
+    for bank in range(banks if equal_to_running else 0):
         with using_bank(network, bank):
             by_running.append(_measure(network, dataset, spec, batch if untracked else None))
     metrics = by_running if "running" in sources else [[{}] * network.lanes] * banks
     for source in sources:
         if source == "running":
             continue
-        if not layers or (untracked and source != "batch"):
+        if source in equal_to_running:
             measured = by_running[0]
         elif source == "batch":
             measured = _with_batch_statistics(network, dataset, spec, batch)
