@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -18,21 +17,16 @@ from normbench import models
 from normbench.data.shape import Shape
 from normbench.engine.device import STORAGE
 from normbench.engine.lane_assignment import LaneAssignment
-from normbench.engine.state import lane_of, with_bank
+from normbench.engine.state import fill, split
 from normbench.models import Network
 from normbench.spec import RunSpec
 
 
 def final_states(network: Network, assignment: LaneAssignment) -> list[dict[str, Tensor]]:
     """The tensors that evaluation needs, by name, on the CPU: one dict per run, in the order of the runs."""
-    whole = network.state_dict()
-    return [
-        {name: lane_of(t, network.lanes, lane).cpu().clone() for name, t in with_bank(whole, bank).items()}
-        for lane, bank in assignment.of
-    ]
+    return split(network.state_dict(), assignment)
 
 
-@torch.no_grad()
 def load_final_states(
     network: Network, assignment: LaneAssignment, states: Sequence[dict[str, Tensor]]
 ) -> None:
@@ -41,16 +35,7 @@ def load_final_states(
     Raises:
         ValueError: a state belongs to another network.
     """
-    whole = network.state_dict()
-    for (lane, bank), state in zip(assignment.of, states, strict=True):
-        own = with_bank(whole, bank)
-        if state.keys() != own.keys():
-            raise ValueError("the final state belongs to another network")
-        for name, t in own.items():
-            target = lane_of(t, network.lanes, lane)
-            if target.shape != state[name].shape:
-                raise ValueError(f"the final state belongs to another network: {name} has another shape")
-            target.copy_(state[name])
+    fill(network.state_dict(), assignment, states)
 
 
 def to_bytes(state: dict[str, Tensor], signature: str, steps: int) -> bytes:

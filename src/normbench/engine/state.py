@@ -34,15 +34,13 @@ def save_lanes(
 
     It has the statistics of the run's own bank, under the names of a lone run.
     """
-    whole = tensors(network, optimizer, meters)
-    states = []
-    for (lane, bank), history in zip(assignment.of, histories, strict=True):
-        own = {n: lane_of(t, network.lanes, lane).cpu().clone() for n, t in with_bank(whole, bank).items()}
-        states.append({"step": step, "history": list(history), "tensors": own})
-    return states
+    runs = split(tensors(network, optimizer, meters), assignment)
+    return [
+        {"step": step, "history": list(history), "tensors": own}
+        for own, history in zip(runs, histories, strict=True)
+    ]
 
 
-@torch.no_grad()
 def load_lanes(
     network: Network,
     optimizer: Optimizer,
@@ -58,20 +56,49 @@ def load_lanes(
     steps = {state["step"] for state in states}
     if len(steps) != 1:
         raise ValueError(f"lanes of one stack must resume at one step; got {sorted(steps)}")
-    whole = tensors(network, optimizer, meters)
-    for (lane, bank), state in zip(assignment.of, states, strict=True):
-        mine = with_bank(whole, bank)
-        if state["tensors"].keys() != mine.keys():
-            raise ValueError("the checkpoint belongs to another network")
-        for name, t in mine.items():
-            lane_of(t, network.lanes, lane).copy_(state["tensors"][name])
+    fill(tensors(network, optimizer, meters), assignment, [state["tensors"] for state in states])
     (step,) = steps
     optimizer.resume(step)
     return int(step)
 
 
-def with_bank(whole: Mapping[str, Tensor], bank: int) -> dict[str, Tensor]:
-    """The tensors of a run: those of its lane, with the statistics of its bank."""
+def split(whole: Mapping[str, Tensor], assignment: LaneAssignment) -> list[dict[str, Tensor]]:
+    """Copies of each run's part of the tensors of a stack, on the CPU, in the order of the runs."""
+    return [
+        {name: part.cpu().clone() for name, part in _of_run(whole, assignment, lane, bank).items()}
+        for lane, bank in assignment.of
+    ]
+
+
+@torch.no_grad()
+def fill(
+    whole: Mapping[str, Tensor], assignment: LaneAssignment, states: Sequence[Mapping[str, Tensor]]
+) -> None:
+    """Copy the tensors of each run into the tensors of a stack: the inverse of `split`.
+
+    Raises:
+        ValueError: a state belongs to another network.
+    """
+    for (lane, bank), state in zip(assignment.of, states, strict=True):
+        own = _of_run(whole, assignment, lane, bank)
+        if state.keys() != own.keys():
+            raise ValueError("the state belongs to another network")
+        for name, part in own.items():
+            if part.shape != state[name].shape:
+                raise ValueError(f"the state belongs to another network: {name} has another shape")
+            part.copy_(state[name])
+
+
+def _of_run(
+    whole: Mapping[str, Tensor], assignment: LaneAssignment, lane: int, bank: int
+) -> dict[str, Tensor]:
+    """Views of the tensors of a run: those of its lane, with the statistics of its bank."""
+    lanes = len(assignment.lanes)
+    return {name: _lane_of(t, lanes, lane) for name, t in _with_bank(whole, bank).items()}
+
+
+def _with_bank(whole: Mapping[str, Tensor], bank: int) -> dict[str, Tensor]:
+    """The tensors of a stack, with the statistics of a bank in place of those of bank 0."""
     own = {name: t for name, t in whole.items() if ".banks." not in name}
     if bank == 0:
         return own
@@ -79,6 +106,6 @@ def with_bank(whole: Mapping[str, Tensor], bank: int) -> dict[str, Tensor]:
     return own | {name: t.view(own[name].shape) for name, t in banked.items()}
 
 
-def lane_of(tensor: Tensor, lanes: int, lane: int) -> Tensor:
+def _lane_of(tensor: Tensor, lanes: int, lane: int) -> Tensor:
     """One of the K lanes of a lane-major tensor: a view (c, …)."""
     return tensor.view(1) if tensor.dim() == 0 else tensor.unflatten(0, (lanes, -1))[lane]
