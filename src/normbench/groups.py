@@ -94,6 +94,9 @@ class DataSpec(Part):
     flip: bool
     crop: Annotated[int, Field(ge=0)]
     download: bool | None
+    standardize: Literal["channel", "pixel", "image", "minmax", "none"] = neutral_at("channel")
+    valid: Annotated[float, Field(ge=0, lt=1)] = neutral_at(0.0)
+    sampling: Literal["iid", "class_pure"] = neutral_at("iid")
 
 
 class OptimSpec(Part):

@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 
 from normbench.config.resolve import declared
-from normbench.data.dataset import Dataset, moments
+from normbench.data.dataset import Dataset
 from normbench.data.fingerprint import state
+from normbench.data.moments import moments
 from normbench.spec import DataSpec
 
 

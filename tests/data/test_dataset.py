@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from normbench import data
-from normbench.data.dataset import moments
+from normbench.data.moments import moments
 from normbench.errors import InputError
 
 

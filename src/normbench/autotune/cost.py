@@ -121,12 +121,14 @@ def evaluated_images(evaluation: EvalSpec, steps: int, workload: Workload, banks
         workload:   gives the sizes of the splits.
         banks:      of statistics of the lane; each is evaluated.
     """
-    test, train = workload.shape.test_images, workload.shape.train_images
+    shape = workload.shape
+    test, train = shape.test_images + shape.valid_images, shape.train_images
+    splits = 2 if shape.valid_images else 1  # statistics of training images are taken for each of them
     at_end = {
         "running": 0,
         "batch": test,
         "adapt": 2 * test,
-        "precise": test + min(RECALIBRATION_IMAGES, train),
+        "precise": test + splits * min(RECALIBRATION_IMAGES, train),
     }
     times = math.ceil(steps / (evaluation.every or steps))
     return banks * (times * test + sum(at_end[source] for source in evaluation.statistics))

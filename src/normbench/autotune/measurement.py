@@ -194,4 +194,5 @@ def _random_data(spec: RunSpec, shape: Shape) -> Dataset:
     pixels = torch.randint(256, size, dtype=torch.uint8, generator=generator)
     labels = torch.randint(shape.classes, (images,), generator=generator)
     half = (0.5,) * shape.channels
-    return Dataset("noise", shape.classes, pixels, labels, pixels[:1], labels[:1], half, half, "")
+    own = "image" if spec.data.standardize == "image" else "channel"  # the others take as long as channel
+    return Dataset("noise", shape.classes, pixels, labels, pixels[:1], labels[:1], half, half, "", own)

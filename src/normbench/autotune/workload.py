@@ -83,6 +83,8 @@ def _step_fields(spec: RunSpec, shape: Shape) -> dict[str, Any]:
     tree = spec.model_dump(mode="json", include={"model", "norm", "weight", "placement", "batch", "workers"})
     for knob in ("momentum", "eps"):
         tree["norm"].pop(knob)
+    if spec.data.standardize == "image":  # statistics per image take time in the step
+        tree["standardize"] = "image"
     return {
         **tree, "channels": shape.channels, "size": shape.size, "classes": shape.classes,
         "flip": spec.data.flip, "crop": spec.data.crop, "optim": spec.optim.name, "clip": spec.optim.clip,

@@ -92,7 +92,7 @@ class PlainLoop:
 
 
 def _standardized(dataset: Dataset, crop: int, width: torch.dtype) -> Tensor:
-    """All training images with a black border of `crop` pixels, (pixel − mean) / std per channel."""
+    """All training images with a black border of `crop` pixels, (pixel − shift) / scale per channel."""
     images = F.pad(dataset.train_images, (crop,) * 4)
     mean, std = (torch.tensor(m, device=images.device).view(-1, 1, 1) for m in (dataset.mean, dataset.std))
     return images.float().div_(255).sub_(mean).div_(std).to(width)
@@ -111,6 +111,8 @@ def refusal(spec: RunSpec) -> str:
         f"optim={optim.name}": optim.name != "sgd",
         f"optim.clip={optim.clip}": optim.clip != "none",
         f"optim.decay={optim.decay}": optim.decay != "all",
+        f"data.standardize={spec.data.standardize}": spec.data.standardize in ("pixel", "image"),
+        f"data.sampling={spec.data.sampling}": spec.data.sampling != "iid",
         f"engine.precision={spec.engine.precision}": spec.engine.precision == "fp16",
     }
     return ", ".join(word for word, lacks in lacking.items() if lacks)

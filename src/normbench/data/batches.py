@@ -3,6 +3,7 @@
 A lane's order is a permutation drawn from (seed, epoch). Its crops and flips are drawn from (seed, epoch,
 position in that order). So a lane sees the same bytes alone and in a stack. It sees the same images with the
 same crops in the same order at every batch size. The batch of any step can be computed, so a run can resume.
+With `class_pure`, the order depends on the batch size, too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from normbench import rng
+from normbench.data.class_pure import class_pure_order
 from normbench.data.dataset import Dataset
+from normbench.data.standardize import Standardize
 from normbench.errors import InputError
 
 
@@ -27,6 +30,7 @@ class Batches:
         total:         N, images per lane and optimiser step. An epoch's last incomplete step is dropped.
         flip:          mirror an image left to right with probability ½.
         crop:          pad each side by this many black pixels, then cut out the old size at random; 0: none.
+        class_pure:    images in a row that are of one class, dividing N; 0: all classes at random.
         channels_last: memory format of the images.
         dtype:         of the images; float64 is standardized in float64, all others in float32.
 
@@ -42,6 +46,7 @@ class Batches:
         *,
         flip: bool = False,
         crop: int = 0,
+        class_pure: int = 0,
         channels_last: bool = False,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -53,7 +58,8 @@ class Batches:
             )
         self.steps_per_epoch = images // total
         self._dataset, self._seeds, self._total = dataset, tuple(seeds), total
-        self._flip, self._crop = flip, crop
+        self._flip, self._crop, self._class_pure = flip, crop, class_pure
+        self._labels = dataset.train_labels.cpu() if class_pure else None
         self._standardize = Standardize(dataset, len(seeds), channels_last, dtype)
         self._rows = _first_row_pixels(dataset, len(seeds) * total, crop) if crop else None
         device = dataset.train_images.device
@@ -90,9 +96,8 @@ class Batches:
 
     def _draw(self, epoch: int) -> None:
         """Draw the order, corners and flips of an epoch, each (images, K). A step uses consecutive rows."""
-        images = len(self._dataset.train_images)
-        orders = [torch.randperm(images, generator=rng.generator(s, f"order/{epoch}")) for s in self._seeds]
-        self._order.copy_(torch.stack(orders, 1))
+        orders = torch.stack([self._order_of(seed, epoch) for seed in self._seeds], 1)
+        self._order[: len(orders)].copy_(orders)
         if self._crop:
             offsets = 2 * self._crop + 1
             corner = (self._uniform("crop", epoch) * offsets**2).long()
@@ -101,30 +106,18 @@ class Batches:
             self._flips.copy_(self._uniform("flip", epoch) < 0.5)
         self._epoch = epoch
 
+    def _order_of(self, seed: int, epoch: int) -> Tensor:
+        """The order of a lane's images in an epoch; with `class_pure`, of those that its steps use."""
+        generator = rng.generator(seed, f"order/{epoch}")
+        if self._labels is None:
+            return torch.randperm(len(self._order), generator=generator)
+        groups = self.steps_per_epoch * (self._total // self._class_pure)
+        return class_pure_order(self._labels, self._class_pure, groups, generator)
+
     def _uniform(self, purpose: str, epoch: int) -> Tensor:
         keys = rng.lane_keys(self._seeds, purpose).to(self._dataset.train_images.device)
         images = len(self._dataset.train_images)
         return rng.uniform(keys, epoch, count=images, dtype=torch.float64).t().contiguous()
-
-
-class Standardize:
-    """Map pixels (N, K·C, H, W) uint8 to (pixel − mean) / std, per channel of the data set."""
-
-    def __init__(self, dataset: Dataset, lanes: int, channels_last: bool, dtype: torch.dtype) -> None:
-        self._working = torch.float64 if dtype == torch.float64 else torch.float32
-        self._dtype = dtype
-        self._format = torch.channels_last if channels_last else torch.contiguous_format
-        self._mean, self._std = (
-            torch.tensor(moment, dtype=torch.float64).mul(255).repeat(lanes).view(-1, 1, 1)
-            .to(dataset.train_images.device, self._working)
-            for moment in (dataset.mean, dataset.std)
-        )  # fmt: skip
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        x = pixels.to(self._working, memory_format=self._format)
-        # NUMERICS: two operations, not one fused one. Vector and scalar code may round a fused one
-        # differently, and a lane's bits must not depend on its position in the batch.
-        return x.sub_(self._mean).div_(self._std).to(self._dtype)
 
 
 def test_batches(

@@ -14,6 +14,7 @@ class Shape:
     classes: int
     train_images: int
     test_images: int
+    valid_images: int = 0  # these are not among the training images
 
     def resized(self, size: int) -> Shape:
         """The same, with images of another side."""

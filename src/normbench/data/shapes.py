@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -28,10 +30,13 @@ SOURCES = {
 def shape_of(spec: DataSpec, cache: Path | None = None) -> Shape:
     """The shape of the images that a spec asks for, before they are fitted to a model.
 
+    The validation images are taken from the first `data.train_size` images; the others are trained on.
+
     Only `folder` reads files: the copy that an earlier decoding left in `cache`, or else the images.
 
     Raises:
-        InputError: the name is unknown, a folder holds no data set, or more images are wanted than exist.
+        InputError: the name is unknown, a folder holds no data set, more images are wanted than exist, or
+            `data.valid` leaves the validation or the training split empty.
     """
     if spec.name in KNOWN:
         whole = KNOWN[spec.name]
@@ -43,10 +48,13 @@ def shape_of(spec: DataSpec, cache: Path | None = None) -> Shape:
         whole = shape(spec, cache)
     else:
         raise unknown("data", spec.name, SOURCES)
+    train = _first(spec, "train_size", spec.train_size, whole.train_images)
+    valid = _validation_images(spec, train)
     return replace(
         whole,
-        train_images=_first(spec, "train_size", spec.train_size, whole.train_images),
+        train_images=train - valid,
         test_images=_first(spec, "test_size", spec.test_size, whole.test_images),
+        valid_images=valid,
     )
 
 
@@ -59,6 +67,20 @@ def _first(spec: DataSpec, knob: str, wanted: int | Literal["all"], held: int) -
             f"give at most {held}, or all"
         )
     return wanted
+
+
+def _validation_images(spec: DataSpec, images: int) -> int:
+    """How many of the training images in use are the validation split: `data.valid` of them, rounded."""
+    if not spec.valid:
+        return 0
+    valid = math.floor(Fraction(str(spec.valid)) * images + Fraction(1, 2))
+    if not 0 < valid < images:
+        split = "validation" if valid == 0 else "training"
+        raise InputError(
+            f"data.valid must leave images to both splits; {spec.valid:g} of the {images} training images of "
+            f"{spec.name} leaves the {split} split empty; give for example 0.1, or 0 for no validation split"
+        )
+    return valid
 
 
 def _synthetic(spec: DataSpec) -> Shape:

@@ -27,7 +27,7 @@ def read(spec: DataSpec, cache: Path | None) -> Raw:
     pixels = shape.channels * shape.size**2
     prototypes = rng.uniform(rng.lane_keys(range(shape.classes), "synthetic/prototype"), count=pixels)
     return Raw(
-        *_split("train", shape.train_images, prototypes, shape),
+        *_split("train", shape.train_images + shape.valid_images, prototypes, shape),
         *_split("test", shape.test_images, prototypes, shape),
     )
 

@@ -55,6 +55,7 @@ class Stack:
         self.batches = Batches(
             dataset, [s.seed for s in self.assignment.lanes], self.spec.total, flip=self.spec.data.flip,
             crop=self.spec.data.crop, channels_last=self.layout.memory_format == "channels_last", dtype=width,
+            class_pure=self.spec.batch if self.spec.data.sampling == "class_pure" else 0,
         )  # fmt: skip
         self.meters = Meters(self.lanes, self.spec.total, device)
         self.step = Step(self.spec, self.steps, self.network, self.optimizer, self.batches, self.meters)
