@@ -48,7 +48,8 @@ def diverged_at(
 
 
 def summary(wanted: EvalSpec, history: Sequence[Metrics], last_epoch: int, *, diverged: bool) -> Metrics:
-    """The metrics of a run: training metrics over the last epoch, test metrics of the last evaluation.
+    """The metrics of a run: training metrics over the last epoch, test and validation metrics
+    of the last evaluation.
 
     Args:
         wanted:     `targets`, the test errors of `steps_to`.
@@ -63,7 +64,7 @@ def summary(wanted: EvalSpec, history: Sequence[Metrics], last_epoch: int, *, di
     for name in ("train_loss", "train_error"):
         values = [point[name] for point in history]
         metrics[name] = None if diverged else finite(np.average(np.array(values, float), weights=shares))
-    tests = {name: value for name, value in history[-1].items() if name.startswith("test_")}
+    tests = {name: value for name, value in history[-1].items() if name.startswith(("test_", "valid_"))}
     metrics |= dict.fromkeys(tests) if diverged else tests
     return metrics | steps_to(wanted.targets, history)
 

@@ -10,10 +10,11 @@ from torch import Tensor
 from normbench import models
 from normbench.data.dataset import Dataset
 from normbench.engine.device import STORAGE, numerics
-from normbench.engine.evaluate import Metrics, evaluate
+from normbench.engine.evaluate import Metrics
 from normbench.engine.final_state import load_final_states
 from normbench.engine.lane_assignment import LaneAssignment
 from normbench.engine.stack_layout import StackLayout, default_layout
+from normbench.engine.validation import evaluate_splits
 from normbench.spec import RunSpec
 
 
@@ -49,5 +50,5 @@ def evaluate_again(
         )
         load_final_states(network, assignment, states)
         network.begin_step(steps - 1, steps)
-        metrics = evaluate(network, dataset, spec, sources, assignment.banks)
+        metrics = evaluate_splits(network, dataset, spec, sources, assignment.banks)
     return [metrics[bank][lane] for lane, bank in assignment.of]

@@ -14,13 +14,14 @@ from normbench.data.batches import Batches
 from normbench.data.dataset import Dataset
 from normbench.engine.curve import curve_steps, diverged_at, summary
 from normbench.engine.device import numerics
-from normbench.engine.evaluate import Metrics, evaluate, finite
+from normbench.engine.evaluate import Metrics, finite
 from normbench.engine.final_state import final_states
 from normbench.engine.meters import lanes_are_finite
 from normbench.engine.schedule import multiplier
 from normbench.engine.stack import Stack
 from normbench.engine.stack_layout import StackLayout, describe_convolutions
 from normbench.engine.state import LaneState, load_lanes, save_lanes
+from normbench.engine.validation import evaluate_splits
 from normbench.models import lsuv
 from normbench.spec import RunSpec
 
@@ -104,7 +105,7 @@ def _take_all_steps(
         tests: list[list[Metrics]] = [[{}] * lanes] * assignment.banks
         if done in evaluations:
             sources = ("running", *spec.eval.statistics) if done == steps else ("running",)
-            tests = evaluate(network, dataset, spec, sources, assignment.banks)
+            tests = evaluate_splits(network, dataset, spec, sources, assignment.banks)
         for s, (k, bank), history in zip(specs, assignment.of, histories, strict=True):
             history.append(
                 {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import torch
@@ -17,6 +18,7 @@ from normbench.engine.final_state import read
 from normbench.engine.stack_layout import StackLayout
 from normbench.errors import RunFailure, reason
 from normbench.record import COMPLETE, Addition, Metrics, Record
+from normbench.spec import RunSpec
 from normbench.store import Store
 from normbench.sweeps.findings import missing_sources, missing_targets
 from normbench.sweeps.plan import Pack
@@ -73,12 +75,17 @@ def _evaluate(pack: Pack, dataset: Dataset, store: Store, layout: StackLayout, e
     provenance = {"stack_size": len(pack.trainings), "commit": commit(), "evaluated": now}
     about = environment() | {"device": device_name(device)}
     for each, record, metrics in zip(pack.specs, records, measured, strict=True):
-        wanted = [f"test_{kind}@{s}" for s in missing_sources(each, record) for kind in ("loss", "error")]
-        added = {name: metrics.get(name) for name in wanted}
+        added = {name: metrics.get(name) for name in _metric_names(each, missing_sources(each, record))}
         if targets := missing_targets(each, record):
             added |= steps_to(targets, store.history(record.signature))
         store.add(Addition(record.signature, added, about, provenance))
         emit(events.RunEvaluated(_known(store, record.signature), tuple(added)))
+
+
+def _metric_names(spec: RunSpec, sources: Sequence[str]) -> list[str]:
+    """The metrics that sources of statistics give a run."""
+    splits = ("test", "valid") if spec.data.valid else ("test",)
+    return [f"{split}_{kind}@{s}" for s in sources for split in splits for kind in ("loss", "error")]
 
 
 def _known(store: Store, signature: str) -> Record:
