@@ -119,6 +119,9 @@ class ScheduleSpec(Part):
     warmup: Annotated[float, Field(ge=0, lt=1)]
     milestones: Annotated[tuple[Share, ...], Field(strict=False)] | None
     gamma: Positive | None
+    every: Count | None = neutral_at(None)
+    patience: Annotated[int, Field(ge=0)] | None = neutral_at(None)
+    minimum: Share | None = neutral_at(None)
 
 
 class EvalSpec(Part):

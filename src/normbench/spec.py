@@ -145,7 +145,9 @@ class RunSpec(Part):
 
     @cached_property
     def _training_key(self) -> str:
-        bank_fields = ("norm.momentum",) if self.norm.banks else ()
+        # with a plateau, validation by running statistics decides about training
+        shared = self.norm.banks and self.schedule.name != "plateau"
+        bank_fields = ("norm.momentum",) if shared else ()
         return _digest(self._shared_settings() | without(self.identity(), bank_fields))
 
     def _shared_settings(self) -> dict[str, Any]:

@@ -94,7 +94,8 @@ OTHER = {
     "optim.nesterov": True, "optim.betas": [0.5, 0.9], "optim.eps": 0.125, "optim.weight_decay": 0.125,
     "optim.decay": "weights", "optim.clip": 1.0, "optim.label_smoothing": 0.1, "optim.lr_scaling": "none",
     "optim.lr_reference": 64, "schedule.name": "constant", "schedule.warmup": 0.1,
-    "schedule.milestones": [0.3], "schedule.gamma": 0.5, "engine.precision": "fp64", "batch": 16,
+    "schedule.milestones": [0.3], "schedule.gamma": 0.5, "schedule.every": 7, "schedule.patience": 2,
+    "schedule.minimum": 0.5, "engine.precision": "fp64", "batch": 16,
     "workers": 2, "epochs": 3, "steps": 30, "seed": 9, "numerics": {"norm": 2},
 }  # fmt: skip
 #: Leaves that change neither the final state nor the images.

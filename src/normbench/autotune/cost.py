@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from normbench import paths
 from normbench.autotune.workload import Workload
 from normbench.engine.device import device_name
+from normbench.engine.plateau import check_steps
 from normbench.engine.recalibration import IMAGES as RECALIBRATION_IMAGES
 from normbench.record import COMPLETE, Record
 from normbench.spec import EvalSpec, RunSpec, trainings
@@ -101,6 +102,7 @@ class CostModel:
         spec, lanes = specs[0], len(trainings(specs))
         steps = spec.length(workload.shape.train_images)
         images = evaluated_images(spec.eval, steps, workload, banks=len(specs) / lanes)
+        images += len(check_steps(spec.schedule, steps)) * workload.shape.valid_images
         return Cost(_formula(workload, lanes, steps, images), "guess", GUESS_FACTOR[workload.device.type])
 
     def _runs_like(self, spec: RunSpec, workload: Workload) -> list[_Ended]:

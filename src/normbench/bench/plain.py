@@ -112,6 +112,7 @@ def refusal(spec: RunSpec) -> str:
         f"optim.clip={optim.clip}": optim.clip != "none",
         f"optim.decay={optim.decay}": optim.decay != "all",
         f"data.standardize={spec.data.standardize}": spec.data.standardize in ("pixel", "image"),
+        f"schedule={spec.schedule.name}": spec.schedule.name == "plateau",
         f"data.sampling={spec.data.sampling}": spec.data.sampling != "iid",
         f"engine.precision={spec.engine.precision}": spec.engine.precision == "fp16",
     }

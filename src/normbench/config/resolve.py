@@ -62,6 +62,8 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
         spec = RunSpec.model_validate(tree)
     except ValidationError as error:
         raise _one_line(error) from None
+    if spec.schedule.name == "plateau":
+        _check_plateau(spec)
     if spec.steps is None and spec.epochs is None:
         raise InputError("the length of a run is given by epochs or by steps; both are null")
     return Resolved(spec, tuple(unused))
@@ -129,6 +131,19 @@ def _resolve_sites(placement: Any) -> None:
     if isinstance(sites, list) and sites and all(isinstance(site, str) for site in sites):
         distinct = sorted(set(sites))
         placement["sites"] = distinct if len(distinct) > 1 else distinct[0]
+
+
+def _check_plateau(spec: RunSpec) -> None:
+    for knob in ("gamma", "every", "patience", "minimum"):
+        if getattr(spec.schedule, knob) is None:
+            raise InputError(f"schedule.{knob} of plateau must be a number; got null")
+    if spec.schedule.gamma is not None and spec.schedule.gamma >= 1:
+        raise InputError(f"schedule.gamma of plateau must be below 1; got {spec.schedule.gamma:g}")
+    if not spec.data.valid:
+        raise InputError(
+            "schedule=plateau decides by the validation loss, so data.valid must be above 0; got 0; give for "
+            "example data.valid=0.1"
+        )
 
 
 def _one_line(error: ValidationError) -> InputError:

@@ -48,6 +48,7 @@ class Block:
     slots: dict[str, list[Tensor]]
     steps: list[Tensor]  # AdamW's step counters
     lr: float | Tensor = 0.0  # at this step; a tensor on a GPU, where a CUDA graph reads it
+    factor: float = 1.0  # of the learning rate, see `Optimizer.scale_lanes`
 
 
 class Optimizer:
@@ -76,6 +77,7 @@ class Optimizer:
         self.parameters = list(parameters.values())
         self.names = list(parameters)
         self.lanes = len(specs)
+        self._lone = specs[0].schedule.name == "plateau"
         self.orders = [memory_order(p) for p in self.parameters]
         self.slots = {
             slot: [torch.zeros_like(p, memory_format=torch.preserve_format) for p in self.parameters]
@@ -118,8 +120,10 @@ class Optimizer:
         return blocks
 
     def _apart(self, lane: int) -> tuple[int, ...]:
-        """What keeps a lane out of the blocks of others: AdamW's counters, if lanes can skip updates."""
-        return (lane,) if self.scale is not None and self.spec.name == "adamw" else ()
+        """What keeps a lane out of the blocks of others: AdamW's counters, if lanes can skip updates, and
+        learning rates that fall lane by lane.
+        """
+        return (lane,) if self._lone or (self.scale is not None and self.spec.name == "adamw") else ()
 
     def _lanes_of(self, index: int, tensor: Tensor, lanes: slice) -> Tensor:
         """A view of some lanes of a tensor that has the shape and memory order of parameter `index`."""
@@ -128,11 +132,19 @@ class Optimizer:
         part: Tensor = dense if lanes == slice(0, self.lanes) else dense.unflatten(0, (self.lanes, -1))[lanes]
         return part
 
+    def scale_lanes(self, factors: Sequence[float]) -> None:
+        """Multiply the learning rate of every lane by a factor of its own (`schedule=plateau`), from the next
+        `begin_step` on.
+        """
+        for block in self.blocks:
+            block.factor = factors[block.lanes.start]
+        self.rates.copy_(torch.tensor([block.settings.lr * block.factor for block in self.blocks]))
+
     def begin_step(self, multiplier: float) -> None:
         """Set every lane's learning rate to its own times the schedule's multiplier."""
         if self.lr.is_cpu:
             for block in self.blocks:
-                block.lr = block.settings.lr * multiplier
+                block.lr = block.settings.lr * block.factor * multiplier
             return
         torch.mul(self.rates, multiplier, out=self.lr)
         for block, lr in zip(self.blocks, self.lr, strict=True):

@@ -9,7 +9,7 @@ from functools import lru_cache
 from normbench.errors import unknown
 from normbench.spec import ScheduleSpec
 
-NAMES = ("constant", "step", "cosine")
+NAMES = ("constant", "step", "cosine", "plateau")
 #: A share may exceed a whole step by this many steps and still mean that step: 0.6666666666666667 of 300
 #: steps is step 200.
 TOLERANCE = Fraction(1, 10**9)
@@ -21,7 +21,8 @@ def multiplier(schedule: ScheduleSpec, step: int, steps: int) -> float:
     Args:
         schedule: its name and numbers. Warm-up, if any, rises linearly to 1 over the first `warmup` of the
                   run, rounded to whole steps; the schedule covers the rest. A milestone takes effect at the
-                  first step at or after its share of the run.
+                  first step at or after its share of the run. For `plateau` this is the warm-up alone; each
+                  lane has a further factor, see `engine.plateau`.
         step:     0 … steps − 1, the optimiser step about to be taken.
         steps:    length of the run.
 
@@ -34,7 +35,7 @@ def multiplier(schedule: ScheduleSpec, step: int, steps: int) -> float:
     if step < warm:
         return (step + 1) / warm
     done = (step - warm) / max(1, steps - warm)
-    if schedule.name == "constant":
+    if schedule.name in ("constant", "plateau"):
         return 1.0
     if schedule.name == "cosine":
         return 0.5 * (1 + math.cos(math.pi * done))

@@ -17,11 +17,12 @@ from normbench.engine.device import numerics
 from normbench.engine.evaluate import Metrics, finite
 from normbench.engine.final_state import final_states
 from normbench.engine.meters import lanes_are_finite
+from normbench.engine.plateau import Plateau
 from normbench.engine.schedule import multiplier
 from normbench.engine.stack import Stack
 from normbench.engine.stack_layout import StackLayout, describe_convolutions
 from normbench.engine.state import LaneState, load_lanes, save_lanes
-from normbench.engine.validation import evaluate_splits
+from normbench.engine.validation import evaluate_splits, validate
 from normbench.models import lsuv
 from normbench.spec import RunSpec
 
@@ -85,14 +86,18 @@ def _take_all_steps(
     spec, assignment, lanes, steps = stack.spec, stack.assignment, stack.lanes, stack.steps
     network, optimizer, batches, meters = stack.network, stack.optimizer, stack.batches, stack.meters
     histories: list[list[Metrics]] = [[] for _ in specs]
+    plateau = Plateau(spec.schedule, steps, len(specs))
     first = 0
     if resume is not None:
         first = load_lanes(network, optimizer, meters, assignment, resume)
         histories = [list(state["history"]) for state in resume]
+        plateau.replay(histories)
+        optimizer.scale_lanes(plateau.factors)
     elif spec.model.init == "lsuv":
         network.begin_step(0, steps)
         lsuv.equalize(network, first_images(batches, lsuv.IMAGES, spec.total), lanes)
     points, evaluations = curve_steps(spec.eval, steps, batches.steps_per_epoch)
+    points |= plateau.checks
     began = time.perf_counter()
 
     network.train()
@@ -106,14 +111,20 @@ def _take_all_steps(
         if done in evaluations:
             sources = ("running", *spec.eval.statistics) if done == steps else ("running",)
             tests = evaluate_splits(network, dataset, spec, sources, assignment.banks)
-        for s, (k, bank), history in zip(specs, assignment.of, histories, strict=True):
+        elif done in plateau.checks:
+            tests = validate(network, dataset, spec, banks=assignment.banks)
+        runs = zip(specs, assignment.of, plateau.factors, histories, strict=True)
+        for s, (k, bank), factor, history in runs:
             history.append(
                 {
                     "step": done, "images_seen": done * spec.total, "epoch": done / batches.steps_per_epoch,
-                    "lr": s.lr * multiplier(spec.schedule, step, steps),
+                    "lr": s.lr * factor * multiplier(spec.schedule, step, steps),
                     "train_loss": finite(loss[k]), "train_error": error[k], **tests[bank][k],
                 }
             )  # fmt: skip
+        if done in plateau.checks:
+            plateau.see([history[-1] for history in histories])
+            optimizer.scale_lanes(plateau.factors)
         listener.point(done, [history[-1] for history in histories])
         if not any(finite_lanes):
             break
