@@ -177,7 +177,7 @@ def test_runs_that_differ_in_the_momentum_of_evaluation_are_lanes_of_their_own(m
     [
         (["data.valid=0"], "schedule=plateau decides by the validation loss, so data.valid must be above 0"),
         (["schedule.gamma=1.0"], "schedule.gamma of plateau must be below 1; got 1"),
-        (["schedule.every=null"], "schedule.every of plateau must be a number; got null"),
+        (["schedule.every=null"], "schedule.every must have a value"),
         (["schedule.every=0"], "schedule.every"),
         (["schedule.patience=-1"], "schedule.patience"),
         (["schedule.minimum=1.5"], "schedule.minimum"),

@@ -28,6 +28,7 @@ def parser() -> Parser:
         "normbench table --rows norm --cols batch",
         "normbench table --rows norm,placement --cols model --metric test_error@batch --where data=mnist",
         "normbench table --rows norm --cols batch --where batch=2,32 --out table.tex",
+        "normbench table --rows norm --cols batch --select optim.lr",
         "normbench table --metric steps_per_s --runs --format csv",
     )
     made.add_argument("--rows", default="norm", metavar="KEYS", help="keys of the rows (default: norm)")
@@ -36,6 +37,10 @@ def parser() -> Parser:
     made.add_argument(
         "--where", action="append", default=[], metavar="COND",
         help="only runs with key=value, key=a,b or key!=value; may be repeated; gives the order of rows",
+    )  # fmt: skip
+    made.add_argument(
+        "--select", default="", metavar="KEYS",
+        help="keys such as optim.lr: each cell shows the value that is best on validation images",
     )  # fmt: skip
     made.add_argument("--runs", action="store_true", help="one line per run instead of means")
     made.add_argument("--format", choices=FORMATS, help="default: rich, or what the suffix of --out says")
@@ -63,10 +68,12 @@ def run(argv: Sequence[str]) -> int:
         records = whole_records(store)
         table: Table | RunList
         if args.runs:
-            table = list_runs(records, args.rows, args.cols, args.metric, args.where)
+            table = list_runs(records, args.rows, args.cols, args.metric, args.where, select=args.select)
         else:
-            skipped = skipped_runs.read(store.root)
-            table = build_table(records, args.rows, args.cols, args.metric, args.where, skipped=skipped)
+            table = build_table(
+                records, args.rows, args.cols, args.metric, args.where,
+                select=args.select, skipped=skipped_runs.read(store.root),
+            )  # fmt: skip
     finally:
         warn_of_damage(store)
     if format == "rich":

@@ -134,9 +134,6 @@ def _resolve_sites(placement: Any) -> None:
 
 
 def _check_plateau(spec: RunSpec) -> None:
-    for knob in ("gamma", "every", "patience", "minimum"):
-        if getattr(spec.schedule, knob) is None:
-            raise InputError(f"schedule.{knob} of plateau must be a number; got null")
     if spec.schedule.gamma is not None and spec.schedule.gamma >= 1:
         raise InputError(f"schedule.gamma of plateau must be below 1; got {spec.schedule.gamma:g}")
     if not spec.data.valid:

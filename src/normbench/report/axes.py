@@ -72,8 +72,10 @@ def _short(knob: str) -> str:
     return knob.partition(".")[2].removeprefix("args.")
 
 
-def knobs_to_name(records: Sequence[Record], rows: Sequence[str], cols: Sequence[str]) -> Knobs:
-    """The knobs in which runs of one cell differ, of the groups that are keys of an axis."""
+def knobs_to_name(
+    records: Sequence[Record], rows: Sequence[str], cols: Sequence[str], apart: Sequence[str] = ()
+) -> Knobs:
+    """The knobs in which runs of one cell differ, of the groups that are keys of an axis, except `apart`."""
     keys = (*rows, *cols)
     groups = [key for key in keys if records and isinstance(records[0].spec.get(key), Mapping)]
     cells: dict[tuple[str, ...], list[Record]] = {}
@@ -87,7 +89,7 @@ def knobs_to_name(records: Sequence[Record], rows: Sequence[str], cols: Sequence
             differing = {
                 knob for run in flat for knob in run if len({label(each.get(knob)) for each in flat}) > 1
             }
-            for knob in sorted(differing - {"data.path"} - {*keys}):
+            for knob in sorted(differing - {"data.path"} - {*keys} - {*apart}):
                 found.setdefault((group, name), {})[knob] = None
     return {place: tuple(named) for place, named in found.items()}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from normbench.report.axes import Axis
 from normbench.report.metrics import NumberFormat, number_format
+from normbench.report.picking import Picks
 from normbench.report.stats import EMPTY, Summary
 
 
@@ -76,6 +77,7 @@ class Table:
     cells: Mapping[tuple[str, str], Cell] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    picks: Picks = field(default_factory=Picks)
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -114,11 +116,17 @@ class Table:
 
     def to_json(self) -> dict[str, Any]:
         """The plain containers of `table --format json`; metrics are fractions."""
+        cells = [cell.to_json() for cell in self.cells.values()]
+        select = {}
+        if self.picks.keys:
+            select = {"select": {"keys": list(self.picks.keys), "metric": self.picks.metric}}
+            cells = [cell | self.picks.to_json(place) for place, cell in zip(self.cells, cells, strict=True)]
         return {
             "metric": self.metric,
             "rows": list(self.rows),
             "cols": list(self.cols),
-            "cells": [cell.to_json() for cell in self.cells.values()],
+            **select,
+            "cells": cells,
             "warnings": list(self.warnings),
             "notes": list(self.notes),
         }

@@ -26,6 +26,8 @@ class Footnotes:
         groups: the runs of its cells.
         tested: the number of columns with a test.
         shared_time: the metric is a time, and runs of one stack share it.
+
+    Keys that were picked per cell (`table.picks`) are named by their own notes alone.
     """
 
     def __init__(
@@ -33,7 +35,7 @@ class Footnotes:
     ) -> None:
         self._table, self._groups, self._tested, self._shared_time = table, groups, tested, shared_time
         self._records = [record for group in groups for record in group]
-        self._settings = {record.signature: _settings(record) for record in self._records}
+        self._settings = {record.signature: _settings(record, table.picks.keys) for record in self._records}
         self._pooled = [self._differing(group) for group in groups]
 
     def warnings(self) -> tuple[str, ...]:
@@ -53,8 +55,8 @@ class Footnotes:
         """The lines under a table, most important first."""
         if not self._records:
             return ("No runs yet.", *self._impossible())
-        lines = (*self._seeds(), *self._significance(), *self._impossible(), *self._companions())
-        return (*lines, self._provenance())
+        lines = (*self._seeds(), *self._table.picks.notes(), *self._significance())
+        return (*lines, *self._impossible(), *self._companions(), self._provenance())
 
     def _impossible(self) -> list[str]:
         """Why cells can have no runs: one line per reason."""
@@ -127,9 +129,14 @@ class Footnotes:
         return "; ".join(parts) + "."
 
 
-def _settings(record: Record) -> _Texts:
+def _settings(record: Record, picked: Sequence[str]) -> _Texts:
     """The fields in which repetitions must not differ, as text. Contents tell data apart, paths do not."""
-    return {key: label(given) for key, given in material(record.spec).items() if key != "data.path"}
+    apart = {"data.path", *picked, *(("batch", "workers") if "total" in picked else ())}
+    return {
+        key: label(given)
+        for key, given in material(record.spec).items()
+        if key not in apart and _group(key) not in picked
+    }
 
 
 def _environment(record: Record, metric: str) -> _Texts:

@@ -7,8 +7,10 @@ import io
 import json
 
 from normbench.errors import unknown
+from normbench.labels import label
 from normbench.report import escapes
 from normbench.report.cells import Table
+from normbench.report.picking import Pick
 from normbench.report.table_layout import Line, Text, caption, corner, lines
 
 FORMATS = ("md", "csv", "latex", "json")
@@ -46,13 +48,18 @@ def comma_separated(table: Table) -> str:
     """One line per cell with its numbers in full, one column per key; lists are separated by spaces."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow((*table.rows, *table.cols, *_NUMBERS))
+    picks = table.picks
+    chosen = (*(f"picked_{key}" for key in picks.keys), "at_edge") if picks.keys else ()
+    writer.writerow((*table.rows, *table.cols, *chosen, *_NUMBERS))
     for cell in table.cells.values():
         n, mean, sd, ci95 = cell.summary
         broken = (cell.diverged, cell.failed, cell.without)
         lists = (" ".join(map(repr, cell.values)), " ".join(cell.runs))
         numbers = (table.metric, n, mean, sd, *(ci95 or (None, None)), cell.published, *broken, *lists)
-        writer.writerow((*table.parts(cell.row, cell.col), *numbers))
+        pick = picks.cells.get((cell.row, cell.col), Pick())
+        values = pick.values or (None,) * len(picks.keys)
+        own = (*(each if each is None else label(each) for each in values), " ".join(pick.at_edge))
+        writer.writerow((*table.parts(cell.row, cell.col), *(own if picks.keys else ()), *numbers))
     return out.getvalue()
 
 

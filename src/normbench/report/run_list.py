@@ -13,9 +13,11 @@ from normbench.errors import unknown
 from normbench.labels import label
 from normbench.record import COMPLETE, Record
 from normbench.report import escapes
-from normbench.report.axes import knobs_to_name, ordered, parts
+from normbench.report.axes import JOINT, knobs_to_name, ordered, parts
 from normbench.report.metrics import measured
+from normbench.report.picking import check_select, pick
 from normbench.report.render import FORMATS
+from normbench.report.selection import value
 from normbench.report.tables import chosen, conditions_of, keys_of
 
 
@@ -37,21 +39,28 @@ def list_runs(
     cols: str | Sequence[str],
     metric: str,
     where: str | Sequence[str] = (),
+    *,
+    select: str | Sequence[str] = (),
 ) -> RunList:
     """The runs that `build_table` would summarize, in the order of its rows, columns and seeds.
 
+    With `select`, the keys that were picked have columns of their own.
+
     Raises:
-        InputError: an unknown key or metric, or no run to show.
+        InputError: an unknown key or metric, or no run to show. Also what `picking.pick` raises.
     """
-    row_keys, col_keys = keys_of(rows), keys_of(cols)
+    row_keys, col_keys, select_keys = keys_of(rows), keys_of(cols), keys_of(select)
+    check_select(select_keys, (*row_keys, *col_keys))
     keys = tuple(dict.fromkeys((*row_keys, *col_keys)))
     conditions = conditions_of(where)
-    kept = chosen(records, keys, metric, conditions)
-    knobs = knobs_to_name(kept, row_keys, col_keys)
+    kept = chosen(records, (*keys, *select_keys), metric, conditions)
+    knobs = knobs_to_name(kept, row_keys, col_keys, select_keys)
     place = {texts: i for i, texts in enumerate(ordered(kept, keys, conditions, knobs).parts.values())}
+    if select_keys:
+        kept, _ = pick(kept, lambda r: (JOINT.join(parts(r, keys, knobs)), metric), select_keys, metric)
     lines = [(place[parts(r, keys, knobs)], r.spec["seed"], r.signature, r) for r in kept]
     lines.sort(key=lambda line: line[:3])
-    others = tuple(key for key in ("seed", "status") if key not in keys)
+    others = tuple(key for key in (*select_keys, "seed", "status") if key not in keys)
     return RunList(
         (*keys, *others, metric, "run"),
         tuple(
@@ -88,7 +97,7 @@ def render_runs(runs: RunList, format: str) -> str:
 
 
 def _others(record: Record, keys: Sequence[str]) -> list[Any]:
-    return [record.status if key == "status" else record.spec[key] for key in keys]
+    return [value(record, key) for key in keys]
 
 
 def _value(record: Record, metric: str) -> float | None:

@@ -47,7 +47,7 @@ def lines(table: Table) -> list[Line]:
     body = []
     for row in table.row_labels:
         cells = [table.cells.get((row, col)) for col in table.col_labels]
-        body.append(Line(row, False, tuple(_text(cell, numbers, typical_n) for cell in cells)))
+        body.append(Line(row, False, tuple(_text(cell, table, numbers, typical_n) for cell in cells)))
         published = [None if cell is None else cell.published for cell in cells]
         if any(number is not None for number in published):
             texts = (Text(MISSING if number is None else numbers.as_printed(number)) for number in published)
@@ -55,7 +55,7 @@ def lines(table: Table) -> list[Line]:
     return body
 
 
-def _text(cell: Cell | None, numbers: NumberFormat, typical_n: int) -> Text:
+def _text(cell: Cell | None, table: Table, numbers: NumberFormat, typical_n: int) -> Text:
     if cell is None or cell.asked == 0:
         return Text(IMPOSSIBLE if cell is not None and cell.impossible else MISSING)
     counts = ((cell.diverged, "diverged"), (cell.failed, "failed"), (cell.without, "no value"))
@@ -65,4 +65,6 @@ def _text(cell: Cell | None, numbers: NumberFormat, typical_n: int) -> Text:
         return Text(", ".join(remarks))
     if not remarks and n != typical_n:
         remarks = [f"n={n}"]
+    if picked := table.picks.remark((cell.row, cell.col)):
+        remarks = [picked, *remarks]
     return Text(numbers(mean), "" if sd is None else f"± {numbers(sd)}", ", ".join(remarks), cell.best)

@@ -15,6 +15,7 @@ from normbench.report.best import mark_best
 from normbench.report.cells import Cell, Table
 from normbench.report.footnotes import Footnotes
 from normbench.report.metrics import TIMING, check_metric, direction, measured
+from normbench.report.picking import Picks, check_select, pick
 from normbench.report.selection import Condition, check_keys, parse_condition, select
 from normbench.report.stats import summarize
 
@@ -30,6 +31,7 @@ def build_table(
     metric: str,
     where: str | Sequence[str] = (),
     *,
+    select: str | Sequence[str] = (),
     published: Mapping[Place, float] | None = None,
     axes: tuple[Labels, Labels] | None = None,
     skipped: Sequence[Record] = (),
@@ -39,23 +41,26 @@ def build_table(
     Args:
         rows, cols: dotted keys, a sequence or one text with commas; without cols the column is the metric.
         where: conditions `key=value`, `key=a,b`, `key!=value`, all of which a run must meet.
+        select: keys whose best value by validation is picked in every cell, see `picking`.
         published: numbers to show beside ours, by row and column label.
         axes: the row and column labels to show, in this order, whether or not they have runs. By default
             those of the records, in the order of `axes.ordered`.
         skipped: runs that cannot exist, see `skipped_runs`; a cell that has no other run says n/a.
 
     Raises:
-        InputError: an unknown key or metric, or no run to show; nearest names are offered.
+        InputError: an unknown key or metric, or no run to show; nearest names are offered. Also
+            what `picking.pick` raises.
     """
-    row_keys, col_keys = keys_of(rows), keys_of(cols)
+    row_keys, col_keys, select_keys = keys_of(rows), keys_of(cols), keys_of(select)
+    check_select(select_keys, (*row_keys, *col_keys))
     records = list({record.signature: record for record in records}.values())  # a run counts once
     if not row_keys:
         raise InputError("a table needs at least one key for its rows; give for example rows=norm")
     conditions = conditions_of(where)
     if axes is None:
-        records = chosen(records, (*row_keys, *col_keys), metric, conditions)
+        records = chosen(records, (*row_keys, *col_keys, *select_keys), metric, conditions)
     skipped = [run for run in skipped if all(condition.admits(run) for condition in conditions)]
-    knobs = knobs_to_name(records, row_keys, col_keys) if axes is None else {}
+    knobs = knobs_to_name(records, row_keys, col_keys, select_keys) if axes is None else {}
     if axes is not None:
         row_axis, col_axis = Axis.of(row_keys, axes[0]), Axis.of(col_keys, axes[1])
     else:
@@ -67,6 +72,9 @@ def build_table(
         row = JOINT.join(parts(record, row_keys, knobs))
         return row, JOINT.join(parts(record, col_keys, knobs)) if col_keys else metric
 
+    picks = Picks()
+    if select_keys:
+        records, picks = pick(records, place_of, select_keys, metric)
     groups: dict[Place, list[Record]] = {}
     for record in sorted(records, key=lambda record: (record.spec["seed"], record.signature)):
         groups.setdefault(place_of(record), []).append(record)
@@ -81,7 +89,7 @@ def build_table(
     shared = metric in TIMING and any(r.provenance.get("stack_size", 1) != 1 for g in shown for r in g)
     better = 0 if shared else direction(metric)
     cells, tested = mark_best(cells, row_axis.labels, col_axis.labels, better)
-    table = Table(metric, row_axis, col_axis, cells)
+    table = Table(metric, row_axis, col_axis, cells, picks=picks)
     below = Footnotes(table, shown, tested, shared_time=shared)
     return replace(table, warnings=below.warnings(), notes=below.notes())
 
