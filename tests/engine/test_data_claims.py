@@ -42,6 +42,6 @@ def test_class_pure_groups_hurt_batch_norm_at_evaluation_and_not_group_norm(make
     words = ["model=mlp", "model.hidden=[64]", "batch=4", "workers=16", "steps=150", "optim.lr=0.2"]
     words += ["optim.lr_scaling=none"]
     pure = [*words, "data.sampling=class_pure"]
-    assert min(errors(make_spec, *pure, "norm=bn")) > 0.25
+    assert min(errors(make_spec, *pure, "norm=bn")) > 0.5
     assert max(errors(make_spec, *words, "norm=bn")) < 0.1
     assert max(errors(make_spec, *pure, "norm=gn", "norm.args.num_groups=8")) < 0.1
