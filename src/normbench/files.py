@@ -28,3 +28,17 @@ def last_bytes(file: Path) -> str:
             return stream.read().decode("utf-8", "replace").rstrip()
     except OSError:
         return ""
+
+
+def try_writing(folder: Path) -> None:
+    """Write a file into a folder, or into its nearest parent that exists, and remove it.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    nearest = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{nearest} is not a folder")
+    probe = nearest / f".normbench-{secrets.token_hex(8)}"
+    write_atomically(probe, "can this be written?\n")
+    probe.unlink()

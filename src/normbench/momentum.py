@@ -20,6 +20,9 @@ momentum with m = 1 − f. With f = 1 it is the cumulative one.
 Sources of the conventions: PaddlePaddle, MXNet, ONNX (BatchNormalization-15) and Caffe2 (SpatialBN) document
 running · momentum + batch · (1 − momentum). Chainer's `decay` multiplies the running value. Caffe:
 batch_norm_layer.cpp.
+
+Keras and flax also move the biased variance, torch the unbiased one. At batch 2 on inputs without spatial
+positions the two differ by a factor of 2. `norm.args.variance=biased` moves theirs.
 """
 
 from __future__ import annotations

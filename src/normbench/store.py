@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +28,7 @@ from typing import TypeVar
 import yaml
 
 from normbench.errors import InputError, RunFailure, unknown
-from normbench.files import last_bytes, write_atomically
+from normbench.files import last_bytes, try_writing, write_atomically
 from normbench.record import FAILED, Addition, Metrics, Record, curve_point
 
 T = TypeVar("T")
@@ -245,12 +244,7 @@ class Store:
             InputError: nothing can be written there.
         """
         try:
-            nearest = next(place for place in (self._runs, *self._runs.parents) if os.path.lexists(place))
-            if not nearest.is_dir():
-                raise NotADirectoryError(f"{nearest} is not a folder")
-            probe = nearest / f".normbench-{secrets.token_hex(8)}"
-            write_atomically(probe, "can this be written?\n")
-            probe.unlink()
+            try_writing(self._runs)
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"results cannot be written to {self.root}: {reason}; {_REMEDY}") from None
