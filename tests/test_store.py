@@ -15,8 +15,9 @@ import yaml
 
 from normbench.errors import InputError, RunFailure
 from normbench.files import write_atomically
+from normbench.paths import without
 from normbench.record import Addition, Record
-from normbench.spec import RunSpec
+from normbench.spec import RunSpec, neutral_fields
 from normbench.store import Store
 
 SIGNATURE = "ab12cd34ef567890"
@@ -456,7 +457,8 @@ def test_a_record_with_a_damaged_addition_is_still_read(store: Store) -> None:
 
 def of_schema_1(store: Store, spec: RunSpec, signature: str, **metrics: float | None) -> None:
     """Write a record of schema 1, whose signature depended on how the run was evaluated."""
-    tree = spec.model_dump(mode="json", exclude={"keep_weights", "numerics", "neutral"})
+    later = (*neutral_fields(), *spec.neutral, "keep_weights", "numerics", "neutral")
+    tree = without(spec.model_dump(mode="json"), later)
     folder = store.root / "runs" / signature[:2] / signature
     folder.mkdir(parents=True)
     known = {
