@@ -11,8 +11,9 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "normbench"
 FILES = sorted(SOURCE.rglob("*.py"))
 NO_TORCH = (
-    "errors", "synonyms", "spec", "record", "events", "momentum", "labels", "store", "config", "sweeps.plan",
-    "sweeps.provenance", "papers", "report", "tracking", "data.shapes", "data.fingerprint",
+    "errors", "synonyms", "spec", "record", "events", "momentum", "labels", "store", "diagnostics",
+    "run_series", "config", "sweeps.plan", "sweeps.provenance", "papers", "report", "tracking", "data.shapes",
+    "data.fingerprint",
     "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
     "commands.parser",
 )  # fmt: skip
@@ -31,6 +32,8 @@ WORDS = (
     "phrases",
     "files",
     "groups",
+    "diagnostics",
+    "run_series",
 )
 #: Room → what of ours it may import besides itself. Every module stands in one of them.
 ROOMS = {
@@ -46,7 +49,9 @@ ROOMS = {
     "events": ("record",),
     "groups": ("errors", "momentum"),
     "spec": ("errors", "groups", "momentum", "paths"),
-    "store": ("errors", "files", "record"),
+    "diagnostics": ("errors",),
+    "run_series": ("record",),
+    "store": ("errors", "files", "record", "run_series"),
     "rng": (),
     "instruments": (),
     "config": (*WORDS, "data.fingerprint"),

@@ -15,7 +15,7 @@ from normbench.paths import get
 MISSING = "–"
 #: Fields that may differ between repetitions of a configuration: seed, evaluation, computation, tracking.
 _NOT_COMPARED = re.compile(
-    r"(seed|keep_weights)$|(eval|neutral|tracking)\b|data\.(root|download)$|engine\.(?!precision$)"
+    r"(seed|keep_weights|diagnostics)$|(eval|neutral|tracking)\b|data\.(root|download)$|engine\.(?!precision$)"
 )
 
 

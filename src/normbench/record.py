@@ -62,6 +62,7 @@ class Record:
         environment: versions and device of the training.
         provenance:  stack size, lane, bank, commit, date.
         history:     the curve, one point per logged step. It has its own file.
+        diagnostics: values by layer, one mapping per reading. They have their own files.
         additions:   metrics that were evaluated after the run had ended, in the order of the file names.
     """
 
@@ -74,6 +75,7 @@ class Record:
     provenance: dict[str, Any]
     schema: int = SCHEMA
     history: tuple[Metrics, ...] = field(default=(), compare=False)
+    diagnostics: tuple[dict[str, Any], ...] = field(default=(), compare=False)
     additions: tuple[Addition, ...] = field(default=(), compare=False)
 
     @property
@@ -103,9 +105,9 @@ class Record:
         return found["name"] if isinstance(found, dict) and "name" in found else found
 
     def to_json(self) -> str:
-        """The text of record.json. The history has its own file, history.jsonl."""
+        """The text of record.json. History and diagnostics have their own files."""
         tree = asdict(self)
-        del tree["history"]
+        del tree["history"], tree["diagnostics"]
         if not self.additions:
             del tree["additions"]
         return json.dumps(tree, indent=2, allow_nan=False) + "\n"

@@ -55,7 +55,7 @@ __all__ = [
 #: Fields that say where the data is stored. They do not change the images.
 _LOCATIONS = ("data.root", "data.path", "data.download")
 #: Fields that change neither the final state nor the images: evaluation, computation and reports.
-OUTSIDE_IDENTITY = ("eval", "engine", "tracking", "keep_weights", "neutral")
+OUTSIDE_IDENTITY = ("eval", "engine", "tracking", "keep_weights", "diagnostics", "neutral")
 
 
 class RunSpec(Part):
@@ -73,6 +73,8 @@ class RunSpec(Part):
     tracking: TrackingSpec
     #: Whether to keep the final state of a finished run; auto: if it is small (see `sweeps.keep_weights`).
     keep_weights: Literal["auto"] | bool = "auto"
+    #: Diagnostics to read along the run, see `normbench.diagnostics`.
+    diagnostics: Annotated[tuple[str, ...], Field(strict=False)] = ()
     #: Versions of the numbers of the choices, by group. Only versions above 1 are listed.
     numerics: dict[str, int] = Field(default_factory=dict)
     #: Neutral values by path that the chosen methods declare. A field at its neutral value is not hashed.
@@ -152,7 +154,7 @@ class RunSpec(Part):
 
     def _shared_settings(self) -> dict[str, Any]:
         """Settings outside the identity that all runs of a stack share."""
-        return self.model_dump(mode="json", include={"eval", "engine", "keep_weights"})
+        return self.model_dump(mode="json", include={"eval", "engine", "keep_weights", "diagnostics"})
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> RunSpec:
         """As pydantic's `model_copy`. The copy computes its own hashes."""

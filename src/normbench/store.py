@@ -5,9 +5,11 @@
         history.jsonl         the curve, one point per line
         weights.safetensors   the final state, if it is kept: weights and the run's own statistics
         error.txt             why the run failed, if it did
+        diagnostics.jsonl     what diagnostics found by layer, one reading per line, if any were asked for
         record.json           written last: its presence means that the run ended
         evaluation-*.json     metrics that were evaluated after the run had ended
-        curve-*.json          denser curves, from training the run again
+        curve-*.json          denser curves and further diagnostics, from training the run again
+        diagnostics-*.jsonl   what further diagnostics found by layer
         checkpoint.pt         exists while the run trains
 
 Every file is written under a temporary name in its folder and then renamed. That is atomic on local and on
@@ -17,19 +19,18 @@ are never replaced. Later results become new files.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 import yaml
 
+from normbench import run_series
 from normbench.errors import InputError, RunFailure, unknown
 from normbench.files import last_bytes, try_writing, write_atomically
-from normbench.record import FAILED, Addition, Metrics, Record, curve_point
+from normbench.record import FAILED, Addition, Metrics, Record
 
 T = TypeVar("T")
 
@@ -87,9 +88,11 @@ class Store:
                 self._add_to(known, record)
             return
         texts = {
-            "history.jsonl": "".join(json.dumps(point, allow_nan=False) + "\n" for point in record.history),
+            "history.jsonl": run_series.lines(record.history),
             "config.yaml": yaml.dump(record.spec, Dumper=_DUMPER, sort_keys=False, allow_unicode=True),
         }
+        if record.diagnostics:
+            texts["diagnostics.jsonl"] = run_series.lines(record.diagnostics)
         if record.status == FAILED:
             texts["error.txt"] = (error or "no reason was given").rstrip() + "\n"
         texts["record.json"] = record.to_json()  # last: its presence says that the others are complete
@@ -98,30 +101,26 @@ class Store:
             (self.run_folder(record.signature) / "error.txt").unlink(missing_ok=True)
         self.checkpoint_file(record.signature).unlink(missing_ok=True)
 
-    def add(self, addition: Addition) -> None:
-        """Write metrics that were evaluated after a run had ended. Existing files are not replaced.
+    def add(self, addition: Addition, rows: Sequence[run_series.Row] = ()) -> None:
+        """Write metrics that were evaluated after a run had ended, and what diagnostics found by layer.
+        Existing files are not replaced.
 
         Raises:
             RunFailure: the disk is full, or the folder cannot be written.
         """
-        digest = hashlib.sha256(" ".join(sorted(addition.metrics)).encode()).hexdigest()[:8]
         folder = self._record_folder(addition.signature)
-        if addition.metrics and not (folder / f"evaluation-{digest}.json").exists():
-            self._write(folder, {f"evaluation-{digest}.json": addition.to_json()})
+        name = f"evaluation-{run_series.digest(addition.metrics)}.json"
+        if addition.metrics and not (folder / name).exists():
+            series = run_series.diagnostics_file(rows, list(addition.metrics))
+            self._write(folder, {**series, name: addition.to_json()})
 
     def _add_to(self, known: Record, record: Record) -> None:
         """Add the metrics and the curve of another training that the known record lacks."""
         provenance = {**record.provenance, "trained_again": True}
         new = {name: value for name, value in record.metrics.items() if name not in known.metrics}
         self.add(Addition(record.signature, new, record.environment, provenance))
-        every = (record.spec.get("eval") or {}).get("every")
-        if every is not None and not self.has_curve(known, every):
-            curve = {
-                "signature": record.signature, "every": every, "environment": record.environment,
-                "provenance": provenance, "points": record.history,
-            }  # fmt: skip
-            text = json.dumps(curve, allow_nan=False) + "\n"
-            self._write(self._record_folder(record.signature), {f"curve-{every}.json": text})
+        folder = self._record_folder(record.signature)
+        self._write(folder, run_series.of_later_training(folder, known, record, provenance))
         self.checkpoint_file(record.signature).unlink(missing_ok=True)
 
     def _write(self, folder: Path, texts: dict[str, str]) -> None:
@@ -172,37 +171,18 @@ class Store:
         return {record.signature: record for record in reversed(records) if record is not None}
 
     def history(self, signature: str) -> tuple[Metrics, ...]:
-        """The curve of a run, one point per logged step. If there are several curves, the densest one.
-
-        Unreadable lines are left out and noted as damaged.
+        """The curve of a run, one point per logged step. If there are several curves, the densest one, with
+        the diagnostics of all. Unreadable lines are left out and noted as damaged.
         """
-        folder = self._record_folder(signature)
-        later = [
-            self._readable(file, _curve, "it is left out") for file in sorted(folder.glob("curve-*.json"))
-        ]
-        curves = [self._history(folder / "history.jsonl"), *(curve for curve in later if curve)]
-        return max(curves, key=lambda curve: sum("test_error" in point for point in curve))
+        return run_series.read_history(self._record_folder(signature), self._note)
+
+    def diagnostics(self, signature: str) -> tuple[run_series.Row, ...]:
+        """What diagnostics found by layer, one entry per step and name, in the order of the steps."""
+        return run_series.read_diagnostics(self._record_folder(signature), self._note)
 
     def has_curve(self, record: Record, every: int) -> bool:
         """Whether the run has a curve with an evaluation every `every` steps."""
-        curves = self._record_folder(record.signature).glob("curve-*.json")
-        known = [int(file.stem.removeprefix("curve-")) for file in curves if file.stem[6:].isdigit()]
-        first = (record.spec.get("eval") or {}).get("every")
-        return any(every % each == 0 for each in (first, *known) if each)
-
-    def _history(self, file: Path) -> tuple[Metrics, ...]:
-        points = []
-        try:
-            for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-                try:
-                    points.append(curve_point(json.loads(line)))
-                except (ValueError, RecursionError):
-                    self._note(f"{file}: line {number} is not a point of a curve; it is left out")
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError) as error:
-            self._note(f"{file}: {error}; the curve is left out")
-        return tuple(points)
+        return run_series.has_curve(self._record_folder(record.signature), record, every)
 
     def find(self, name: str) -> Record:
         """The record of a run.
@@ -293,7 +273,3 @@ class Store:
 
 def _addition(file: Path) -> Addition:
     return Addition.from_json(file.read_text(encoding="utf-8"))
-
-
-def _curve(file: Path) -> tuple[Metrics, ...]:
-    return tuple(map(curve_point, json.loads(file.read_text(encoding="utf-8"))["points"]))

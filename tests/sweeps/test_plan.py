@@ -106,7 +106,7 @@ WITHOUT_EFFECT = {
     "engine.layout": "contiguous", "engine.convolution": "lone", "tracking.name": "none",
     "tracking.project": "other", "tracking.entity": "other", "tracking.mode": "offline",
     "tracking.tags": ["a"], "keep_weights": False,
-    "neutral": {"norm.args.some": 1, "norm.args.variance": "unbiased"},
+    "diagnostics": ["running_error"], "neutral": {"norm.args.some": 1, "norm.args.variance": "unbiased"},
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from normbench import diagnostics
 from normbench.config.choices import FACTS, choices, declared
 from normbench.config.grammar import as_sweep, written
 from normbench.config.knobs import choice_name, settle
@@ -57,6 +58,7 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
     _resolve_sites(tree["placement"])
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(tree["engine"]["device"])):
         raise InputError(f"unknown engine.device={tree['engine']['device']}; use auto, cpu, cuda or cuda:N")
+    _resolve_diagnostics(tree)
     tree["data"]["fingerprint"] = state(tree["data"])
     try:
         spec = RunSpec.model_validate(tree)
@@ -116,6 +118,15 @@ def _resolve_total(tree: dict[str, Any]) -> None:
 
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _resolve_diagnostics(tree: dict[str, Any]) -> None:
+    """Write the diagnostics that are asked for in one form, in place."""
+    given = tree.get("diagnostics") or []
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise InputError(f"diagnostics must be a list of names, such as [running_error]; got {given!r}")
+    tree["diagnostics"] = [str(each) for each in diagnostics.parse_all(texts)]
 
 
 def _resolve_norm(norm: dict[str, Any]) -> None:

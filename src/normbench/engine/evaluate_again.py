@@ -15,6 +15,7 @@ from normbench.engine.final_state import load_final_states
 from normbench.engine.lane_assignment import LaneAssignment
 from normbench.engine.stack_layout import StackLayout, default_layout
 from normbench.engine.validation import evaluate_splits
+from normbench.models import Network
 from normbench.spec import RunSpec
 
 
@@ -40,15 +41,31 @@ def evaluate_again(
     Raises:
         ValueError: a state belongs to another network.
     """
-    spec, assignment = specs[0], LaneAssignment(specs)
-    steps = spec.length(len(dataset.train_labels))
+    spec = specs[0]
     with numerics(spec.engine):
-        network = models.build(assignment.lanes, dataset.shape, dry=True)
-        assignment.add_banks(network)
-        (layout or default_layout(spec.engine, device)).apply(
-            network.to(device, STORAGE[spec.engine.precision])
-        )
-        load_final_states(network, assignment, states)
-        network.begin_step(steps - 1, steps)
+        network, assignment = restored(specs, states, dataset, device, layout)
         metrics = evaluate_splits(network, dataset, spec, sources, assignment.banks)
     return [metrics[bank][lane] for lane, bank in assignment.of]
+
+
+def restored(
+    specs: Sequence[RunSpec],
+    states: Sequence[dict[str, Tensor]],
+    dataset: Dataset,
+    device: torch.device,
+    layout: StackLayout | None = None,
+) -> tuple[Network, LaneAssignment]:
+    """The network of runs as their last step left it, and which lane and bank belongs to which run; arguments
+    as for `evaluate_again`.
+
+    Raises:
+        ValueError: a state is of another network.
+    """
+    spec, assignment = specs[0], LaneAssignment(specs)
+    steps = spec.length(len(dataset.train_labels))
+    network = models.build(assignment.lanes, dataset.shape, dry=True)
+    assignment.add_banks(network)
+    (layout or default_layout(spec.engine, device)).apply(network.to(device, STORAGE[spec.engine.precision]))
+    load_final_states(network, assignment, states)
+    network.begin_step(steps - 1, steps)
+    return network, assignment

@@ -28,16 +28,17 @@ def tensors(network: Network, optimizer: Optimizer, meters: Meters) -> dict[str,
 
 def save_lanes(
     network: Network, optimizer: Optimizer, meters: Meters, assignment: LaneAssignment, step: int,
-    histories: Sequence[Sequence[Any]],
+    histories: Sequence[Sequence[Any]], diagnostics: Sequence[Any] = (),
 ) -> list[LaneState]:  # fmt: skip
     """One state per run, made of plain containers and tensors, so that loading it executes no code.
 
     It has the statistics of the run's own bank, under the names of a lone run.
     """
     runs = split(tensors(network, optimizer, meters), assignment)
+    found = diagnostics or [{} for _ in histories]
     return [
-        {"step": step, "history": list(history), "tensors": own}
-        for own, history in zip(runs, histories, strict=True)
+        {"step": step, "history": list(history), "diagnostics": of_run, "tensors": own}
+        for own, history, of_run in zip(runs, histories, found, strict=True)
     ]
 
 

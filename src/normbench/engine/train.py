@@ -6,24 +6,25 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from normbench.data.batches import Batches
 from normbench.data.dataset import Dataset
 from normbench.engine.curve import curve_steps, diverged_at, summary
 from normbench.engine.device import numerics
 from normbench.engine.evaluate import Metrics, finite
 from normbench.engine.final_state import final_states
+from normbench.engine.initial_state import scale_by_first_images
 from normbench.engine.meters import lanes_are_finite
 from normbench.engine.plateau import Plateau
+from normbench.engine.probes.along_training import Along
 from normbench.engine.schedule import multiplier
 from normbench.engine.stack import Stack
 from normbench.engine.stack_layout import StackLayout, describe_convolutions
 from normbench.engine.state import LaneState, load_lanes, save_lanes
 from normbench.engine.validation import evaluate_splits, validate
-from normbench.models import lsuv
 from normbench.spec import RunSpec
 
 
@@ -37,6 +38,7 @@ class Result:
     seconds: float  # training time of the whole stack in this process
     about: dict[str, object]  # number of parameters, norms by site, graphs, layout and convolutions
     final_state: dict[str, Tensor]  # weights and the run's own statistics, on the CPU
+    diagnostics: tuple[dict[str, Any], ...] = ()  # what diagnostics found by layer, see `engine.probes`
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,11 @@ def _take_all_steps(
         histories = [list(state["history"]) for state in resume]
         plateau.replay(histories)
         optimizer.scale_lanes(plateau.factors)
-    elif spec.model.init == "lsuv":
-        network.begin_step(0, steps)
-        lsuv.equalize(network, first_images(batches, lsuv.IMAGES, spec.total), lanes)
+    else:
+        scale_by_first_images(network, spec, batches, steps)
     points, evaluations = curve_steps(spec.eval, steps, batches.steps_per_epoch)
-    points |= plateau.checks
+    diagnosis = Along(stack, dataset, evaluations, histories, resume)
+    points |= plateau.checks | diagnosis.steps
     began = time.perf_counter()
 
     network.train()
@@ -125,10 +127,13 @@ def _take_all_steps(
         if done in plateau.checks:
             plateau.see([history[-1] for history in histories])
             optimizer.scale_lanes(plateau.factors)
+        diagnosis.read(done, tests if done in evaluations else ())
         listener.point(done, [history[-1] for history in histories])
         if not any(finite_lanes):
             break
-        listener.checkpoint(partial(save_lanes, network, optimizer, meters, assignment, done, histories))
+        listener.checkpoint(
+            partial(save_lanes, network, optimizer, meters, assignment, done, histories, diagnosis.state())
+        )
 
     seconds = time.perf_counter() - began
     loss_at = meters.first_nonfinite()
@@ -146,13 +151,9 @@ def _take_all_steps(
     }
     last_epoch = steps - batches.steps_per_epoch
     results = []
-    for at, history, state in zip(diverged, histories, final_states(network, assignment), strict=True):
+    each = zip(diverged, histories, final_states(network, assignment), diagnosis.rows, strict=True)
+    for at, history, state, rows in each:
         metrics = summary(spec.eval, history, last_epoch, diverged=at is not None)
-        results.append(Result(at, metrics, tuple(history), seconds, about, state))
+        metrics |= diagnosis.summary(history, diverged=at is not None)
+        results.append(Result(at, metrics, tuple(history), seconds, about, state, tuple(rows)))
     return results
-
-
-def first_images(batches: Batches, least: int, total: int) -> torch.Tensor:
-    """The images of the first steps as one batch: at least `least` images, or one epoch if it has fewer."""
-    steps = min(-(-least // total), batches.steps_per_epoch)
-    return torch.cat([batches.at(step)[0] for step in range(steps)])

@@ -143,6 +143,7 @@ class Builder:
         except norms.NormError as error:
             raise norms.NormError(f"site {site}: {error}") from None
         layer.site = site
+        layer.activated = activated
         return layer
 
     def norm_act(self, site: str, channels: int) -> tuple[nn.Module, ...]:

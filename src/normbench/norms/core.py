@@ -43,6 +43,8 @@ class Norm(Arguments, nn.Module):
 
     #: The layer's place in a network, set by whoever builds the network.
     site: str = ""
+    #: The layer replaces the activation after it, too; set by whoever builds the network.
+    activated: bool = False
     #: Share of the run after which the forward pass changes; None if it never does. Before and after that,
     #: every step runs the same operations on the same memory; what changes from step to step is in tensors.
     phase_change_at: float | None = None

@@ -15,12 +15,15 @@ from normbench.engine.curve import steps_to
 from normbench.engine.device import device_name, find_device
 from normbench.engine.evaluate_again import evaluate_again
 from normbench.engine.final_state import read
+from normbench.engine.probes.afterwards import diagnose_again
+from normbench.engine.probes.diagnosis import Row
 from normbench.engine.stack_layout import StackLayout
 from normbench.errors import RunFailure, reason
 from normbench.record import COMPLETE, Addition, Metrics, Record
 from normbench.spec import RunSpec
 from normbench.store import Store
 from normbench.sweeps.findings import missing_sources, missing_targets
+from normbench.sweeps.missing_diagnostics import missing_diagnostics
 from normbench.sweeps.plan import Pack
 from normbench.sweeps.provenance import commit, environment
 from normbench.sweeps.worker import Emit
@@ -71,14 +74,16 @@ def _evaluate(pack: Pack, dataset: Dataset, store: Store, layout: StackLayout, e
         )  # fmt: skip
         for i, metrics in zip(complete, found, strict=True):
             measured[i] = metrics
+    diagnosed = _diagnose(pack, records, dataset, store, device, layout)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     provenance = {"stack_size": len(pack.trainings), "commit": commit(), "evaluated": now}
     about = environment() | {"device": device_name(device)}
-    for each, record, metrics in zip(pack.specs, records, measured, strict=True):
+    for each, record, metrics, (scalars, rows) in zip(pack.specs, records, measured, diagnosed, strict=True):
         added = {name: metrics.get(name) for name in _metric_names(each, missing_sources(each, record))}
         if targets := missing_targets(each, record):
             added |= steps_to(targets, store.history(record.signature))
-        store.add(Addition(record.signature, added, about, provenance))
+        added |= scalars
+        store.add(Addition(record.signature, added, about, provenance), rows)
         emit(events.RunEvaluated(_known(store, record.signature), tuple(added)))
 
 
@@ -93,3 +98,35 @@ def _known(store: Store, signature: str) -> Record:
     if record is None:
         raise RunFailure(f"the record of run {signature} was removed while it was evaluated")
     return record
+
+
+def _diagnose(
+    pack: Pack,
+    records: Sequence[Record],
+    dataset: Dataset,
+    store: Store,
+    device: torch.device,
+    layout: StackLayout,
+) -> list[tuple[Metrics, list[Row]]]:
+    """The diagnostics that each run lacks: metrics, all None if it diverged, and rows for
+    diagnostics.jsonl.
+    """
+    missing = [missing_diagnostics(spec, record) for spec, record in zip(pack.specs, records, strict=True)]
+    found: list[tuple[Metrics, list[Row]]] = [
+        ({name: None for asked in lacks for name in asked.metrics}, []) for lacks in missing
+    ]
+    complete = [i for i, record in enumerate(records) if record.status == COMPLETE]
+    if asked := dict.fromkeys(each for i in complete for each in missing[i]):
+        read_again = diagnose_again(
+            [pack.specs[i] for i in complete],
+            [read(store.weights_file(pack.signatures[i]), pack.signatures[i]) for i in complete],
+            [store.history(records[i].signature) for i in complete],
+            dataset.to(device), device, tuple(asked), layout,
+        )  # fmt: skip
+        for i, (scalars, rows) in zip(complete, read_again, strict=True):
+            labels = {each.label for each in missing[i]}
+            found[i] = (
+                {name: scalars.get(name) for name in found[i][0]},
+                [row for row in rows if row["name"].rpartition("/")[0] in labels],
+            )
+    return found

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import reduce
 from math import gcd
 
+from normbench.diagnostics import parse_all
 from normbench.record import COMPLETE, Record
 from normbench.spec import EvalSpec, RunSpec
 from normbench.store import Store
+from normbench.sweeps.missing_diagnostics import diagnostics_to_train, missing_diagnostics
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,11 @@ def find(asked: Sequence[RunSpec], store: Store) -> Findings:
         elif missing := _needs_training(spec, record, store):
             to_train.append(spec)
             again[spec.signature] = missing
-        elif missing_sources(spec, record) or missing_targets(spec, record):
+        elif (
+            missing_sources(spec, record)
+            or missing_targets(spec, record)
+            or missing_diagnostics(spec, record)
+        ):
             to_evaluate.append(spec)
         else:
             finished.append(spec)
@@ -55,7 +61,9 @@ def merged(asked: Sequence[RunSpec]) -> list[RunSpec]:
 
 
 def _with_all_evaluations(specs: Sequence[RunSpec]) -> RunSpec:
-    first = specs[0]
+    diagnostics = dict.fromkeys(each for spec in specs for each in spec.diagnostics)
+    asked = tuple(map(str, parse_all(tuple(diagnostics))))
+    first = specs[0] if specs[0].diagnostics == asked else specs[0].model_copy(update={"diagnostics": asked})
     if all(spec.eval == first.eval for spec in specs):
         return first
     evals = [spec.eval for spec in specs]
@@ -87,4 +95,6 @@ def _needs_training(spec: RunSpec, record: Record, store: Store) -> str:
     sources = missing_sources(spec, record)
     if sources and record.status == COMPLETE and not store.weights_file(spec.signature).is_file():
         return f"statistics {', '.join(sources)}, and its weights were not kept"
+    if series := diagnostics_to_train(spec, record, store):
+        return f"diagnostics {', '.join(series)}"
     return ""

@@ -22,6 +22,7 @@ from normbench import events
 from normbench.autotune.tuning import Tuning
 from normbench.data.dataset import Dataset
 from normbench.engine.device import device_name, find_device
+from normbench.engine.probes.along_training import asked_of
 from normbench.engine.stack_layout import StackLayout
 from normbench.engine.state import LaneState
 from normbench.engine.train import Listener, Result, train_stack
@@ -137,7 +138,9 @@ def _train_to_records(
         own = {**about, "diverged_at": result.diverged_at, **result.about}
         if (place := places.get(pack.specs[number].signature)) is not None:
             own["asked"] = place
-        record = _record(pack, number, status, result.metrics, result.history, timing, own)
+        record = _record(
+            pack, number, status, result.metrics, result.history, timing, own, result.diagnostics
+        )
         store.put(record)
         emit(events.RunEnded(store.get(record.signature) or record))
 
@@ -152,7 +155,7 @@ def _timing(result: Result, pack: Pack, first: int) -> dict[str, float]:
 def _record(
     pack: Pack, number: int, status: str, metrics: dict[str, float | None], history: tuple[dict[str, float |
           None], ...],
-    timing: dict[str, float], about: dict[str, Any],
+    timing: dict[str, float], about: dict[str, Any], diagnostics: tuple[dict[str, Any], ...] = (),
 ) -> Record:  # fmt: skip
     spec = pack.specs[number]
     [(lane, bank)] = [(lane, runs.index(spec)) for lane, runs in enumerate(pack.trainings) if spec in runs]
@@ -169,6 +172,7 @@ def _record(
             "ended": datetime.now(UTC).isoformat(timespec="seconds"), **about,
         },
         history=history,
+        diagnostics=diagnostics,
     )  # fmt: skip
 
 
@@ -195,7 +199,14 @@ def _checkpoint(spec: RunSpec, file: Path) -> LaneState | None:
         return None
     evaluated = {point["step"] for point in state["history"] if point.get("test_error") is not None}
     every = spec.eval.every or state["step"] + 1
+    if not _has_diagnostics(spec, state):
+        return None
     return state if evaluated.issuperset(range(every, state["step"] + 1, every)) else None
+
+
+def _has_diagnostics(spec: RunSpec, state: LaneState) -> bool:
+    """Whether the curve of a run under way has been read as the diagnostics ask."""
+    return not spec.diagnostics or state.get("diagnostics", {}).get("asked") == asked_of(spec)
 
 
 class _Checkpointer:

@@ -1,0 +1,45 @@
+"""Losses and gradients of all lanes on a training batch, as a step would compute them, without the step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from normbench.engine.evaluate import lane_losses
+from normbench.engine.probes.protocol import Point
+from normbench.models import Network
+
+
+@contextmanager
+def preserved(network: Network) -> Iterator[None]:
+    """Put back every parameter and buffer at the end, in the same memory."""
+    tensors = [*network.parameters(), *network.buffers()]
+    before = [tensor.detach().clone() for tensor in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, old in zip(tensors, before, strict=True):
+                tensor.copy_(old)
+        network.train()
+
+
+def loss_and_gradients(point: Point, x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Loss of every lane, (K,), and the gradients, one per parameter and lane-major.
+
+    As in training, but in the type of the parameters under every precision, and without a loss scale.
+    """
+    network = point.network
+    with torch.enable_grad():
+        losses = lane_losses(network(x), y, point.spec.optim.label_smoothing).mean(0)
+        gradients = torch.autograd.grad(losses.sum(), list(network.parameters()))
+    return losses.detach(), list(gradients)
+
+
+def squared_norm(tensors: Sequence[Tensor], lanes: int) -> Tensor:
+    """Squared length of every lane over all tensors together: (K,) in fp64."""
+    each = [t.unflatten(0, (lanes, -1)).flatten(1).double().square().sum(1) for t in tensors]
+    return torch.stack(each).sum(0)
