@@ -66,7 +66,7 @@ class Trainer:
     @staticmethod
     def _metrics(spec: RunSpec, error: float) -> dict[str, float | None]:
         metrics: dict[str, float | None] = {"test_error": error, "test_loss": 10 * error}
-        other = [source for source in spec.eval.statistics if source != "running"]
+        other = [source for source in spec.eval.statistics if source.suffix]
         return metrics | {f"{name}@{source}": metrics[name] for source in other for name in list(metrics)}
 
     def _record(self, spec: RunSpec) -> Record:

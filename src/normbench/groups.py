@@ -10,7 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 from pydantic_core import PydanticCustomError
 
+from normbench.conditions import Condition
+from normbench.corruptions import Corruption, parse_corruptions
 from normbench.momentum import Momentum, parse_momentum
+from normbench.sources import RUNNING, Source, parse_source
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -21,6 +24,26 @@ ParsedMomentum = Annotated[
     Momentum,
     PlainValidator(parse_momentum),
     PlainSerializer(lambda momentum: parse_momentum(momentum).canonical),
+]
+
+#: Sources of statistics, parsed once, each once; in records they are canonical texts.
+ParsedSource = Annotated[Source, PlainValidator(parse_source), PlainSerializer(str)]
+Sources = Annotated[
+    tuple[ParsedSource, ...],
+    Field(min_length=1, strict=False),
+    AfterValidator(lambda sources: tuple(dict.fromkeys(sources))),
+]
+#: Corruptions of the test images, parsed once, every severity spelled out.
+Corruptions = Annotated[
+    tuple[Corruption, ...],
+    PlainValidator(parse_corruptions),
+    PlainSerializer(lambda corruptions: [str(each) for each in corruptions]),
+]
+#: What is measured beside loss and error; see `normbench.conditions`.
+Quality = Annotated[
+    tuple[Literal["nll", "ece", "temperature", "reliability", "confusion", "class_error"], ...],
+    Field(strict=False),
+    AfterValidator(lambda metrics: tuple(dict.fromkeys(metrics))),
 ]
 
 
@@ -126,10 +149,17 @@ class ScheduleSpec(Part):
 
 class EvalSpec(Part):
     every: Count | None
-    statistics: Annotated[
-        tuple[Literal["running", "batch", "precise", "adapt"], ...], Field(min_length=1, strict=False)
-    ]
+    statistics: Sources
     target: Share | Annotated[tuple[Share, ...], Field(strict=False)] | None
+    corruptions: Corruptions = ()
+    metrics: Quality = ()
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Under what a run is evaluated at its end: running statistics, and all that is asked for."""
+        images = (None, *self.corruptions)
+        asked = [Condition(source, corruption) for corruption in images for source in self.statistics]
+        return tuple(dict.fromkeys([Condition(RUNNING), *asked]))
 
     @property
     def targets(self) -> tuple[float, ...]:

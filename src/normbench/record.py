@@ -18,6 +18,8 @@ FAILED = "failed"
 STATUSES = (COMPLETE, DIVERGED, FAILED)
 
 Metrics = dict[str, float | None]
+#: Numbers in nested lists; None in place of a number that does not exist.
+Table = list[Any]
 #: Groups of a specification that have a choice with a name.
 _CHOICES = ("model", "norm", "weight", "placement", "data", "optim", "schedule")
 #: Whole numbers of a specification.
@@ -35,9 +37,10 @@ class Addition:
     environment: dict[str, Any]
     provenance: dict[str, Any]
     schema: int = SCHEMA
+    tables: dict[str, Table | None] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
+        return _json(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Addition:
@@ -61,6 +64,7 @@ class Record:
         timing:      seconds and rates of the training.
         environment: versions and device of the training.
         provenance:  stack size, lane, bank, commit, date.
+        tables:      measurements that are not numbers, such as a confusion matrix, by name.
         history:     the curve, one point per logged step. It has its own file.
         diagnostics: values by layer, one mapping per reading. They have their own files.
         additions:   metrics that were evaluated after the run had ended, in the order of the file names.
@@ -74,6 +78,7 @@ class Record:
     environment: dict[str, Any]
     provenance: dict[str, Any]
     schema: int = SCHEMA
+    tables: dict[str, Table | None] = field(default_factory=dict)
     history: tuple[Metrics, ...] = field(default=(), compare=False)
     diagnostics: tuple[dict[str, Any], ...] = field(default=(), compare=False)
     additions: tuple[Addition, ...] = field(default=(), compare=False)
@@ -84,13 +89,19 @@ class Record:
         return self.status in (COMPLETE, DIVERGED)
 
     def with_additions(self, additions: tuple[Addition, ...]) -> Record:
-        """The record with the metrics of the additions. No existing metric is replaced."""
+        """The record with the results of the additions. No existing result is replaced."""
         if not additions:
             return self
-        metrics = dict(self.metrics)
+        metrics, tables = dict(self.metrics), dict(self.tables)
         for addition in additions:
             metrics |= {name: value for name, value in addition.metrics.items() if name not in metrics}
-        return replace(self, metrics=metrics, additions=(*self.additions, *additions))
+            tables |= {name: value for name, value in addition.tables.items() if name not in tables}
+        return replace(self, metrics=metrics, tables=tables, additions=(*self.additions, *additions))
+
+    @property
+    def measured(self) -> set[str]:
+        """Names of all metrics and tables."""
+        return {*self.metrics, *self.tables}
 
     def value(self, key: str) -> Any:
         """A metric or a field by the dotted name that tables use; None if there is no such name.
@@ -110,7 +121,7 @@ class Record:
         del tree["history"], tree["diagnostics"]
         if not self.additions:
             del tree["additions"]
-        return json.dumps(tree, indent=2, allow_nan=False) + "\n"
+        return _json(tree)
 
     @classmethod
     def from_json(cls, text: str) -> Record:
@@ -126,6 +137,18 @@ class Record:
         if (wrong := fault(record)) is not None:
             raise ValueError(wrong)
         return record
+
+
+def _json(tree: dict[str, Any]) -> str:
+    """The text of a record or an addition; tables are left out if there are none, and stand on one line."""
+    tables = tree.pop("tables")
+    text = json.dumps(tree, indent=2, allow_nan=False)
+    if tables:
+        lines = [
+            f"{json.dumps(name)}: {json.dumps(table, allow_nan=False)}" for name, table in tables.items()
+        ]
+        text = text.removesuffix("\n}") + ',\n  "tables": {\n    ' + ",\n    ".join(lines) + "\n  }\n}"
+    return text + "\n"
 
 
 def _tree(text: str) -> dict[str, Any]:
@@ -163,6 +186,8 @@ def _checked(tree: dict[str, Any], cls: type, mappings: tuple[str, ...]) -> dict
     """The fields of a record or an addition, with checked types."""
     if tree.get("schema") != SCHEMA:
         raise ValueError(f"not of schema {SCHEMA} or older: {tree.get('schema')!r}")
+    tree = {"tables": {}} | tree
+    mappings = (*mappings, "tables")
     unknown = tree.keys() - {"signature", "schema", *mappings, *(("status",) if cls is Record else ())}
     if unknown or not isinstance(tree.get("signature"), str):
         raise ValueError(f"not a record: {', '.join(sorted(unknown)) or 'it has no signature'}")
@@ -172,6 +197,8 @@ def _checked(tree: dict[str, Any], cls: type, mappings: tuple[str, ...]) -> dict
         raise ValueError(f"it has the unknown status {tree.get('status')!r}")
     if (name := first_invalid_number(tree["metrics"])) is not None:
         raise ValueError(f"metric {name} must be a finite number or null")
+    if wrong := [name for name, table in tree["tables"].items() if not _is_table(table)]:
+        raise ValueError(f"table {wrong[0]} must be nested lists of finite numbers or null")
     return tree
 
 
@@ -230,6 +257,11 @@ def is_number(value: Any) -> bool:
         return math.isfinite(value)
     except OverflowError:
         return False
+
+
+def _is_table(value: Any) -> bool:
+    """Whether a value is a finite number, None, or lists of such values."""
+    return all(map(_is_table, value)) if isinstance(value, list) else value is None or is_number(value)
 
 
 def _not_finite(tree: Any, path: str = "") -> str | None:

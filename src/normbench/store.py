@@ -108,9 +108,10 @@ class Store:
         Raises:
             RunFailure: the disk is full, or the folder cannot be written.
         """
+        names = sorted({*addition.metrics, *addition.tables})
         folder = self._record_folder(addition.signature)
-        name = f"evaluation-{run_series.digest(addition.metrics)}.json"
-        if addition.metrics and not (folder / name).exists():
+        name = f"evaluation-{run_series.digest(names)}.json"
+        if names and not (folder / name).exists():
             series = run_series.diagnostics_file(rows, list(addition.metrics))
             self._write(folder, {**series, name: addition.to_json()})
 
@@ -118,7 +119,8 @@ class Store:
         """Add the metrics and the curve of another training that the known record lacks."""
         provenance = {**record.provenance, "trained_again": True}
         new = {name: value for name, value in record.metrics.items() if name not in known.metrics}
-        self.add(Addition(record.signature, new, record.environment, provenance))
+        tables = {name: value for name, value in record.tables.items() if name not in known.tables}
+        self.add(Addition(record.signature, new, record.environment, provenance, tables=tables))
         folder = self._record_folder(record.signature)
         self._write(folder, run_series.of_later_training(folder, known, record, provenance))
         self.checkpoint_file(record.signature).unlink(missing_ok=True)

@@ -35,8 +35,7 @@ def test_evaluation_ignores_label_smoothing_for_every_source_of_statistics(make_
     spec, plain = (make_spec(*SMALL, f"optim.label_smoothing={s}") for s in (smoothing, 0))
     dataset = data.load(spec.data)
     network = models.build([plain] * 2, dataset.shape)
-    sources = ("running", "batch", "precise", "adapt")
-    metrics = [evaluate(network, dataset, each, sources) for each in (spec, plain)]
+    metrics = [evaluate(network, dataset, each, spec.eval.conditions) for each in (spec, plain)]
     assert metrics[0] == metrics[1]
     assert len(metrics[0][0][0]) == 8
 
@@ -45,7 +44,7 @@ def test_the_test_loss_of_a_run_is_plain_cross_entropy_of_its_network(make_spec)
     spec = make_spec(*SMALL, "optim.label_smoothing=0.9", "norm=gn", "engine.precision=fp64")
     dataset = data.load(spec.data)
     network = models.build([spec], dataset.shape).double()
-    ((metrics,),) = evaluate(network, dataset, spec, ("running",))
+    ((metrics,),) = evaluate(network, dataset, spec)
     mean, std = (torch.tensor(m, dtype=torch.float64).view(-1, 1, 1) for m in (dataset.mean, dataset.std))
     images = (dataset.test_images.double() / 255 - mean) / std
     with torch.no_grad():

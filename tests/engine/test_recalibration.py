@@ -11,12 +11,14 @@ import torch
 from torch.nn import functional as F
 
 from normbench import data, models, norms
+from normbench.conditions import Condition
 from normbench.data.batches import Batches, Standardize
 from normbench.engine import evaluate as evaluation
 from normbench.engine.evaluate import evaluate, lane_losses
 from normbench.engine.lane_assignment import LaneAssignment, running_norms
 from normbench.engine.recalibration import PooledMoments, recalibrated
 from normbench.engine.train import train_stack
+from normbench.sources import parse_source
 
 CPU = torch.device("cpu")
 SOURCE_NAMES = ("running", "batch", "precise", "adapt")
@@ -26,6 +28,11 @@ SMALL += ["batch=4", "engine.precision=fp64", SOURCES]
 MLP = ["model=mlp", "model.hidden=[12,9]", *SMALL, "norm.eps=0.01"]
 #: Norms for maps of several positions, which LeNet-5's fully connected layers do not have.
 ON_MAPS = ("in", "bnet", "dbn", "mixture")
+
+
+def under(sources):
+    """The conditions of evaluation with sources of statistics, on images as they are."""
+    return [Condition(parse_source(source)) for source in sources]
 
 
 @torch.enable_grad()
@@ -80,7 +87,7 @@ def moments(h):
 def test_precise_and_adapt_use_the_moments_of_all_training_or_all_test_images(make_spec):
     """With one norm the result depends neither on the order nor on the batches."""
     spec, dataset, network = one_lane(make_spec, "model.hidden=[12]")
-    (metrics,) = evaluate(network, dataset, spec, spec.eval.statistics)[0]
+    (metrics,) = evaluate(network, dataset, spec, under(spec.eval.statistics))[0]
     (layer,), (weight, head) = running_norms(network), linears(network).values()
     bias = [m.bias for m in network.modules() if getattr(m, "weight", None) is not None][-1]
     for source, split in (("precise", "train"), ("adapt", "test")):
@@ -126,7 +133,7 @@ def test_a_deeper_norm_gets_values_that_were_normalized_by_batch_statistics(make
 def test_adapting_to_one_batch_equals_evaluation_with_its_batch_statistics(make_spec):
     """Recalibration has no Bessel's correction; running statistics have it."""
     spec, dataset, network = one_lane(make_spec, "data.test_size=4")
-    (metrics,) = evaluate(network, dataset, spec, spec.eval.statistics)[0]
+    (metrics,) = evaluate(network, dataset, spec, under(spec.eval.statistics))[0]
     assert metrics["test_loss@adapt"] == pytest.approx(metrics["test_loss@batch"], rel=1e-9)
     assert abs(metrics["test_loss@adapt"] - metrics["test_loss"]) > 1e-3
     layer = norms.build("bn", 5, momentum=1.0, eps=1e-12, affine=False).double()
@@ -137,7 +144,7 @@ def test_adapting_to_one_batch_equals_evaluation_with_its_batch_statistics(make_
 def test_adapting_to_the_training_images_equals_precise(make_spec):
     spec, dataset, network = one_lane(make_spec)
     same = replace(dataset, test_images=dataset.train_images, test_labels=dataset.train_labels)
-    (metrics,) = evaluate(network, same, spec, spec.eval.statistics)[0]
+    (metrics,) = evaluate(network, same, spec, under(spec.eval.statistics))[0]
     assert metrics["test_loss@adapt"] == metrics["test_loss@precise"]
     assert metrics["test_loss@precise"] != metrics["test_loss"]
 
@@ -181,11 +188,11 @@ def test_for_every_norm_lanes_have_the_metrics_of_lone_runs_and_the_network_is_r
     dataset = data.load(specs[0].data)
     network = trained(specs, dataset, steps=3, lr=0.01)
     before = everything(network)
-    (stack,) = evaluate(network, dataset, specs[0], specs[0].eval.statistics)
+    (stack,) = evaluate(network, dataset, specs[0], under(specs[0].eval.statistics))
     assert_untouched(network, before)
-    assert evaluate(network, dataset, specs[0], specs[0].eval.statistics) == [stack]
+    assert evaluate(network, dataset, specs[0], under(specs[0].eval.statistics)) == [stack]
     alone_network = trained(specs[1:], dataset, steps=3, lr=0.01)
-    (alone,) = evaluate(alone_network, dataset, specs[1], specs[1].eval.statistics)[0]
+    (alone,) = evaluate(alone_network, dataset, specs[1], under(specs[1].eval.statistics))[0]
     for name in alone:
         assert stack[1][name] == pytest.approx(alone[name], rel=1e-7), name
     losses = [stack[0][f"test_loss{source}"] for source in ("", "@precise", "@adapt")]
@@ -197,7 +204,7 @@ def test_a_network_without_running_statistics_is_not_recalibrated(make_spec, wor
     spec, dataset, network = one_lane(make_spec, *words)
     calls = []
     network.register_forward_hook(lambda *call: calls.append(call))
-    (metrics,) = evaluate(network, dataset, spec, spec.eval.statistics)[0]
+    (metrics,) = evaluate(network, dataset, spec, under(spec.eval.statistics))[0]
     assert len(calls) == passes  # one more pass for @batch, if the norm has batch statistics
     assert metrics["test_loss"] == metrics["test_loss@precise"] == metrics["test_loss@adapt"]
     assert list(evaluate(network, dataset, spec)[0][0]) == ["test_loss", "test_error"]
@@ -208,22 +215,22 @@ def test_banks_share_the_metrics_of_recalibration(make_spec):
     dataset = data.load(specs[0].data)
     network = trained(specs, dataset)
     before = everything(network)
-    banks = evaluate(network, dataset, specs[0], SOURCE_NAMES, banks=3)
+    banks = evaluate(network, dataset, specs[0], under(SOURCE_NAMES), banks=3)
     assert_untouched(network, before)
     assert len({lanes[0]["test_loss"] for lanes in banks}) == 3
     assert len({lanes[0]["test_loss@precise"] for lanes in banks}) == 1
     for spec, lanes in zip(specs, banks, strict=True):
-        (alone,) = evaluate(trained([spec], dataset), dataset, spec, SOURCE_NAMES)
+        (alone,) = evaluate(trained([spec], dataset), dataset, spec, under(SOURCE_NAMES))
         assert lanes == alone
 
 
 def test_recalibration_changes_neither_weight_maps_nor_frozen_statistics(make_spec):
     spec, dataset, network = one_lane(make_spec, "weight=spectral", "model.dropout=0.4")
     before = everything(network)
-    evaluate(network, dataset, spec, spec.eval.statistics)
+    evaluate(network, dataset, spec, under(spec.eval.statistics))
     assert_untouched(network, before)
     spec, dataset, network = one_lane(make_spec, "norm=frozen", "norm.args.after=0.5")
-    (metrics,) = evaluate(network, dataset, spec, spec.eval.statistics)[0]
+    (metrics,) = evaluate(network, dataset, spec, under(spec.eval.statistics))[0]
     assert metrics["test_loss@precise"] == metrics["test_loss@adapt"] == metrics["test_loss"]
     assert metrics["test_loss@batch"] != metrics["test_loss"]
 
@@ -235,10 +242,10 @@ def test_precise_uses_at_most_IMAGES_images_and_at_least_one_step(make_spec, mon
     for bound, batches in ((10_000, 16), (11, 2), (3, 1)):
         monkeypatch.setattr(evaluation, "IMAGES", bound)
         seen.clear()
-        evaluate(network, dataset, spec, spec.eval.statistics)
+        evaluate(network, dataset, spec, under(spec.eval.statistics))
         assert seen == [(4, True)] * batches + [(3, False)]
     spec = make_spec(*MLP, "eval.statistics=[adapt]")  # three test images do not fill a batch of four
-    assert evaluate(network, dataset, spec, spec.eval.statistics)[0][0]["test_error@adapt"] is None
+    assert evaluate(network, dataset, spec, under(spec.eval.statistics))[0][0]["test_error@adapt"] is None
 
 
 def test_moments_of_fp32_values_far_from_zero_are_accurate():
@@ -273,6 +280,6 @@ def test_only_the_sources_that_are_asked_for_are_evaluated(make_spec, sources, p
     spec, dataset, network = one_lane(make_spec)
     calls = []
     network.register_forward_hook(lambda *call: calls.append(call))
-    (metrics,) = evaluate(network, dataset, spec, sources)[0]
+    (metrics,) = evaluate(network, dataset, spec, under(sources))[0]
     assert len(calls) == passes  # @precise: 16 training batches, then the test images
     assert len(metrics) == 2 * len(sources)

@@ -163,7 +163,7 @@ def test_workers_are_one_batch_in_training_and_in_evaluation_by_batch(make_spec)
     for spec in (spread, whole):
         network = models.build([spec], dataset.shape)
         images = torch.linspace(-1, 1, 8 * 64).sin().view(8, 1, 8, 8)
-        results.append((network(images), evaluate(network, dataset, spec, spec.eval.statistics)))
+        results.append((network(images), evaluate(network, dataset, spec, spec.eval.conditions)))
     assert torch.equal(results[0][0], results[1][0])
     assert results[0][1] == results[1][1]
 

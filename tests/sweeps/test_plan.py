@@ -86,7 +86,8 @@ OTHER = {
     "model.zero_last": True, "model.bias": True, "model.branch": "skipinit", "model.init": "lsuv",
     "model.stem_activation": "in_branch",
     "norm.name": "ghost", "norm.momentum": 0.7, "norm.eps": 0.125, "norm.affine": False,
-    "norm.args.track": False, "norm.args.variance": "biased", "weight.name": "ws", "weight.eps": 0.125, "placement.name": "conv_act_norm",
+    "norm.args.track": False, "norm.args.variance": "biased", "weight.name": "ws", "weight.eps": 0.125,
+    "placement.name": "conv_act_norm",
     "placement.sites": "first", "data.name": "synthetic", "data.fingerprint": "0123456789abcdef",
     "data.classes": 7, "data.size": 16, "data.channels": 3, "data.train_size": 100, "data.test_size": 100,
     "data.flip": True, "data.crop": 2, "data.standardize": "none", "data.valid": 0.25,
@@ -101,7 +102,8 @@ OTHER = {
 #: Leaves that change neither the final state nor the images.
 WITHOUT_EFFECT = {
     "data.root": "/elsewhere", "data.path": "/elsewhere", "data.download": True, "eval.every": 10,
-    "eval.statistics": ["running"], "eval.target": 0.5, "engine.device": "cuda", "engine.lanes": 3,
+    "eval.statistics": ["running"], "eval.target": 0.5,
+    "eval.corruptions": ["contrast:3"], "eval.metrics": ["ece"], "engine.device": "cuda", "engine.lanes": 3,
     "engine.processes": 3, "engine.graphs": False, "engine.compile": True, "engine.deterministic": True,
     "engine.layout": "contiguous", "engine.convolution": "lone", "tracking.name": "none",
     "tracking.project": "other", "tracking.entity": "other", "tracking.mode": "offline",

@@ -118,7 +118,7 @@ def evaluated_images(evaluation: EvalSpec, steps: int, workload: Workload, banks
     """Images that a lane evaluates in the course of its training.
 
     Args:
-        evaluation: when the run is evaluated, and with which statistics at its end.
+        evaluation: when the run is evaluated, and under which conditions at its end.
         steps:      of the run.
         workload:   gives the sizes of the splits.
         banks:      of statistics of the lane; each is evaluated.
@@ -126,14 +126,13 @@ def evaluated_images(evaluation: EvalSpec, steps: int, workload: Workload, banks
     shape = workload.shape
     test, train = shape.test_images + shape.valid_images, shape.train_images
     splits = 2 if shape.valid_images else 1  # statistics of training images are taken for each of them
-    at_end = {
-        "running": 0,
-        "batch": test,
-        "adapt": 2 * test,
-        "precise": test + splits * min(RECALIBRATION_IMAGES, train),
-    }
+    taken = {"adapt": test, "precise": splits * min(RECALIBRATION_IMAGES, train)}
+    at_end = [
+        test + min(taken.get(source.kind, 0), splits * source.images if source.images else math.inf)
+        for source, _ in evaluation.conditions[1:]
+    ]
     times = math.ceil(steps / (evaluation.every or steps))
-    return banks * (times * test + sum(at_end[source] for source in evaluation.statistics))
+    return banks * (times * test + sum(at_end))
 
 
 @dataclass(frozen=True)

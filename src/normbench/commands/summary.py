@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from normbench.conditions import quantity
 from normbench.labels import field, label, settings, varying
 from normbench.phrases import counted
 from normbench.record import DIVERGED, FAILED, Record
@@ -100,4 +101,4 @@ def metric(name: str, value: float | None) -> str:
     """
     if value is None:
         return label(None)
-    return f"{100 * value:.2f} %" if name.partition("@")[0].endswith("_error") else f"{value:.4g}"
+    return f"{100 * value:.2f} %" if quantity(name).endswith("_error") else f"{value:.4g}"

@@ -13,10 +13,12 @@ from normbench import diagnostics
 from normbench.config.choices import FACTS, choices, declared
 from normbench.config.grammar import as_sweep, written
 from normbench.config.knobs import choice_name, settle
+from normbench.corruptions import parse_corruptions
 from normbench.data.fingerprint import state
 from normbench.errors import InputError, unknown
 from normbench.groups import PREACTIVATION
 from normbench.momentum import parse_momentum
+from normbench.sources import parse_source
 from normbench.spec import Resolved, RunSpec
 
 #: Groups whose choices need not have every knob.
@@ -56,6 +58,7 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
         tree["epochs"] = None
     _resolve_norm(tree["norm"])
     _resolve_sites(tree["placement"])
+    _resolve_eval(tree["eval"])
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(tree["engine"]["device"])):
         raise InputError(f"unknown engine.device={tree['engine']['device']}; use auto, cpu, cuda or cuda:N")
     _resolve_diagnostics(tree)
@@ -152,6 +155,14 @@ def _check_plateau(spec: RunSpec) -> None:
             "schedule=plateau decides by the validation loss, so data.valid must be above 0; got 0; give for "
             "example data.valid=0.1"
         )
+
+
+def _resolve_eval(values: dict[str, Any]) -> None:
+    """Parse sources and corruptions, in place, so that their own messages reach the user."""
+    if isinstance(values.get("statistics"), list):
+        values["statistics"] = [parse_source(each) for each in values["statistics"]]
+    if "corruptions" in values:
+        values["corruptions"] = parse_corruptions(values["corruptions"])
 
 
 def _one_line(error: ValidationError) -> InputError:

@@ -1,27 +1,33 @@
-"""Test metrics of every lane, with running statistics or with statistics from another source."""
+"""Test metrics of every lane under every condition: a source of statistics, a corruption of the images."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from normbench import rng
+from normbench.conditions import Condition
+from normbench.corruptions import Corruption
 from normbench.data.batches import test_batches
+from normbench.data.corruption import corrupted
 from normbench.data.dataset import Dataset
+from normbench.engine.arrangement import arranged, shuffled
 from normbench.engine.device import STORAGE, casting, default_memory_format
 from normbench.engine.lane_assignment import running_norms, using_bank
+from normbench.engine.mixed_statistics import blended, prior
 from normbench.engine.recalibration import IMAGES, recalibrated
+from normbench.engine.tally import Measured, Tally, finite, lane_losses, nothing
 from normbench.models import Network
 from normbench.norms.running import RunningNorm
+from normbench.record import Metrics
+from normbench.sources import RUNNING, Source
 from normbench.spec import RunSpec
 
-Metrics = dict[str, float | None]
+__all__ = ["Metrics", "evaluate", "finite", "lane_losses"]
 
 #: Most images at a time, summed over all lanes, by device. PERF: on a CPU their activations must stay in its
 #: cache (docs/LOG.md).
@@ -29,133 +35,167 @@ IMAGES_IN_FLIGHT = {"cpu": 256, "cuda": 8192}
 
 
 def evaluate(
-    network: Network, dataset: Dataset, spec: RunSpec, sources: Sequence[str] = ("running",), banks: int = 1
-) -> list[list[Metrics]]:
-    """test_loss and test_error for each bank, lane and source of statistics.
+    network: Network,
+    dataset: Dataset,
+    spec: RunSpec,
+    conditions: Sequence[Condition] = (Condition(),),
+    banks: int = 1,
+    metrics: Sequence[str] = (),
+) -> list[list[Measured]]:
+    """test_loss, test_error and `metrics` for each bank and lane, under names that end with the condition.
 
-    The metrics of a source other than `running` have its name as a suffix. They are equal for all banks of a
-    lane:
+    Sources of statistics:
 
-        @batch    statistics of as many test images as in training: `batch`, or `batch × workers` if the norm
-                  uses the images of all workers; None if the test split has fewer images
-        @precise  statistics of 10,000 training images (all, if there are fewer), computed with the final
-                  weights (PreciseBN, see `engine.recalibration`)
-        @adapt    the same with the test images (AdaBN); None if there are fewer than one step needs
+        running     what training left
+        batch       of as many test images at a time as in training (`batch`, or `batch × workers` if all
+                    workers' count); None if the test split has too few. `engine.arrangement` says which
+                    images are beside each other
+        precise     of training images, taken with the final weights; see `engine.recalibration`
+        adapt       of test images, taken likewise; None if they do not fill a step. With a prior they are
+                    mixed with the running ones; see `engine.mixed_statistics`
+        blend       of the image itself, mixed with the running ones; see there
 
-    All sources use the images in one fixed random order and leave out a last incomplete batch or step. Norms
-    without running statistics evaluate in the same way for every source. The network is not changed.
-
-    Returns:
-        One dict of metrics per bank and lane.
+    Images are taken in one fixed random order. Those that do not fill a batch, or a step, are left out. If
+    fewer images than a step are asked for, they are one batch. Norms without running statistics evaluate the
+    same way for every source. Test images are corrupted before anything is taken of them. The network is
+    left as it was.
     """
-    layers = running_norms(network)
-    untracked = not all(layer.tracked for layer in layers)
-    batch = max([spec.batch, *(layer.batch or 1 for layer in layers)])
-    equal_to_running = {s for s in sources if s == "running" or not layers or (untracked and s != "batch")}
-    by_running = []
-    for bank in range(banks if equal_to_running else 0):
-        with using_bank(network, bank):
-            by_running.append(_measure(network, dataset, spec, batch if untracked else None))
-    metrics = by_running if "running" in sources else [[{}] * network.lanes] * banks
-    for source in sources:
-        if source == "running":
-            continue
-        if source in equal_to_running:
-            measured = by_running[0]
-        elif source == "batch":
-            measured = _with_batch_statistics(network, dataset, spec, batch)
-        else:
-            measured = _with_recalibrated_statistics(source, network, dataset, spec)
-        suffixed = [{f"{name}@{source}": value for name, value in lane.items()} for lane in measured]
-        metrics = [[a | b for a, b in zip(bank, suffixed, strict=True)] for bank in metrics]
-    return metrics
+    evaluation = _Evaluation(network, spec, metrics)
+    results: list[list[Measured]] = [[{} for _ in range(network.lanes)] for _ in range(banks)]
+    images: dict[Corruption | None, Dataset] = {}
+    known: dict[Source, list[list[Measured]]] = {}
+    for source, corruption in conditions:
+        if corruption not in images:
+            images, known = {corruption: corrupted(dataset, corruption)}, {}  # one copy at a time
+        in_effect = evaluation.in_effect(source)
+        if in_effect not in known:
+            known[in_effect] = evaluation.by_bank(in_effect, dataset, images[corruption], banks)
+        condition = Condition(source, corruption)
+        for bank, lanes in zip(results, known[in_effect], strict=True):
+            for result, values in zip(bank, lanes, strict=True):
+                result |= {name + condition.suffix: value for name, value in values.items()}
+    return results
 
 
-def _with_batch_statistics(network: Network, dataset: Dataset, spec: RunSpec, batch: int) -> list[Metrics]:
-    if len(dataset.test_labels) < batch:
-        return _no_metrics(network)
-    with _batch_statistics(running_norms(network)):
-        return _measure(network, dataset, spec, batch)
+class _Taken(NamedTuple):
+    """Images to take statistics of."""
+
+    images: Tensor
+    labels: Tensor
+    step: int  # images of one pass
+    per_statistic: int | None  # if it is not the norms' own `batch`
 
 
-def _with_recalibrated_statistics(
-    source: str, network: Network, dataset: Dataset, spec: RunSpec
-) -> list[Metrics]:
-    if source == "adapt":
-        images, labels, most = dataset.test_images, dataset.test_labels, len(dataset.test_labels)
-    else:
-        images, labels, most = dataset.train_images, dataset.train_labels, max(IMAGES, spec.total)
-    count = min(most, len(labels)) // spec.total * spec.total
-    if count == 0:
-        return _no_metrics(network)
-    sample = _shuffled(dataset, images, labels, count)
-    batches = (x for x, _ in _test_batches(network, sample, spec, spec.total))
-    with recalibrated(network, batches, spec.engine):
-        return _measure(network, dataset, spec, None)
+class _Evaluation:
+    """A network in evaluation, and what is measured of it."""
 
+    def __init__(self, network: Network, spec: RunSpec, metrics: Sequence[str]) -> None:
+        self.network, self.spec, self.metrics = network, spec, metrics
+        self.layers = running_norms(network)
+        self.untracked = not all(layer.tracked for layer in self.layers)
+        self.together = max([spec.batch, *(layer.batch or 1 for layer in self.layers)])
 
-def _no_metrics(network: Network) -> list[Metrics]:
-    return [{"test_loss": None, "test_error": None}] * network.lanes
+    def in_effect(self, source: Source) -> Source:
+        """The source whose values are those of a source here: all are one without running statistics."""
+        same = not self.layers or (self.untracked and source.kind != "batch")
+        return RUNNING if same else source
 
+    def by_bank(self, source: Source, dataset: Dataset, test: Dataset, banks: int) -> list[list[Measured]]:
+        """What one source gives each bank: `test` is `dataset` with its test images as they are evaluated."""
+        reads_running = source.kind in ("running", "blend") or source.prior is not None
+        if not reads_running:
+            return [self._measure_by(source, dataset, test)] * banks
+        measured = []
+        for bank in range(banks):
+            with using_bank(self.network, bank):
+                measured.append(self._measure_by(source, dataset, test))
+        return measured
 
-@torch.no_grad()
-def _measure(network: Network, dataset: Dataset, spec: RunSpec, batch: int | None) -> list[Metrics]:
-    """Metrics of every lane with running statistics (batch None), or with statistics of `batch` images."""
-    device = dataset.test_images.device
-    multiple = batch or 1
-    if batch is not None:
-        dataset = _shuffled(dataset, dataset.test_images, dataset.test_labels)
-    whole_input = batch is not None and any(layer.batch is None for layer in running_norms(network))
-    in_flight = multiple if whole_input else IMAGES_IN_FLIGHT[device.type] // network.lanes
-    size = max(1, in_flight // multiple) * multiple
-    losses, errors = torch.zeros(2, network.lanes, dtype=torch.float64, device=device)
-    seen = 0
-    network.eval()
-    for x, y in _test_batches(network, dataset, spec, size):
-        whole = len(y) // multiple * multiple
+    def _measure_by(self, source: Source, dataset: Dataset, test: Dataset) -> list[Measured]:
+        if source.kind == "running":
+            return self.measure(test, self.together if self.untracked else None)
+        if source.kind == "batch":
+            with _batch_statistics(self.layers):
+                return self.measure(test, self.together, source.form)
+        if source.kind == "blend":
+            with blended(self.network, source.share or 0.0):
+                return self.measure(test)
+        taken = self._taken(source, dataset, test)
+        if taken is None:
+            return [nothing(self.metrics)] * self.network.lanes
+        with self._population(source, taken, dataset):
+            return self.measure(test)
+
+    def _taken(self, source: Source, dataset: Dataset, test: Dataset) -> _Taken | None:
+        """The images that precise or adapt take; None if they do not fill a step."""
+        images, labels = dataset.train_images, dataset.train_labels
+        most = max(IMAGES, self.spec.total)
+        if source.kind == "adapt":
+            images, labels, most = test.test_images, test.test_labels, len(test.test_labels)
+        step, per_statistic = self.spec.total, None
+        if source.images is not None:
+            most = source.images
+            if most < step:
+                step = most // self.spec.batch * self.spec.batch or most
+                per_statistic = min(step, self.spec.batch)
+        whole = min(most, len(labels)) // step * step
         if whole == 0:
-            break
-        labels = y[:whole, None].expand(-1, network.lanes)
-        with casting(spec.engine, device):
-            logits = network(x[:whole])
-        losses += lane_losses(logits, labels, 0.0).sum(0)
-        errors += (logits.argmax(2) != labels).sum(0)
-        seen += whole
-    network.train()
-    return [
-        {"test_loss": finite(loss), "test_error": error}
-        for loss, error in zip((losses / seen).tolist(), (errors / seen).tolist(), strict=True)
-    ]
+            return None
+        order = shuffled(len(labels))[:whole].to(labels.device)
+        return _Taken(images[order], labels[order], step, per_statistic)
 
+    def _population(self, source: Source, taken: _Taken, dataset: Dataset) -> AbstractContextManager[None]:
+        shown = replace(dataset, test_images=taken.images, test_labels=taken.labels)
+        engine, per_statistic = self.spec.engine, taken.per_statistic
+        if source.prior is None:
+            batches = (x for x, _ in self._batches(shown, taken.step))
+            pooled = source.form != "mean_var"
+            return recalibrated(self.network, batches, engine, pooled=pooled, per_statistic=per_statistic)
+        batches = (x for x, _ in self._batches(shown, self._pass(taken)))
+        return prior(self.network, batches, engine, source.prior, per_statistic)
 
-def _test_batches(
-    network: Network, dataset: Dataset, spec: RunSpec, size: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The test split in order, with the images repeated for every lane."""
-    return test_batches(
-        dataset, size, lanes=network.lanes, dtype=STORAGE[spec.engine.precision],
-        channels_last=default_memory_format(dataset.test_images.device) == torch.channels_last,
-    )  # fmt: skip
+    def _pass(self, taken: _Taken) -> int:
+        """Images of one pass under a prior: as many steps as are in flight, of those that divide all."""
+        steps = len(taken.labels) // taken.step
+        most = max(1, self._in_flight(taken.labels.device) // taken.step)
+        return taken.step * next(n for n in range(min(most, steps), 0, -1) if steps % n == 0)
 
+    def _in_flight(self, device: torch.device) -> int:
+        return IMAGES_IN_FLIGHT[device.type] // self.network.lanes
 
-def _shuffled(dataset: Dataset, images: Tensor, labels: Tensor, most: int | None = None) -> Dataset:
-    """The data set with these images as its test split, in a fixed random order; only the first `most`."""
-    order = torch.randperm(len(labels), generator=rng.generator(0, "test order"))[:most].to(labels.device)
-    return replace(dataset, test_images=images[order], test_labels=labels[order])
+    @torch.no_grad()
+    def measure(self, test: Dataset, together: int | None = None, form: str = "") -> list[Measured]:
+        """What a lane's classifications come to: by running statistics, or by those of so many images
+        together; None if no image can be classified.
+        """
+        network, device = self.network, test.test_images.device
+        unit = together or 1
+        if together is not None:
+            order = arranged(test.test_labels, unit, form).to(device)
+            test = replace(test, test_images=test.test_images[order], test_labels=test.test_labels[order])
+        if len(test.test_labels) < unit:
+            return [nothing(self.metrics)] * network.lanes
+        spanning = together is not None and any(layer.batch is None for layer in self.layers)
+        in_flight = unit if spanning else self._in_flight(device)
+        size = max(1, in_flight // unit) * unit
+        tally = Tally(network.lanes, test.classes, device, self.metrics)
+        network.eval()
+        for x, y in self._batches(test, size):
+            whole = len(y) // unit * unit
+            if whole == 0:
+                break
+            with casting(self.spec.engine, device):
+                logits = network(x[:whole])
+            tally.add(logits, y[:whole])
+        network.train()
+        return tally.read()
 
-
-def finite(number: float) -> float | None:
-    """The number, or None if it is infinite or NaN."""
-    return number if math.isfinite(number) else None
-
-
-def lane_losses(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    """Cross-entropy in fp32 or fp64: logits (N, K, classes), labels (N, K) → losses (N, K)."""
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    losses = F.cross_entropy(
-        wide.flatten(0, 1), labels.flatten(), reduction="none", label_smoothing=label_smoothing
-    )
-    return losses.view(labels.shape)
+    def _batches(self, dataset: Dataset, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The test split in order, with the images repeated for every lane."""
+        return test_batches(
+            dataset, size, lanes=self.network.lanes, dtype=STORAGE[self.spec.engine.precision],
+            channels_last=default_memory_format(dataset.test_images.device) == torch.channels_last,
+        )  # fmt: skip
 
 
 @contextmanager

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from normbench import models
+from normbench.conditions import Condition
 from normbench.data.dataset import Dataset
 from normbench.engine.device import STORAGE, numerics
-from normbench.engine.evaluate import Metrics
 from normbench.engine.final_state import load_final_states
 from normbench.engine.lane_assignment import LaneAssignment
 from normbench.engine.stack_layout import StackLayout, default_layout
+from normbench.engine.tally import Measured
 from normbench.engine.validation import evaluate_splits
 from normbench.models import Network
 from normbench.spec import RunSpec
@@ -24,9 +25,10 @@ def evaluate_again(
     states: Sequence[dict[str, Tensor]],
     dataset: Dataset,
     device: torch.device,
-    sources: Sequence[str],
+    conditions: Sequence[Condition],
+    metrics: Sequence[str] = (),
     layout: StackLayout | None = None,
-) -> list[Metrics]:
+) -> list[Measured]:
     """Evaluate runs as one network, as at the end of their training.
 
     In a stack of the same runs with the same layout, the metrics have the bits of an evaluation in training.
@@ -35,7 +37,8 @@ def evaluate_again(
         specs:   the runs, equal outside lane fields.
         states:  their final states, in the order of specs.
         dataset: on the device, its images fitted to the model.
-        sources: sources of statistics, see `engine.evaluate`.
+        conditions: sources of statistics and corruptions, see `engine.evaluate`.
+        metrics: names of further metrics, see `engine.quality`.
         layout:  memory format and convolution algorithms; None: the defaults.
 
     Raises:
@@ -44,8 +47,8 @@ def evaluate_again(
     spec = specs[0]
     with numerics(spec.engine):
         network, assignment = restored(specs, states, dataset, device, layout)
-        metrics = evaluate_splits(network, dataset, spec, sources, assignment.banks)
-    return [metrics[bank][lane] for lane, bank in assignment.of]
+        measured = evaluate_splits(network, dataset, spec, conditions, assignment.banks, metrics)
+    return [measured[bank][lane] for lane, bank in assignment.of]
 
 
 def restored(

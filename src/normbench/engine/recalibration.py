@@ -7,7 +7,8 @@ by the new statistics. The statistics of the first norm are those of all its val
 statistics of deeper norms depend on `batch`.
 
 A running mean and variance become the mean and the biased variance of all values that the norm was given.
-This includes the variance between batches, which an average of batch variances leaves out. Every other
+This includes the variance between batches, which an average of batch variances leaves out. If `pooled` is
+false, they become the mean of the batch means and of the Bessel-corrected batch variances. Every other
 statistic, such as the deviation of l1bn or the whitening matrix of dbn, is the mean over the batches.
 
 A norm whose training reads history starts with an empty history and normalizes by it batch after batch. The
@@ -41,31 +42,41 @@ CUMULATIVE = parse_momentum("cumulative")
 
 
 @contextmanager
-def recalibrated(network: Network, batches: Iterable[Tensor], engine: EngineSpec) -> Iterator[None]:
+def recalibrated(
+    network: Network,
+    batches: Iterable[Tensor],
+    engine: EngineSpec,
+    *,
+    pooled: bool = True,
+    per_statistic: int | None = None,
+) -> Iterator[None]:
     """Replace running statistics by those of some images; restore everything at the end.
 
     Args:
         network: of K lanes. Its norms keep running statistics.
         batches: images (N, K·C, H, W), with the same N in every batch; `batch` divides N.
         engine:  the precision of the forward pass.
+        pooled:  the variance is that of all values, not the mean of the batch variances.
+        per_statistic: images per statistic, in place of the norms' own `batch`.
     """
     layers = running_norms(network)
     with ExitStack() as stack:
         for layer in layers:
-            stack.enter_context(_fresh_statistics(layer))
+            stack.enter_context(fresh_statistics(layer, per_statistic))
         network.eval()
         for layer in layers:
             layer.train()
-        _compute_statistics(network, batches, engine)
+        _compute_statistics(network, batches, engine, pooled)
         network.train()
         yield
 
 
 @torch.no_grad()
-def _compute_statistics(network: Network, batches: Iterable[Tensor], engine: EngineSpec) -> None:
-    moments = [
-        PooledMoments(layer) for layer in running_norms(network) if layer.tracks and has_moments(layer)
-    ]
+def _compute_statistics(
+    network: Network, batches: Iterable[Tensor], engine: EngineSpec, pooled: bool
+) -> None:
+    layers = [layer for layer in running_norms(network) if layer.tracks and has_moments(layer)]
+    moments = [PooledMoments(layer) for layer in layers if pooled]
     hooks = [each.layer.register_forward_pre_hook(each.add) for each in moments]
     try:
         for x in batches:
@@ -106,28 +117,38 @@ class PooledMoments:
         self._sums += torch.stack([mean, var + mean.square()])
         self._batches += 1
 
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance of all values until now: (K·C,) in fp64."""
+        mean, square = self._sums / self._batches
+        return mean, (square - mean.square()).clamp_(min=0)
+
     def write(self) -> None:
         """Write the moments into the running statistics of the norm."""
-        mean, square = self._sums / self._batches
+        mean, var = self.moments()
         self.layer.get_buffer("running_mean").copy_(mean)
-        self.layer.get_buffer("running_var").copy_((square - mean.square()).clamp_(min=0))
+        self.layer.get_buffer("running_var").copy_(var)
 
 
 @contextmanager
-def _fresh_statistics(layer: RunningNorm) -> Iterator[None]:
+def fresh_statistics(layer: RunningNorm, per_statistic: int | None = None) -> Iterator[None]:
     """Reset a norm's batch counters and give all batches equal weight; restore everything at the end.
 
     Tensors keep their places in memory.
+
+    Args:
+        per_statistic: images per statistic, in place of the layer's own `batch`.
     """
-    momenta, banks = layer.momenta, layer.banks
+    momenta, banks, batch = layer.momenta, layer.banks, layer.batch
     own = {name: t.clone() for name, t in layer.named_buffers(recurse=False)}
     layer.momenta, layer.banks = (CUMULATIVE,) * layer.lanes, None
+    if per_statistic is not None and batch is not None:
+        layer.batch = per_statistic
     for name in own:
         if name.startswith("num_"):
             layer.get_buffer(name).zero_()
     try:
         yield
     finally:
-        layer.momenta, layer.banks = momenta, banks
+        layer.momenta, layer.banks, layer.batch = momenta, banks, batch
         for name, t in own.items():
             layer.get_buffer(name).copy_(t)

@@ -24,7 +24,9 @@ from normbench.engine.schedule import multiplier
 from normbench.engine.stack import Stack
 from normbench.engine.stack_layout import StackLayout, describe_convolutions
 from normbench.engine.state import LaneState, load_lanes, save_lanes
+from normbench.engine.tally import Measured, numbers, tables
 from normbench.engine.validation import evaluate_splits, validate
+from normbench.record import Table
 from normbench.spec import RunSpec
 
 
@@ -38,6 +40,7 @@ class Result:
     seconds: float  # training time of the whole stack in this process
     about: dict[str, object]  # number of parameters, norms by site, graphs, layout and convolutions
     final_state: dict[str, Tensor]  # weights and the run's own statistics, on the CPU
+    tables: dict[str, Table | None]  # measurements at the end that are not numbers
     diagnostics: tuple[dict[str, Any], ...] = ()  # what diagnostics found by layer, see `engine.probes`
 
 
@@ -88,6 +91,7 @@ def _take_all_steps(
     spec, assignment, lanes, steps = stack.spec, stack.assignment, stack.lanes, stack.steps
     network, optimizer, batches, meters = stack.network, stack.optimizer, stack.batches, stack.meters
     histories: list[list[Metrics]] = [[] for _ in specs]
+    found: list[dict[str, Table | None]] = [{} for _ in specs]
     plateau = Plateau(spec.schedule, steps, len(specs))
     first = 0
     if resume is not None:
@@ -109,10 +113,13 @@ def _take_all_steps(
             continue
 
         loss, error, finite_lanes = meters.read()
-        tests: list[list[Metrics]] = [[{}] * lanes] * assignment.banks
-        if done in evaluations:
-            sources = ("running", *spec.eval.statistics) if done == steps else ("running",)
-            tests = evaluate_splits(network, dataset, spec, sources, assignment.banks)
+        tests: list[list[Measured]] = [[{}] * lanes] * assignment.banks
+        if done == steps:
+            asked = spec.eval.conditions, assignment.banks, spec.eval.metrics
+            tests = evaluate_splits(network, dataset, spec, *asked)
+            found = [tables(tests[bank][k]) for k, bank in assignment.of]
+        elif done in evaluations:
+            tests = evaluate_splits(network, dataset, spec, banks=assignment.banks)
         elif done in plateau.checks:
             tests = validate(network, dataset, spec, banks=assignment.banks)
         runs = zip(specs, assignment.of, plateau.factors, histories, strict=True)
@@ -121,13 +128,14 @@ def _take_all_steps(
                 {
                     "step": done, "images_seen": done * spec.total, "epoch": done / batches.steps_per_epoch,
                     "lr": s.lr * factor * multiplier(spec.schedule, step, steps),
-                    "train_loss": finite(loss[k]), "train_error": error[k], **tests[bank][k],
+                    "train_loss": finite(loss[k]), "train_error": error[k], **numbers(tests[bank][k]),
                 }
             )  # fmt: skip
         if done in plateau.checks:
             plateau.see([history[-1] for history in histories])
             optimizer.scale_lanes(plateau.factors)
-        diagnosis.read(done, tests if done in evaluations else ())
+        known = [[numbers(lane) for lane in lanes_of] for lanes_of in tests] if done in evaluations else []
+        diagnosis.read(done, known)
         listener.point(done, [history[-1] for history in histories])
         if not any(finite_lanes):
             break
@@ -151,9 +159,11 @@ def _take_all_steps(
     }
     last_epoch = steps - batches.steps_per_epoch
     results = []
-    each = zip(diverged, histories, final_states(network, assignment), diagnosis.rows, strict=True)
-    for at, history, state, rows in each:
+    states = final_states(network, assignment)
+    each = zip(diverged, histories, states, found, diagnosis.rows, strict=True)
+    for at, history, state, own, rows in each:
         metrics = summary(spec.eval, history, last_epoch, diverged=at is not None)
         metrics |= diagnosis.summary(history, diverged=at is not None)
-        results.append(Result(at, metrics, tuple(history), seconds, about, state, tuple(rows)))
+        kept = own if at is None else dict.fromkeys(own)
+        results.append(Result(at, metrics, tuple(history), seconds, about, state, kept, tuple(rows)))
     return results

@@ -43,6 +43,8 @@ class RunningNorm(Norm):
         NormError: an argument out of range.
     """
 
+    #: Evaluation reads its input as (x − running_mean) / √(running_var + ε) alone, whatever it does next.
+    standardizes: ClassVar[bool] = False
     #: What the first batch does to the initial statistics, see `ema.Start`.
     first_batch: ClassVar[Start] = "blend"
 

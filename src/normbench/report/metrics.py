@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from normbench.conditions import quantity
 from normbench.errors import unknown
 from normbench.record import Record, is_number
 
@@ -32,7 +33,7 @@ def direction(metric: str) -> int:
     >>> [direction(m) for m in ("test_error@batch", "steps_per_s", "steps_to_0.1", "weight_norm")]
     [-1, 1, -1, 0]
     """
-    name = metric.partition("@")[0]
+    name = quantity(metric)
     if name.endswith(("_per_s", "accuracy")):
         return 1
     if name.endswith(("_error", "_loss", "_s")) or name.startswith("steps_to_"):
@@ -66,7 +67,7 @@ def number_format(metric: str, values: Iterable[float], means: Iterable[float]) 
         values: all values of the table.
         means:  its means; those of counts get one decimal unless all are whole.
     """
-    if metric.partition("@")[0].endswith("_error"):
+    if quantity(metric).endswith("_error"):
         return NumberFormat(100.0, ".2f", "%")
     values = list(values)
     largest = max(map(abs, values), default=0.0)

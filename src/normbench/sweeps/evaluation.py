@@ -18,11 +18,11 @@ from normbench.engine.final_state import read
 from normbench.engine.probes.afterwards import diagnose_again
 from normbench.engine.probes.diagnosis import Row
 from normbench.engine.stack_layout import StackLayout
+from normbench.engine.tally import Measured, numbers, tables
 from normbench.errors import RunFailure, reason
 from normbench.record import COMPLETE, Addition, Metrics, Record
-from normbench.spec import RunSpec
 from normbench.store import Store
-from normbench.sweeps.findings import missing_sources, missing_targets
+from normbench.sweeps.findings import missing, missing_targets
 from normbench.sweeps.missing_diagnostics import missing_diagnostics
 from normbench.sweeps.plan import Pack
 from normbench.sweeps.provenance import commit, environment
@@ -64,13 +64,13 @@ def _evaluate(pack: Pack, dataset: Dataset, store: Store, layout: StackLayout, e
     device = find_device(spec.engine.device)
     records = [_known(store, signature) for signature in pack.signatures]
     complete = [i for i, record in enumerate(records) if record.status == COMPLETE]
-    measured: list[Metrics] = [{} for _ in records]
-    lacking = dict.fromkeys(source for i in complete for source in missing_sources(spec, records[i]))
+    measured: list[Measured] = [{} for _ in records]
+    lacking = dict.fromkeys(condition for i in complete for condition in missing(spec, records[i]))
     if lacking:
         found = evaluate_again(
             [pack.specs[i] for i in complete],
             [read(store.weights_file(pack.signatures[i]), pack.signatures[i]) for i in complete],
-            dataset.to(device), device, tuple(lacking), layout,
+            dataset.to(device), device, tuple(lacking), spec.eval.metrics, layout,
         )  # fmt: skip
         for i, metrics in zip(complete, found, strict=True):
             measured[i] = metrics
@@ -78,19 +78,14 @@ def _evaluate(pack: Pack, dataset: Dataset, store: Store, layout: StackLayout, e
     now = datetime.now(UTC).isoformat(timespec="seconds")
     provenance = {"stack_size": len(pack.trainings), "commit": commit(), "evaluated": now}
     about = environment() | {"device": device_name(device)}
-    for each, record, metrics, (scalars, rows) in zip(pack.specs, records, measured, diagnosed, strict=True):
-        added = {name: metrics.get(name) for name in _metric_names(each, missing_sources(each, record))}
+    for each, record, own, (scalars, rows) in zip(pack.specs, records, measured, diagnosed, strict=True):
+        wanted: Measured = {name: own.get(name) for names in missing(each, record).values() for name in names}
+        added = numbers(wanted)
         if targets := missing_targets(each, record):
             added |= steps_to(targets, store.history(record.signature))
         added |= scalars
-        store.add(Addition(record.signature, added, about, provenance), rows)
+        store.add(Addition(record.signature, added, about, provenance, tables=tables(wanted)), rows)
         emit(events.RunEvaluated(_known(store, record.signature), tuple(added)))
-
-
-def _metric_names(spec: RunSpec, sources: Sequence[str]) -> list[str]:
-    """The metrics that sources of statistics give a run."""
-    splits = ("test", "valid") if spec.data.valid else ("test",)
-    return [f"{split}_{kind}@{s}" for s in sources for split in splits for kind in ("loss", "error")]
 
 
 def _known(store: Store, signature: str) -> Record:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from normbench import models
 from normbench.data.shapes import shape_of
-from normbench.engine import device
+from normbench.engine import device, source_check
 from normbench.engine.probes.registry import check as check_diagnostics
 from normbench.errors import InputError
 from normbench.spec import RunSpec
@@ -52,6 +52,7 @@ def _build_fault(spec: RunSpec, cache: Path) -> InputError | None:
         shape = models.fitted(spec, shape_of(spec.data, cache))
         models.check(spec, shape)
         check_diagnostics(spec, shape)
+        source_check.check(spec, shape)
         spec.length(shape.train_images)
     except InputError as error:
         return error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import reduce
 from math import gcd
 
+from normbench.conditions import ALWAYS, Condition
 from normbench.diagnostics import parse_all
 from normbench.record import COMPLETE, Record
 from normbench.spec import EvalSpec, RunSpec
@@ -23,17 +24,19 @@ class Findings:
         to_evaluate: ended runs whose missing metrics can be computed from their final state or curve.
         to_train:    runs without a result, or with a result that lacks something only training can compute.
         again:       signature → what is missing, for the runs in `to_train` that have a result.
+        lacking:     signature → what is missing, for the runs in `to_evaluate`.
     """
 
     finished: tuple[RunSpec, ...]
     to_evaluate: tuple[RunSpec, ...]
     to_train: tuple[RunSpec, ...]
     again: dict[str, str]
+    lacking: dict[str, str]
 
 
 def find(asked: Sequence[RunSpec], store: Store) -> Findings:
     """Compare the runs of a command with the records of the store. The order is kept."""
-    finished, to_evaluate, to_train, again = [], [], [], {}
+    finished, to_evaluate, to_train, again, lacking = [], [], [], {}, {}
     for spec in merged(asked):
         record = store.get(spec.signature)
         if record is None or not record.ended_well:
@@ -42,14 +45,15 @@ def find(asked: Sequence[RunSpec], store: Store) -> Findings:
             to_train.append(spec)
             again[spec.signature] = missing
         elif (
-            missing_sources(spec, record)
+            (words := _described(spec, record))
             or missing_targets(spec, record)
             or missing_diagnostics(spec, record)
         ):
             to_evaluate.append(spec)
+            lacking[spec.signature] = words or "when a target was reached"
         else:
             finished.append(spec)
-    return Findings(tuple(finished), tuple(to_evaluate), tuple(to_train), again)
+    return Findings(tuple(finished), tuple(to_evaluate), tuple(to_train), again, lacking)
 
 
 def merged(asked: Sequence[RunSpec]) -> list[RunSpec]:
@@ -71,15 +75,41 @@ def _with_all_evaluations(specs: Sequence[RunSpec]) -> RunSpec:
     targets = {target: None for each in evals for target in each.targets}
     combined = EvalSpec(
         every=reduce(gcd, every) if every else None,
-        statistics=tuple(dict.fromkeys(source for each in evals for source in each.statistics)),
+        statistics=tuple(source for each in evals for source in each.statistics),
         target=tuple(targets) or None,
+        corruptions=tuple(dict.fromkeys(corruption for each in evals for corruption in each.corruptions)),
+        metrics=tuple(metric for each in evals for metric in each.metrics),
     )
     return first.model_copy(update={"eval": combined})
 
 
-def missing_sources(spec: RunSpec, record: Record) -> list[str]:
-    """The sources of statistics that the run asks for and the record has no metrics of."""
-    return [s for s in spec.eval.statistics if s != "running" and f"test_error@{s}" not in record.metrics]
+def missing(spec: RunSpec, record: Record) -> dict[Condition, list[str]]:
+    """Names of results that are asked for and that the record lacks, by the condition that they belong to.
+
+    Every training tells loss and error by running statistics, so these are never missing.
+    """
+    splits = ("test", "valid") if spec.data.valid else ("test",)
+    have = record.measured.union(f"{split}_{name}" for split in splits for name in ALWAYS)
+    lacking = {
+        condition: [name for name in condition.names(spec.eval.metrics, splits) if name not in have]
+        for condition in spec.eval.conditions
+    }
+    return {condition: names for condition, names in lacking.items() if names}
+
+
+def _described(spec: RunSpec, record: Record) -> str:
+    """What a record lacks that its final state can tell, in words; empty if there is nothing."""
+    lacking = missing(spec, record)
+    new = [each for each in lacking if f"test_error{each.suffix}" not in record.measured]
+    sources = dict.fromkeys(str(each.source) for each in new if each.source.suffix)
+    corruptions = dict.fromkeys(str(each.corruption) for each in new if each.corruption is not None)
+    metrics = [
+        metric
+        for metric in spec.eval.metrics
+        if any(f"test_{metric}{each.suffix}" in names for each, names in lacking.items())
+    ]
+    parts = {"statistics": sources, "corruptions": corruptions, "metrics": metrics}
+    return "; ".join(f"{kind} {', '.join(names)}" for kind, names in parts.items() if names)
 
 
 def missing_targets(spec: RunSpec, record: Record) -> list[float]:
@@ -92,9 +122,9 @@ def _needs_training(spec: RunSpec, record: Record, store: Store) -> str:
     every, steps = spec.eval.every, record.provenance.get("steps")
     if every is not None and (steps is None or every < steps) and not store.has_curve(record, every):
         return f"a curve with an evaluation every {every} steps"
-    sources = missing_sources(spec, record)
-    if sources and record.status == COMPLETE and not store.weights_file(spec.signature).is_file():
-        return f"statistics {', '.join(sources)}, and its weights were not kept"
+    words = _described(spec, record)
+    if words and record.status == COMPLETE and not store.weights_file(spec.signature).is_file():
+        return f"{words}, and its weights were not kept"
     if series := diagnostics_to_train(spec, record, store):
         return f"diagnostics {', '.join(series)}"
     return ""

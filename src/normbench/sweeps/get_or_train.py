@@ -251,6 +251,8 @@ class Sweep:
         asked, distinct = len(self.asked), len({spec.signature for spec in self.asked})
         if doubled := asked - distinct:
             yield f"{doubled} of {asked} runs are the same as another one and train once"
+        for lack, count in Counter(self.findings.lacking.values()).items():
+            yield f"{counted(count, 'finished run')} will be evaluated without training: asked for {lack}"
         for lack, count in Counter(self.findings.again.values()).items():
             yield f"{counted(count, 'finished run')} must train again: asked for {lack}"
 

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -141,7 +142,7 @@ def _train_to_records(
         record = _record(
             pack, number, status, result.metrics, result.history, timing, own, result.diagnostics
         )
-        store.put(record)
+        store.put(replace(record, tables=result.tables))
         emit(events.RunEnded(store.get(record.signature) or record))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from normbench.conditions import quantity
 from normbench.labels import field, label, settings
 from normbench.phrases import counted
 from normbench.record import COMPLETE, DIVERGED, FAILED, Record
@@ -125,7 +126,7 @@ def metric(name: str, value: float | None) -> str:
     """
     if value is None:
         return f"{name} {label(None)}"
-    return f"{name} " + (percent(value) if name.partition("@")[0].endswith("_error") else f"{value:.4g}")
+    return f"{name} " + (percent(value) if quantity(name).endswith("_error") else f"{value:.4g}")
 
 
 def percent(fraction: float) -> str:

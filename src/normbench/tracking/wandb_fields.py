@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ def config(spec: dict[str, Any]) -> dict[str, Any]:
 
 def metrics(values: dict[str, Any]) -> dict[str, Any]:
     """The numbers under names that wandb can sort and filter by: letters, digits and underscores."""
-    return {key.replace("@", "_"): value for key, value in values.items() if value is not None}
+    return {re.sub("[@/:]", "_", key): value for key, value in values.items() if value is not None}
 
 
 def _without_nulls(tree: Any) -> Any:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from normbench.engine.evaluate import Metrics, evaluate
+from normbench.conditions import Condition
+from normbench.engine.evaluate import evaluate
 from normbench.engine.probes.protocol import Point, Probe, Reading
+from normbench.engine.tally import numbers
+from normbench.record import Metrics
+from normbench.sources import Source
 
 
 class Inconsistency(Probe):
@@ -31,7 +35,9 @@ class Inconsistency(Probe):
         if known and all({"test_error", "test_error@batch"} <= lane.keys() for lane in known):
             return known
         banks = point.assignment.banks
-        point.tests = evaluate(point.network, point.dataset, point.spec, ("running", "batch"), banks)
+        conditions = (Condition(), Condition(Source("batch")))
+        found = evaluate(point.network, point.dataset, point.spec, conditions, banks)
+        point.tests = [[numbers(lane) for lane in lanes] for lanes in found]
         return list(point.tests[bank])
 
 

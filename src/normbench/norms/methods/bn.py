@@ -72,6 +72,7 @@ class BatchNorm(RunningNorm):
                 average only with variance=biased.
     """
 
+    standardizes = True
     running_mean: Tensor | None
     running_var: Tensor | None
 
