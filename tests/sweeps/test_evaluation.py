@@ -113,6 +113,39 @@ def test_a_run_with_two_evaluations_trains_once_for_both(sweep, steps_taken):
     assert "test_error@batch" not in records[0].metrics
 
 
+def test_results_and_tables_of_ended_runs_are_those_of_runs_that_asked_at_once(sweep, steps_taken):
+    words = ["norm=bn", "seed=range(2)"]
+    more = [
+        "eval.statistics=[running,adapt:8:16]", "eval.corruptions=[contrast:3,gaussian_noise:5]",
+        "eval.metrics=[ece,temperature,confusion]",
+    ]  # fmt: skip
+    sweep("later", *words).train()
+    del steps_taken[:]
+    later = sweep("later", *words, *more)
+    assert later.plan.notes == (
+        "2 finished runs will be evaluated without training: asked for statistics adapt:8:16; corruptions "
+        "contrast:3, gaussian_noise:5; metrics ece, temperature, confusion",
+    )
+    found = later.train()
+    assert steps_taken == []
+    for record, whole in zip(found, sweep("at once", *words, *more).train(), strict=True):
+        assert record.metrics.items() >= whole.metrics.items()
+        assert record.tables == whole.tables
+        assert "test_temperature/contrast:3@adapt:8:16" in record.metrics
+        assert sum(map(sum, record.tables["test_confusion/gaussian_noise:5"])) == 48
+    assert sweep("later", *words, *more).plan.headline() == "2 runs: 2 finished before, 0 to train"
+
+
+def test_a_diverged_run_has_null_for_every_result(sweep, steps_taken):
+    words = ["norm=none", "optim.lr=1e30"]
+    more = ["eval.corruptions=[contrast:3]", "eval.metrics=[ece,confusion]"]
+    sweep("one", *words).train()
+    [record] = sweep("one", *words, *more).train()
+    assert record.metrics["test_ece/contrast:3"] is record.metrics["test_error/contrast:3@batch"] is None
+    assert record.tables["test_confusion/contrast:3"] is None
+    assert sweep("one", *words, *more).plan.headline() == "1 run: 1 finished before, 0 to train"
+
+
 def test_without_weights_more_statistics_need_training(sweep, steps_taken):
     sweep("one", "keep_weights=false").train()
     again = sweep("one", MORE)
