@@ -167,14 +167,14 @@ def test_norms_declare_truly_whether_they_standardize(key):
     assert same == (layer.standardizes or key == "mixture")
 
 
-MANY = ["bn", "brn", "online", "cbn", "l1bn", "dbn", "streaming", "power", "mode", "sn"]
+MANY = ["bn", "brn", "online", "cbn", "l1bn", "iternorm", "streaming", "power", "mode", "sn"]
 
 
 @pytest.mark.parametrize("key", MANY)
 def test_lanes_have_what_lone_runs_have_under_every_source_and_all_is_put_back(make_spec, key):
-    sources = EVERY if key in ("bn", "brn", "online", "cbn") else EVERY.replace(",blend:0.3", "")
+    sources = EVERY if key in ("bn", "brn", "online", "cbn") else EVERY.replace(",adapt:1:4,blend:0.3", "")
     words = [*SMALL, "model.hidden=[12,9]", f"norm={key}", sources, "model.dropout=0.3"]
-    if key in ("dbn", "mode"):
+    if key in ("iternorm", "mode"):
         words = [word for word in words if "norm.eps" not in word]
     specs = [make_spec(*words), make_spec(*words, "seed=1")]
     dataset = data.load(specs[0].data)
