@@ -5,6 +5,7 @@ A new knob is a field here, declared with `neutral_at`, and a value in `conf/`.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
@@ -47,6 +48,35 @@ Quality = Annotated[
 ]
 
 
+INITIALIZATIONS = ("he", "xavier", "normal:σ", "torch", "orthogonal", "lsuv")
+
+
+def _initialization(text: object) -> str:
+    """A value of `model.init` in its canonical form.
+
+    >>> _initialization("normal:1e-2")
+    'normal:0.01'
+    """
+    kind, colon, number = str(text).partition(":")
+    if kind == "normal":
+        try:
+            deviation = float(number)
+        except ValueError:
+            deviation = math.nan
+        if 0 < deviation < math.inf:
+            return f"normal:{deviation!r}"
+        raise PydanticCustomError(
+            "init", "should be normal:σ with a finite standard deviation σ > 0, such as normal:0.01"
+        )
+    if colon or kind not in INITIALIZATIONS:
+        raise PydanticCustomError("init", f"should be one of {', '.join(INITIALIZATIONS)}")
+    return kind
+
+
+#: How initial weights are drawn, see `models.initial_weights`.
+Initialization = Annotated[str, AfterValidator(_initialization)]
+
+
 def neutral_at(value: Any) -> Any:
     """Declare a field that was added after the first signatures, with its neutral value as the default.
 
@@ -64,7 +94,7 @@ class Part(BaseModel):
 
 class ModelSpec(Part):
     name: str
-    activation: Literal["relu", "sigmoid", "tanh"]
+    activation: Literal["relu", "leaky_relu", "elu", "silu", "gelu", "sigmoid", "tanh"]
     hidden: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] | None
     width: Count | None
     pool: Literal["max", "avg"] | None
@@ -74,7 +104,7 @@ class ModelSpec(Part):
     zero_last: bool | None
     bias: Literal["auto"] | bool
     branch: Literal["plain", "skipinit", "fixup"] = neutral_at("plain")
-    init: Literal["he", "lsuv"] = neutral_at("he")
+    init: Initialization = neutral_at("he")
     stem_activation: Literal["before_split", "in_branch"] = neutral_at("before_split")
 
 

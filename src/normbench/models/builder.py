@@ -6,8 +6,6 @@ a site, in which order norm and activation come, and whether a layer has a bias.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -17,19 +15,15 @@ from torch import Tensor, nn
 from normbench import norms, rng, weight_norms
 from normbench.data.shape import Shape
 from normbench.errors import InputError
+from normbench.models.activations import ACTIVATIONS, GAINS
 from normbench.models.branch import BRANCH_SCALES, FixupBias
+from normbench.models.initial_weights import initial_bias, initial_weight
 from normbench.models.layers import Conv2d, Dropout, Linear
 from normbench.spec import RunSpec
 
 L = TypeVar("L", Conv2d, Linear)
 #: Sites that read a layer's output, see `Builder.conv`.
 Readers = str | tuple[str, ...] | None
-
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
-#: Gain of the initial weights, by the activation that follows: He et al. 2015 for ReLU, Glorot & Bengio 2010
-#: for the others. The classifier ("head") has the gain of torch's linear layers, so that a net starts without
-#: a preference for any class.
-GAINS = {"relu": 2.0**0.5, "sigmoid": 1.0, "tanh": 5.0 / 3.0, "head": 3.0**-0.5}
 
 
 @dataclass
@@ -92,24 +86,24 @@ class Builder:
             scale:   factor of the initial weight.
         """
         gain = scale * GAINS[self.spec.model.activation]
-        weight = self._initial_weight(name, (outputs, inputs, kernel, kernel), gain)
+        weight, bias = self._initial_values(name, (outputs, inputs, kernel, kernel), gain)
         weight = weight.flatten(0, 1)  # (K·Cout, Cin, k, k)
         weight_norm = self._weight_norm(name, weight, head=False)
-        bias = self._has_bias(read_by)
-        conv = Conv2d(weight, bias, weight_norm, self.lanes, stride=stride, padding=padding)
-        return self._recorded(read_by, conv)
+        has_bias = self._has_bias(read_by)
+        conv = Conv2d(weight, has_bias, weight_norm, self.lanes, stride=stride, padding=padding)
+        return self._recorded(read_by, _with_bias(conv, bias))
 
     def linear(self, name: str, inputs: int, outputs: int, *, read_by: Readers) -> Linear:
         """A hidden fully connected layer; arguments as for `conv`."""
-        weight = self._initial_weight(name, (outputs, inputs), GAINS[self.spec.model.activation])
+        weight, bias = self._initial_values(name, (outputs, inputs), GAINS[self.spec.model.activation])
         linear = Linear(weight, self._has_bias(read_by), self._weight_norm(name, weight, head=False))
-        return self._recorded(read_by, linear)
+        return self._recorded(read_by, _with_bias(linear, bias))
 
     def head(self, inputs: int) -> Linear:
         """The classifier: it always has a bias and no norm follows it."""
-        gain = 0.0 if self.spec.model.branch == "fixup" else GAINS["head"]
-        weight = self._initial_weight("head", (self.image.classes, inputs), gain)
-        return Linear(weight, True, self._weight_norm("head", weight, head=True))
+        gain = 0.0 if self.spec.model.branch == "fixup" else None
+        weight, bias = self._initial_values("head", (self.image.classes, inputs), gain)
+        return _with_bias(Linear(weight, True, self._weight_norm("head", weight, head=True)), bias)
 
     def norm(self, site: str, channels: int, *, activated: bool = False) -> nn.Module:
         """The run's norm, or the identity if `placement.sites` leaves this site out.
@@ -213,19 +207,20 @@ class Builder:
         adds_its_own = self.spec.norm.affine in (True, "bias")
         return not (adds_its_own or norms.entry(self.spec.norm.name).absorbs_bias)
 
-    def _initial_weight(self, name: str, shape: tuple[int, ...], gain: float) -> Tensor:
-        """Initial weights, (K, *shape), from each lane's seed and the layer's name.
+    def _initial_values(self, name: str, shape: tuple[int, ...], gain: float | None) -> tuple[Tensor, Tensor]:
+        """Initial weights (K, *shape) and biases (K, Cout), from each lane's seed and the layer's name.
 
-        Normal with variance gain² / fan_in. For LSUV orthonormal rows, or columns if those are fewer: LSUV
-        sets the scale itself.
+        Args:
+            name:  of the layer.
+            shape: of the weight of one run.
+            gain:  see `initial_weight`.
         """
         if self.dry:
-            return torch.ones(self.lanes, *shape)
+            return torch.ones(self.lanes, *shape), torch.zeros(self.lanes, shape[0])
+        init = self.spec.model.init
         generators = [rng.generator(seed, f"init/{name}") for seed in self.seeds]
-        if self.spec.model.init == "lsuv":
-            return torch.stack([nn.init.orthogonal_(torch.empty(shape), generator=g) for g in generators])
-        deviation: float = gain / math.prod(shape[1:]) ** 0.5
-        return torch.stack([torch.randn(shape, generator=g) for g in generators]) * deviation
+        weights = torch.stack([initial_weight(init, shape, gain, g) for g in generators])
+        return weights, torch.stack([initial_bias(init, shape, g) for g in generators])
 
     def _weight_norm(self, name: str, weight: Tensor, *, head: bool) -> weight_norms.WeightNorm:
         key, eps = self.spec.weight.name, self.spec.weight.eps
@@ -235,3 +230,11 @@ class Builder:
             return weight_norms.build(key, weight, self.lanes, eps)
         except norms.NormError as error:
             raise norms.NormError(f"layer {name}: {error}") from None
+
+
+@torch.no_grad()
+def _with_bias(layer: L, initial: Tensor) -> L:
+    """The layer; its bias, if it has one, starts at these values: (K, Cout)."""
+    if layer.bias is not None:
+        layer.bias.copy_(initial.view_as(layer.bias))
+    return layer

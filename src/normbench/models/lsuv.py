@@ -3,7 +3,7 @@
     for every convolution and linear layer, in the order of the forward pass:
         W_k ← W_k / √Var(y_k)            Var over the images, channels and positions of lane k
 
-Weights start orthonormal (saxe2014; drawn in `models.builder`). Biases are 0, so a layer's output is
+Weights start orthonormal (saxe2014; drawn in `models.initial_weights`). Biases are 0, so a layer's output is
 proportional to its weight: one division is exact, and the paper's loop up to a tolerance is not needed. Each
 layer is scaled before its output is passed on, so one forward pass scales all of them. Norms and dropout act
 as at the first step. If a weight map has a gain, the gain is divided instead of the weight.
