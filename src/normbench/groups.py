@@ -165,6 +165,7 @@ class OptimSpec(Part):
     decay: Literal["all", "weights"]
     clip: Literal["none"] | Positive
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    train: Literal["all", "norm", "norm+head"] = neutral_at("all")
 
 
 class ScheduleSpec(Part):

@@ -50,7 +50,7 @@ class Stack:
         self.assignment.add_banks(self.network)
         self.layout.apply(self.network.to(device, width))
         self.optimizer = Optimizer(
-            dict(self.network.named_parameters()), self.network.roles(), self.assignment.lanes
+            self.network.trained_parameters(), self.network.roles(), self.assignment.lanes
         )
         self.batches = Batches(
             dataset, [s.seed for s in self.assignment.lanes], self.spec.total, flip=self.spec.data.flip,

@@ -70,7 +70,7 @@ class Step:
 
     def state(self) -> list[Tensor]:
         """Every tensor that a step changes."""
-        own = [*self.network.parameters(), *self.network.buffers(), *self.optimizer.tensors()]
+        own = [*self.optimizer.parameters, *self.network.buffers(), *self.optimizer.tensors()]
         return [*own, *self.meters.tensors()]
 
     def _perform(self) -> None:

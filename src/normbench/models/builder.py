@@ -103,7 +103,9 @@ class Builder:
         """The classifier: it always has a bias and no norm follows it."""
         gain = 0.0 if self.spec.model.branch == "fixup" else None
         weight, bias = self._initial_values("head", (self.image.classes, inputs), gain)
-        return _with_bias(Linear(weight, True, self._weight_norm("head", weight, head=True)), bias)
+        head = Linear(weight, True, self._weight_norm("head", weight, head=True))
+        head.is_head = True
+        return _with_bias(head, bias)
 
     def norm(self, site: str, channels: int, *, activated: bool = False) -> nn.Module:
         """The run's norm, or the identity if `placement.sites` leaves this site out.

@@ -25,9 +25,11 @@ class Conv2d(nn.Module):
 
     Attributes:
         algorithm: a key of `convolution.ALGORITHMS`; a single lane always uses `grouped`.
+        is_head:   the layer is the classifier of its net.
     """
 
     algorithm = "grouped"
+    is_head = False
     roles: ClassVar[dict[str, str]] = {"weight": "weight", "bias": "bias"}
 
     def __init__(
@@ -60,8 +62,12 @@ class Linear(nn.Module):
 
     Shape:
         x: (N, K·Cin) → y: (N, K·Cout);  weight: (K, Cout, Cin), Cout fastest in memory;  bias: (K, Cout)
+
+    Attributes:
+        is_head: the layer is the classifier of its net.
     """
 
+    is_head = False
     roles: ClassVar[dict[str, str]] = {"weight": "weight", "bias": "bias"}
 
     def __init__(self, weight: Tensor, bias: bool, weight_norm: WeightNorm) -> None:

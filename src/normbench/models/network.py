@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from normbench import norms
 from normbench.data.shape import Shape
 from normbench.errors import InputError, NormError, unknown
-from normbench.models import branch, lenet, lsuv, mlp, resnet, vgg
+from normbench.models import branch, lenet, lsuv, mlp, resnet, trained, vgg
 from normbench.models.builder import Builder
 from normbench.models.layers import Dropout
 from normbench.models.sites import selected
@@ -85,6 +85,10 @@ class Network(nn.Module):
         layers = {m.site: m for m in self.modules() if isinstance(m, Norm)}
         return {site: layers[site] for site in self.sites if site in layers}
 
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters that `optim.train` lets train, by name. The others are frozen."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
     def roles(self) -> dict[str, str]:
         """Parameter name → role: weight, bias, scale (γ and other factors), shift (β), mixture (logits) or
         scalar (Fixup's).
@@ -105,15 +109,17 @@ def build(specs: Sequence[RunSpec], image: Shape, *, dry: bool = False) -> Netwo
         dry:   set all weights to 1, for shapes and parameter counts.
 
     Raises:
-        InputError: an unknown model, a placement or site that the model does not have, or norm arguments that
-            do not fit a site.
+        InputError: an unknown model, a placement or site that the model does not have, norm arguments that do
+            not fit a site, or no parameter that `optim.train` lets train.
     """
     model = architecture(specs[0])
     listing = Builder(tuple(specs), image, dry=True)
     model.build(listing)
     norm_sites = selected(specs[0].placement.sites, listing.sites)
     builder = Builder(tuple(specs), image, norm_sites, dry)
-    return Network(model.build(builder), len(specs), listing.sites)
+    network = Network(model.build(builder), len(specs), listing.sites)
+    trained.freeze(network, specs[0].optim.train)
+    return network
 
 
 def architecture(spec: RunSpec) -> Architecture:
@@ -217,9 +223,11 @@ def _count_bytes(spec: RunSpec, image: Shape) -> tuple[int, int]:
         raise InputError(
             f"model {spec.model.name} cannot take images of {image.size}×{image.size}: {reason}"
         ) from None
-    parameters = sum(p.numel() for p in network.parameters())
+    weights = sum(p.numel() for p in network.parameters())
+    trained_weights = sum(p.numel() for p in network.trained_parameters().values())
     bytes_per_number = 8 if spec.engine.precision == "fp64" else 4
-    return bytes_per_number * 4 * parameters, bytes_per_number * activations
+    # with the gradient and at most two states of the optimiser
+    return bytes_per_number * (weights + 3 * trained_weights), bytes_per_number * activations
 
 
 def _check_only(site: str, layer: Norm, images: int) -> Callable[[Tensor], Tensor]:
