@@ -47,7 +47,7 @@ def test_norm_parameters_move_as_with_all_at_the_first_step_and_nothing_else_mov
     whole = stack(make_spec, *words)
     if not any(owners(whole.network).values()):
         with pytest.raises(
-            InputError, match="optim.train=norm trains the parameters of norm layers, but this"
+            InputError, match=r"optim\.train=norm trains the parameters of norm layers, but this"
         ):
             stack(make_spec, *words, "optim.train=norm")
         return
