@@ -166,6 +166,8 @@ class OptimSpec(Part):
     clip: Literal["none"] | Positive
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     train: Literal["all", "norm", "norm+head"] = neutral_at("all")
+    gamma_l1: NonNegative = neutral_at(0.0)
+    alpha: Annotated[float, Field(ge=0, lt=1)] | None = neutral_at(None)
 
 
 class ScheduleSpec(Part):

@@ -25,10 +25,17 @@ ROLES = {"conv": "weight", "gamma": "scale"}
 @pytest.mark.parametrize(
     ("words", "reference"),
     [
-        (["optim=sgd", "optim.nesterov=true"], lambda p, decay: torch.optim.SGD(p, lr=0.1, momentum=0.9,
-        nesterov=True, weight_decay=decay)), (["optim=sgd", "optim.momentum=0"], lambda p, decay:
-        torch.optim.SGD(p, lr=0.1, weight_decay=decay)), (["optim=adamw"], lambda p, decay:
-        torch.optim.AdamW(p, lr=0.1, weight_decay=decay)),
+        (["optim=sgd", "optim.nesterov=true"],
+         lambda p, decay: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=decay)),
+        (["optim=sgd", "optim.momentum=0"], lambda p, decay: torch.optim.SGD(p, lr=0.1, weight_decay=decay)),
+        (["optim=adamw"], lambda p, decay: torch.optim.AdamW(p, lr=0.1, weight_decay=decay)),
+        (["optim=adam"], lambda p, decay: torch.optim.Adam(p, lr=0.1, weight_decay=decay)),
+        (["optim=adam", "optim.betas=[0.8,0.9]", "optim.eps=0.1"],
+         lambda p, decay: torch.optim.Adam(p, lr=0.1, betas=(0.8, 0.9), eps=0.1, weight_decay=decay)),
+        (["optim=rmsprop"], lambda p, decay: torch.optim.RMSprop(p, lr=0.1, weight_decay=decay)),
+        (["optim=rmsprop", "optim.momentum=0.9", "optim.alpha=0.8", "optim.eps=0.1"],
+         lambda p, decay:
+         torch.optim.RMSprop(p, lr=0.1, alpha=0.8, eps=0.1, momentum=0.9, weight_decay=decay)),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("decay", ["all", "weights"])
@@ -52,14 +59,15 @@ def test_a_step_equals_torchs_step_with_weight_decay_per_role(make_spec, words, 
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-12, atol=1e-12)
 
 
-def test_every_lane_has_its_own_learning_rate_weight_decay_and_momentum(make_spec):
+@pytest.mark.parametrize("optim", ["sgd", "rmsprop"])
+def test_every_lane_has_its_own_learning_rate_weight_decay_and_momentum(make_spec, optim):
     own = [
         ["optim.lr=0.1"],
         ["optim.lr=0.2"],
         ["optim.lr=0.1", "optim.weight_decay=0.3"],
         ["optim.lr=0.1", "optim.momentum=0.1"],
     ]
-    specs = [make_spec("optim.lr_scaling=none", *words) for words in own]
+    specs = [make_spec(f"optim={optim}", "optim.lr_scaling=none", *words) for words in own]
     stack = problem(4)
     optimizer = Optimizer(stack, ROLES, specs)
     gradients = [[torch.randn(p.shape, dtype=p.dtype) for p in stack.values()] for _ in range(3)]
@@ -77,7 +85,7 @@ def test_every_lane_has_its_own_learning_rate_weight_decay_and_momentum(make_spe
             )
 
 
-@pytest.mark.parametrize("optim", ["sgd", "adamw"])
+@pytest.mark.parametrize("optim", ["sgd", "adam", "adamw", "rmsprop"])
 @pytest.mark.parametrize("decay", ["all", "weights"])
 def test_scalars_have_a_tenth_of_the_learning_rate_and_their_own_block(make_spec, optim, decay):
     words = [f"optim={optim}", "optim.lr_scaling=none", "optim.weight_decay=0.02", f"optim.decay={decay}"]
@@ -110,3 +118,28 @@ def test_clipping_is_per_lane(make_spec):
     stack = {"w": nn.Parameter(torch.zeros(2, 3))}
     Optimizer(stack, {"w": "weight"}, specs).step([torch.tensor([[3.0, 4.0, 0.0], [0.3, 0.4, 0.0]])])
     torch.testing.assert_close(stack["w"].detach(), -torch.tensor([[0.6, 0.8, 0.0], [0.3, 0.4, 0.0]]))
+
+
+@pytest.mark.parametrize("clip", ["none", "0.5"])
+def test_gamma_l1_adds_the_sign_of_the_scales_of_norms_to_their_gradient_before_clipping(make_spec, clip):
+    """liu2017. γ = 0 gets nothing; β and weights get nothing; lanes are clipped with it, each for itself."""
+    words = ["optim.momentum=0", "optim.lr_scaling=none", "optim.weight_decay=0", "optim.lr=1.0"]
+    specs = [make_spec(*words, f"optim.clip={clip}", "optim.gamma_l1=0.25")] * 2
+    start = {
+        "n.weight": [[2.0, -3.0, 0.0]] * 2,
+        "n.bias": [[1.0, -1.0, 1.0]] * 2,
+        "gain": [[1.0, 1.0, 1.0]] * 2,
+    }
+    stack = {name: nn.Parameter(torch.tensor(rows).flatten()) for name, rows in start.items()}
+    roles = {"n.weight": "scale", "n.bias": "shift", "gain": "scale"}
+    gradient = torch.tensor([0.5, 0.5, 0.5, 0.0, 0.0, 0.0])
+    Optimizer(stack, roles, specs, gammas=["n.weight"]).step([gradient.clone() for _ in range(3)])
+    wanted = {name: gradient.clone() for name in stack}
+    wanted["n.weight"] += 0.25 * torch.tensor([1.0, -1.0, 0.0] * 2)
+    for lane in (slice(0, 3), slice(3, 6)):
+        size = torch.stack([g[lane].square().sum() for g in wanted.values()]).sum().sqrt()
+        for g in wanted.values():
+            g[lane] *= 1.0 if clip == "none" else min(1.0, 0.5 / (size.item() + 1e-6))
+    for name, p in stack.items():
+        moved = torch.tensor(start[name]).flatten() - p.detach()
+        torch.testing.assert_close(moved, wanted[name])

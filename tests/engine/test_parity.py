@@ -151,7 +151,7 @@ def test_a_lane_of_nans_leaves_the_other_lanes_bit_identical(make_spec, key):
         assert all(torch.equal(clean[k][name], poisoned[k][name]) for name in clean[k])
 
 
-@pytest.mark.parametrize("optim", ["sgd", "adamw"])
+@pytest.mark.parametrize("optim", ["sgd", "adam", "adamw", "rmsprop"])
 def test_a_lanes_result_depends_neither_on_its_position_nor_on_other_lanes(make_spec, optim):
     words = [
         *FAMILIES["lenet5"],

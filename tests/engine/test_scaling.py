@@ -38,6 +38,11 @@ def test_many_steps_without_overflow_double_the_factor():
 
 OPTIMISERS = {
     "sgd": (["optim=sgd"], lambda p: torch.optim.SGD([p], lr=0.1, momentum=0.9, weight_decay=0.02)),
+    "adam": (["optim=adam"], lambda p: torch.optim.Adam([p], lr=0.1, weight_decay=0.02)),
+    "rmsprop": (
+        ["optim=rmsprop", "optim.momentum=0.5"],
+        lambda p: torch.optim.RMSprop([p], lr=0.1, momentum=0.5, weight_decay=0.02),
+    ),
     "adamw": (["optim=adamw"], lambda p: torch.optim.AdamW([p], lr=0.1, weight_decay=0.02)),
 }
 

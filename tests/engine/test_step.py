@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from normbench import data, norms, weight_norms
 from normbench.data.batches import Batches
-from normbench.engine import optim
+from normbench.engine import update_rules
 from normbench.engine.meters import Meters
 from normbench.engine.optim import Optimizer
 from normbench.engine.stack import Stack
@@ -38,6 +38,10 @@ WORDS = {
     "momentum": ["norm.momentum=debiased:0.1"],
     "schedule": ["norm.momentum=linear:0.5:0.1"],
     "adamw": ["optim=adamw", "optim.clip=1.0"],
+    "adam": ["optim=adam"],
+    "rmsprop": ["optim=rmsprop", "optim.momentum=0.9", "optim.weight_decay=0.1"],
+    "average": ["optim.ema=0.9"],
+    "gamma_l1": ["optim.gamma_l1=1e-4", "optim.train=norm"],
     "fp16": ["engine.precision=fp16"],
     "fp16 adamw": ["engine.precision=fp16", "optim=adamw"],
     "crop and flip": ["data.crop=2", "data.flip=true"],
@@ -128,8 +132,8 @@ def test_a_step_never_mixes_devices_and_never_waits_for_a_value(make_spec, monke
     """
     stack = stack_of(make_spec, *words, "engine.graphs=false")
     dataset = data.load(stack.spec.data)
-    monkeypatch.setattr(optim, "sgd", lambda *args, **settings: None)
-    monkeypatch.setattr(optim, "adamw", lambda *args, **settings: None)
+    for kernel in ("sgd", "adam", "adamw"):
+        monkeypatch.setattr(update_rules, kernel, lambda *args, **settings: None)
     monkeypatch.setattr(torch.autograd, "grad", no_gradients)
     monkeypatch.setattr("normbench.engine.step.casting", lambda engine, device: nullcontext())
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:

@@ -147,3 +147,33 @@ def test_bn_alone_beats_chance_clearly_on_digits(make_spec, model, most):
     dataset = data.load(specs[0].data, size=32 if specs[0].model.name == "lenet5" else None)
     errors = [r.metrics["test_error"] for r in train_stack(specs, dataset, CPU)]
     assert max(errors) < most, errors
+
+
+@pytest.mark.parametrize(
+    "words", [["norm=none"], ["norm=bn", "norm.affine=bias"], ["norm=none", "weight=wn"]]
+)
+def test_a_penalty_on_scales_that_the_net_lacks_is_refused(make_spec, words):
+    with pytest.raises(
+        InputError, match=r"optim\.gamma_l1=0\.001 is a penalty on the γ .* this net has none"
+    ):
+        models.check(make_spec(*SMALL, *words, "optim.gamma_l1=1e-3"), Shape(1, 32, 10, 64, 16))
+
+
+def test_the_penalty_makes_the_scales_of_norms_small_and_leaves_other_factors_alone(make_spec):
+    words = ["norm=bn", "weight=wn", "steps=40", "optim.weight_decay=0", "optim.lr=0.05"]
+
+    def trained_with(penalty):
+        specs = [make_spec(*SMALL, *words, f"optim.gamma_l1={penalty}", f"seed={seed}") for seed in (5, 1)]
+        return [r.final_state for r in train_stack(specs, data.load(specs[0].data), CPU)]
+
+    for without, penalized in zip(trained_with(0.0), trained_with(0.1), strict=True):
+        scales = [n for n in without if without[n].dim() == 1 and n.endswith("weight")]
+        gains = [n for n in without if n.endswith("gain")]
+        assert len(scales) == 4
+        assert len(gains) == 5
+        small, usual = (
+            [torch.cat([state[n].flatten().abs() for n in names]).mean() for names in (scales, gains)]
+            for state in (penalized, without)
+        )
+        assert small[0] < 0.7 * usual[0]
+        assert small[1] > 0.8 * usual[1]

@@ -22,7 +22,7 @@ from normbench import models
 from normbench.bench.phases import phase_of
 from normbench.data.shape import Shape
 from normbench.engine.device import HALVES, STORAGE
-from normbench.engine.optim import SLOTS
+from normbench.engine.update_rules import SLOTS
 from normbench.models.layers import Conv2d, Linear
 from normbench.spec import EngineSpec, RunSpec
 

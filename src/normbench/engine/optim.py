@@ -7,58 +7,33 @@ learning rate, add a third.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import groupby
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adamw import adamw
-from torch.optim.sgd import sgd
 
 from normbench.engine.device import HALVES
 from normbench.engine.scaling import LossScale
+from normbench.engine.update_rules import COUNTING, SLOTS, Block, Settings, update
 from normbench.errors import unknown
 from normbench.spec import OptimSpec, RunSpec
 
-#: Optimiser → its state tensors per parameter, each shaped like the parameter.
-SLOTS = {"sgd": ("momentum",), "adamw": ("mean", "square")}
 #: Role → factor of the learning rate, if it is not 1. Scalars: as in the code of zhang2019b.
 LR_FACTORS = {"scalar": 0.1}
 
 
-class Settings(NamedTuple):
-    """The optimiser settings in which lanes may differ."""
-
-    lr: float
-    weight_decay: float
-    momentum: float
-
-
-@dataclass
-class Block:
-    """Consecutive lanes with the same settings, and views of their part of some parameters and states."""
-
-    lanes: slice
-    settings: Settings
-    indices: list[int]  # of the parameters, in `Optimizer.parameters`
-    parameters: list[Tensor]
-    slots: dict[str, list[Tensor]]
-    steps: list[Tensor]  # AdamW's step counters
-    lr: float | Tensor = 0.0  # at this step; a tensor on a GPU, where a CUDA graph reads it
-    factor: float = 1.0  # of the learning rate, see `Optimizer.scale_lanes`
-
-
 class Optimizer:
-    """SGD (sutskever2013, as in torch) or AdamW (loshchilov2019), with settings and clipping per lane.
+    """SGD, Adam, AdamW or RMSprop (`update_rules`), with settings and clipping per lane.
 
     Args:
         parameters: by name, lane-major.
         roles:      parameter name → role, see `Network.roles`. `optim.decay=weights` decays the role `weight`
                     only; LR_FACTORS gives some roles another learning rate.
         specs:      the K runs.
+        gammas:     names of the parameters that `optim.gamma_l1` draws to 0: the γ of norms (liu2017, network
+                    slimming). λ sign(γ) is part of their gradient, before clipping.
 
     Attributes:
         scale:   the factors of the losses of fp16, which `step` divides out; None for every other precision.
@@ -69,13 +44,18 @@ class Optimizer:
     """
 
     def __init__(
-        self, parameters: Mapping[str, nn.Parameter], roles: Mapping[str, str], specs: Sequence[RunSpec]
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        roles: Mapping[str, str],
+        specs: Sequence[RunSpec],
+        gammas: Collection[str] = (),
     ) -> None:
         self.spec: OptimSpec = specs[0].optim
         if self.spec.name not in SLOTS:
             raise unknown("optimiser", self.spec.name, SLOTS)
         self.parameters = list(parameters.values())
         self.names = list(parameters)
+        self.gammas = [i for i, name in enumerate(self.names) if self.spec.gamma_l1 and name in gammas]
         self.lanes = len(specs)
         self._lone = specs[0].schedule.name == "plateau"
         self.orders = [memory_order(p) for p in self.parameters]
@@ -120,10 +100,10 @@ class Optimizer:
         return blocks
 
     def _apart(self, lane: int) -> tuple[int, ...]:
-        """What keeps a lane out of the blocks of others: AdamW's counters, if lanes can skip updates, and
+        """What keeps a lane out of the blocks of others: Adam's counters, if lanes can skip updates, and
         learning rates that fall lane by lane.
         """
-        return (lane,) if self._lone or (self.scale is not None and self.spec.name == "adamw") else ()
+        return (lane,) if self._lone or (self.scale is not None and self.spec.name in COUNTING) else ()
 
     def _lanes_of(self, index: int, tensor: Tensor, lanes: slice) -> Tensor:
         """A view of some lanes of a tensor that has the shape and memory order of parameter `index`."""
@@ -164,6 +144,9 @@ class Optimizer:
             for g, p in zip(gradients, self.parameters, strict=True)
         ]
         finite = None if self.scale is None else self.scale.unscale(grads)
+        if self.gammas:
+            signs = torch._foreach_sign([self.parameters[i] for i in self.gammas])
+            torch._foreach_add_([grads[i] for i in self.gammas], signs, alpha=self.spec.gamma_l1)
         if self.spec.clip != "none":
             self._clip(grads, self.spec.clip)
         if finite is None:
@@ -177,7 +160,7 @@ class Optimizer:
 
     def _update_blocks(self, grads: list[Tensor]) -> None:
         for block in self.blocks:
-            self._update(block, [self._lanes_of(i, grads[i], block.lanes) for i in block.indices])
+            update(block, [self._lanes_of(i, grads[i], block.lanes) for i in block.indices], self.spec)
 
     @contextmanager
     def _updating_only(self, lanes: Tensor) -> Iterator[None]:
@@ -188,22 +171,6 @@ class Optimizer:
         for tensor, old in zip(changed, before, strict=True):
             now, then = (t.unflatten(0, (self.lanes, -1)) for t in (tensor, old))
             now.copy_(torch.where(lanes.view(-1, *(1,) * (now.dim() - 1)), now, then))
-
-    def _update(self, block: Block, grads: list[Tensor]) -> None:
-        _, weight_decay, momentum = block.settings
-        if self.spec.name == "sgd":
-            buffers: list[Tensor | None] = [*block.slots["momentum"]] if momentum else [None] * len(grads)
-            sgd(
-                block.parameters, grads, buffers, fused=True, weight_decay=weight_decay, momentum=momentum,
-                lr=block.lr, dampening=0.0, nesterov=bool(self.spec.nesterov), maximize=False,
-            )  # fmt: skip
-            return
-        beta1, beta2 = self.spec.betas or (0.9, 0.999)
-        adamw(
-            block.parameters, grads, block.slots["mean"], block.slots["square"], [], block.steps, fused=True,
-            amsgrad=False, beta1=beta1, beta2=beta2, lr=block.lr, weight_decay=weight_decay,
-            eps=self.spec.eps or 1e-8, maximize=False,
-        )  # fmt: skip
 
     def _clip(self, grads: list[Tensor], largest: float) -> None:
         """Scale a lane's gradient to norm `largest` if its norm is larger, each lane for itself."""
@@ -240,7 +207,7 @@ class Optimizer:
         self._set_counters()
 
     def _set_counters(self) -> None:
-        """Set AdamW's step counters to the updates of their lanes."""
+        """Set Adam's step counters to the updates of their lanes."""
         for block in self.blocks:
             for counter in block.steps:
                 counter.copy_(self.updates[block.lanes.start])

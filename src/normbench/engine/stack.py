@@ -15,6 +15,7 @@ from normbench.engine.meters import Meters
 from normbench.engine.optim import Optimizer
 from normbench.engine.stack_layout import StackLayout, default_layout
 from normbench.engine.step import Step
+from normbench.models.trained import gammas
 from normbench.spec import RunSpec
 
 
@@ -50,7 +51,10 @@ class Stack:
         self.assignment.add_banks(self.network)
         self.layout.apply(self.network.to(device, width))
         self.optimizer = Optimizer(
-            self.network.trained_parameters(), self.network.roles(), self.assignment.lanes
+            self.network.trained_parameters(),
+            self.network.roles(),
+            self.assignment.lanes,
+            gammas(self.network),
         )
         self.batches = Batches(
             dataset, [s.seed for s in self.assignment.lanes], self.spec.total, flip=self.spec.data.flip,

@@ -119,6 +119,7 @@ def build(specs: Sequence[RunSpec], image: Shape, *, dry: bool = False) -> Netwo
     builder = Builder(tuple(specs), image, norm_sites, dry)
     network = Network(model.build(builder), len(specs), listing.sites)
     trained.freeze(network, specs[0].optim.train)
+    trained.check_gammas(network, specs[0].optim.gamma_l1)
     return network
 
 
