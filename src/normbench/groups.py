@@ -129,7 +129,13 @@ PREACTIVATION = ("norm_act_conv", "act_only_preact")
 
 class PlacementSpec(Part):
     name: Literal[
-        "conv_norm_act", "conv_act_norm", "norm_act_conv", "after_add", "act_before_add", "act_only_preact"
+        "conv_norm_act",
+        "conv_act_norm",
+        "conv_act_pool_norm",
+        "norm_act_conv",
+        "after_add",
+        "act_before_add",
+        "act_only_preact",
     ]
     sites: str | Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
 

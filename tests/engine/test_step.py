@@ -40,7 +40,6 @@ WORDS = {
     "adamw": ["optim=adamw", "optim.clip=1.0"],
     "adam": ["optim=adam"],
     "rmsprop": ["optim=rmsprop", "optim.momentum=0.9", "optim.weight_decay=0.1"],
-    "average": ["optim.ema=0.9"],
     "gamma_l1": ["optim.gamma_l1=1e-4", "optim.train=norm"],
     "fp16": ["engine.precision=fp16"],
     "fp16 adamw": ["engine.precision=fp16", "optim=adamw"],

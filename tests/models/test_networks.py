@@ -33,6 +33,8 @@ def count(network):
         (["model=resnet18", "norm=bn", "model.stem=imagenet"], IMAGENET, 11_689_512),  # torchvision
         (["model=resnet34", "norm=bn", "model.stem=imagenet"], IMAGENET, 21_797_672),  # torchvision
         (["model=resnet50", "norm=bn", "model.stem=imagenet"], IMAGENET, 25_557_032),  # torchvision
+        (["model=resnet101", "norm=bn", "model.stem=imagenet"], IMAGENET, 44_549_160),  # torchvision
+        (["model=resnet152", "norm=bn", "model.stem=imagenet"], IMAGENET, 60_192_808),  # torchvision
         (["model=resnet18", "norm=bn"], RGB32, 11_173_962),  # the CIFAR variant in common use
         (["model=vgg11", "norm=bn", "model.bias=true"], RGB32, 9_231_114),  # the CIFAR variant in common use
         (["model=vgg13", "norm=bn", "model.bias=true"], RGB32, 9_416_010),
@@ -77,6 +79,12 @@ def test_a_plain_net_refuses_a_residual_placement(make_spec):
         InputError, match="lenet5 has no placement after_add; it has conv_norm_act, conv_act_norm"
     ):
         models.check(make_spec("model=lenet5", "placement=after_add"), GREY32)
+
+
+def test_a_net_without_pooling_has_no_placement_after_it(make_spec):
+    for model in ("mlp", "lenet300", "resnet20"):
+        with pytest.raises(InputError, match=f"model {model} has no placement conv_act_pool_norm; it has"):
+            models.architecture(make_spec(f"model={model}", "placement=conv_act_pool_norm"))
 
 
 def test_placement_sites_selects_where_the_norm_stands(make_spec):

@@ -21,7 +21,7 @@ EPS = 1e-2
 RESIDUAL = (
     "conv_norm_act", "conv_act_norm", "norm_act_conv", "after_add", "act_before_add", "act_only_preact",
 )  # fmt: skip
-PLAIN = ("conv_norm_act", "conv_act_norm")
+PLAIN = ("conv_norm_act", "conv_act_norm", "conv_act_pool_norm")
 PREACTIVATION = ("norm_act_conv", "act_only_preact")
 ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 
@@ -195,7 +195,7 @@ UNITS = {
 
 def lenet5(layers: Layers, x: Tensor, placement: str) -> Tensor:
     for _ in range(2):
-        x = F.max_pool2d(plain_unit(layers, layers.conv, x, placement, padding=0), 2)
+        x = plain_unit(layers, layers.conv, x, placement, pool=True, padding=0)
     x = x.flatten(1)
     for _ in range(2):
         x = plain_unit(layers, layers.linear, x, placement)
@@ -204,16 +204,20 @@ def lenet5(layers: Layers, x: Tensor, placement: str) -> Tensor:
 
 def vgg11(layers: Layers, x: Tensor, placement: str) -> Tensor:
     for convolutions in (1, 1, 2, 2, 2):
-        for _ in range(convolutions):
-            x = plain_unit(layers, layers.conv, x, placement)
-        x = F.max_pool2d(x, 2)
+        for i in range(convolutions):
+            x = plain_unit(layers, layers.conv, x, placement, pool=i == convolutions - 1)
     return layers.head(x.flatten(1))
 
 
-def plain_unit(layers: Layers, layer, x: Tensor, placement: str, **more) -> Tensor:
+def plain_unit(layers: Layers, layer, x: Tensor, placement: str, pool: bool = False, **more) -> Tensor:
+    def pooled(x: Tensor) -> Tensor:
+        return F.max_pool2d(x, 2) if pool else x
+
+    if placement == "conv_act_pool_norm":
+        return layers.norm(pooled(layers.act(layer(x, bias=True, **more))))
     if placement == "conv_act_norm":
-        return layers.norm(layers.act(layer(x, bias=True, **more)))
-    return layers.act(layers.norm(layer(x, bias=False, **more)))
+        return pooled(layers.norm(layers.act(layer(x, bias=True, **more))))
+    return pooled(layers.act(layers.norm(layer(x, bias=False, **more))))
 
 
 def built(make_spec, image: Shape, *words: str):

@@ -24,6 +24,8 @@ from normbench.spec import RunSpec
 L = TypeVar("L", Conv2d, Linear)
 #: Sites that read a layer's output, see `Builder.conv`.
 Readers = str | tuple[str, ...] | None
+#: Placements of plain nets with the activation before the norm.
+ACTIVATION_FIRST = ("conv_act_norm", "conv_act_pool_norm")
 
 
 @dataclass
@@ -178,13 +180,21 @@ class Builder:
 
     def unit(self, site: str, layer: nn.Module, channels: int) -> nn.Sequential:
         """A layer of a plain net with its norm and activation, in the order of the placement."""
-        if self.spec.placement.name == "conv_act_norm":
+        if self.spec.placement.name in ACTIVATION_FIRST:
             return nn.Sequential(layer, self.activation(), self.norm(site, channels))
         return nn.Sequential(layer, *self.fixup_bias(), *self.norm_act(site, channels))
 
+    def pooled_unit(
+        self, site: str, layer: nn.Module, channels: int, pool: nn.Module
+    ) -> tuple[nn.Module, ...]:
+        """The unit of a layer and the pooling after it; conv_act_pool_norm has the norm after the pooling."""
+        if self.spec.placement.name == "conv_act_pool_norm":
+            return (nn.Sequential(layer, self.activation(), pool, self.norm(site, channels)),)
+        return self.unit(site, layer, channels), pool
+
     def reader(self, site: str) -> str | None:
         """The `read_by` of a plain net's layer: its site, or None if the activation stands in between."""
-        return None if self.spec.placement.name == "conv_act_norm" else site
+        return None if self.spec.placement.name in ACTIVATION_FIRST else site
 
     def has_norm(self, site: str) -> bool:
         """Whether the run's norm stands at a site."""

@@ -20,6 +20,7 @@ from normbench.spec import RunSpec
 from normbench.weight_norms import WeightNorm
 
 PLAIN = ("conv_norm_act", "conv_act_norm")
+POOLING = (*PLAIN, "conv_act_pool_norm")
 RESIDUAL = tuple(resnet.BASIC)
 
 
@@ -41,8 +42,8 @@ class Architecture:
 ARCHITECTURES = {
     "mlp": Architecture(mlp.mlp, None, PLAIN),
     "lenet300": Architecture(mlp.lenet300, 28, PLAIN),
-    "lenet5": Architecture(lenet.lenet5, 32, PLAIN),
-    **{name: Architecture(vgg.vgg, 32, PLAIN) for name in vgg.STAGES},
+    "lenet5": Architecture(lenet.lenet5, 32, POOLING),
+    **{name: Architecture(vgg.vgg, 32, POOLING) for name in vgg.STAGES},
     **{name: Architecture(resnet.resnet, None, RESIDUAL) for name in resnet.DEPTHS},
 }
 

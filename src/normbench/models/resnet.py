@@ -1,4 +1,4 @@
-"""Residual nets: ResNet-20 … 110 for small images (he2016, §4.2), ResNet-18, 34 and 50 (he2016, Table 1).
+"""Residual nets: ResNet-20 … 110 for small images (he2016, §4.2), ResNet-18 … 152 (he2016, Table 1).
 
 The tables below list the layers of a residual unit in order, by placement; + adds the shortcut (he2016b,
 Fig. 4).
@@ -49,6 +49,8 @@ DEPTHS = {
     "resnet18": ((2, 2, 2, 2), False),
     "resnet34": ((3, 4, 6, 3), False),
     "resnet50": ((3, 4, 6, 3), True),
+    "resnet101": ((3, 4, 23, 3), True),
+    "resnet152": ((3, 8, 36, 3), True),
 }
 
 

@@ -27,7 +27,9 @@ def vgg(b: Builder) -> nn.Module:
         for i in range(1, convs + 1):
             site = f"conv{stage}_{i}"
             conv = b.conv(site, channels, outputs, 3, padding=1, read_by=b.reader(site))
-            net.append(b.unit(site, conv, outputs))
+            if i < convs:
+                net.append(b.unit(site, conv, outputs))
+            else:
+                net.extend(b.pooled_unit(site, conv, outputs, nn.MaxPool2d(2)))
             channels = outputs
-        net.append(nn.MaxPool2d(2))
     return net.extend([nn.Flatten(), b.dropout("head"), b.head(channels)])

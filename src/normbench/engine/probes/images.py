@@ -21,7 +21,7 @@ from normbench.engine.device import STORAGE, default_memory_format
 from normbench.engine.probes.protocol import ActivationProbe, Point
 from normbench.engine.recalibration import IMAGES, recalibrated
 from normbench.models import Network
-from normbench.models.builder import ACTIVATIONS
+from normbench.models.activations import ACTIVATIONS
 
 
 def collect(point: Point, probes: Sequence[ActivationProbe]) -> list[dict[str, Any]]:
