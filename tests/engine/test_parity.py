@@ -1,4 +1,4 @@
-"""K lanes equal K lone runs, in float64 on a CPU, over ten optimiser steps."""
+"""K lanes equal K lone runs, in float64 on a CPU, over ten steps of the engine."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ import torch
 
 from normbench import data, models, norms
 from normbench.data.batches import Batches
-from normbench.engine.evaluate import lane_losses
-from normbench.engine.lane_assignment import LaneAssignment
-from normbench.engine.meters import Meters
-from normbench.engine.optim import Optimizer
+from normbench.engine.stack import Stack
 from normbench.engine.state import save_lanes
 from normbench.models import lsuv
 from normbench.models.network import ARCHITECTURES
@@ -33,44 +30,47 @@ SMALL = [
     "data.channels=1",
     "engine.precision=fp64",
     "optim.lr_scaling=none",
+    "optim.label_smoothing=0.1",
+    "data.flip=true",
+    "data.crop=2",
+    "schedule.warmup=0.2",
+    "steps=10",
 ]
 
 
 def train(specs, dataset, steps=10, poison=None):
-    """The states of all lanes after some steps, the final logits, and the gradients of the last step."""
-    network = models.build(specs, dataset.shape).double()
-    parameters = dict(network.named_parameters())
-    optimizer = Optimizer(parameters, network.roles(), specs)
-    batches = Batches(
-        dataset,
-        [s.seed for s in specs],
-        specs[0].total,
-        flip=True,
-        crop=2,
-        channels_last=True,
-        dtype=torch.float64,
-    )
-    meters = Meters(len(specs), specs[0].total, torch.device("cpu"))
+    """The states of all lanes after some steps of the engine, the final logits, and the gradients of the last
+    step.
+    """
+    stack = Stack(specs, dataset, torch.device("cpu"))
     if poison is not None:
         with torch.no_grad():
-            next(iter(parameters.values())).unflatten(0, (len(specs), -1))[poison].fill_(float("nan"))
+            stack.optimizer.parameters[0].unflatten(0, (len(specs), -1))[poison].fill_(float("nan"))
+    seen = {}
+    update, count = stack.optimizer.step, stack.meters.add
+
+    def updating(gradients):
+        seen["gradients"] = [g.clone() for g in gradients]  # the optimiser may change them
+        update(gradients)
+
+    def counting(losses, logits, labels):
+        seen["logits"] = logits
+        count(losses, logits, labels)
+
+    stack.optimizer.step, stack.meters.add = updating, counting
     for step in range(steps):
-        x, y = batches.at(step)
-        network.begin_step(step, 10)
-        logits = network(x)
-        losses = lane_losses(logits, y, 0.1).mean(0)
-        gradients = torch.autograd.grad(losses.sum(), list(parameters.values()))
-        optimizer.step(gradients)
-        meters.add(losses.detach(), logits.detach(), y)
-    states = save_lanes(network, optimizer, meters, LaneAssignment(specs), steps, [[] for _ in specs])
+        stack.step(step)
+    states = save_lanes(
+        stack.network, stack.optimizer, stack.meters, stack.assignment, steps, [[] for _ in specs]
+    )
     by_lane = [
         {
             name: g.unflatten(0, (len(specs), -1))[k].flatten()
-            for name, g in zip(parameters, gradients, strict=True)
+            for name, g in zip(stack.optimizer.names, seen["gradients"], strict=True)
         }
         for k in range(len(specs))
     ]
-    return [state["tensors"] for state in states], logits.detach(), by_lane
+    return [state["tensors"] for state in states], seen["logits"], by_lane
 
 
 def assert_same(one, other, tolerance=1e-9):
