@@ -2,19 +2,23 @@
 
     scripts/mutants.py run tests/mutants/planted.yaml tests/mutants/sampled.yaml
     scripts/mutants.py run tests/mutants/planted.yaml --sample 6
+    scripts/mutants.py run tests/mutants/planted.yaml --only engine/step.py
     scripts/mutants.py sample --count 60 --seed 0 > tests/mutants/sampled.yaml
 
 A mutant is an entry of a YAML list:
 
-    file:     of `src/normbench`
-    before:   lines of code as they stand there, without their indentation; the first place counts
+    file:     below `src/normbench`; `conf/…` is a file of the configuration
+    before:   whole lines of the file, without their indentation; they must stand there exactly once
     after:    what is put in their place
-    tests:    words for pytest; the mutant is caught if one of these tests fails
+    tests:    words for pytest; the mutant is caught if one of these tests fails. Slow tests are left out
     survives: the reason, for a mutant that no test can catch or need catch
+    ci:       true for the few mutants of which `--sample` takes the first ones
 
 Each mutant is planted in a copy of the source tree, so that several run at the same time and the checkout
-stays as it is. `run` prints one line per mutant that was not caught, and the count. It exits with 1 if a
-mutant without a reason survives, if one with a reason is caught, or if the code that it changes is not there.
+stays as it is. The tests run once without the mutant. They must pass, and the time that they take sets the
+limit after which a mutant counts as one that hangs. `run` prints one line per mutant that was not caught, and
+the count. It exits with 1 if a mutant without a reason survives, if one with a reason is caught, if its tests
+fail without it, or if the lines that it changes are not there.
 
 `sample` makes mutants with operators on arithmetic, comparisons and constants. The seed fixes which.
 """
@@ -23,91 +27,188 @@ from __future__ import annotations
 
 import argparse
 import ast
+import multiprocessing
 import os
 import random
+import shlex
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import textwrap
+import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, NamedTuple
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "normbench"
-#: Seconds that the tests of one mutant may take; one that makes them hang is caught.
-LIMIT_S = 600
-#: Packages that `sample` changes, with the tests that are to notice.
+#: Seconds that tests may take, and how many times as long as without a mutant plus MARGIN_S. A mutant whose
+#: tests take longer hangs and is caught.
+LIMIT_S, SLOWER, MARGIN_S = 600.0, 5.0, 60.0
+#: Fields of a mutant.
+NEEDED, OPTIONAL = {"file", "before", "after", "tests"}, {"survives", "ci"}
+#: Packages that `sample` changes.
 SAMPLED = ("engine", "norms", "models", "data", "report")
+#: A module of norms that more methods than this share is tested with all of them.
+MANY_METHODS = 4
+#: PERF: what most tests import is imported once; every call of pytest is a fork of that process.
+PRELOADED = ["torch", "numpy", "pydantic", "yaml", "scipy.special", "scipy.stats", "omegaconf", "pytest"]
+SERVER = multiprocessing.get_context("forkserver")
 SWAPS: dict[type, tuple[str, str]] = {
     ast.Add: ("+", "-"), ast.Sub: ("-", "+"), ast.Mult: ("*", "/"), ast.Div: ("/", "*"),
     ast.FloorDiv: ("//", "*"), ast.Lt: ("<", "<="), ast.LtE: ("<=", "<"), ast.Gt: (">", ">="),
     ast.GtE: (">=", ">"), ast.Eq: ("==", "!="), ast.NotEq: ("!=", "=="),
 }  # fmt: skip
 
+Mutant = dict[str, Any]
 
-def planted(text: str, mutant: dict[str, Any]) -> str:
+
+class Run(NamedTuple):
+    """How a call of pytest ended: its exit code, None if it was stopped; what it said; seconds."""
+
+    code: int | None
+    said: str
+    seconds: float
+
+
+def load(files: list[Path]) -> list[Mutant]:
+    """The mutants of some files.
+
+    Raises:
+        SystemExit: an entry lacks a field or has an unknown one.
+    """
+    mutants = []
+    for file in files:
+        for mutant in yaml.safe_load(file.read_text(encoding="utf-8")):
+            if not NEEDED <= mutant.keys() <= NEEDED | OPTIONAL:
+                sys.exit(f"{file}: a mutant must have {', '.join(sorted(NEEDED))}; got {mutant}")
+            mutants.append(mutant)
+    return mutants
+
+
+def planted(text: str, mutant: Mutant) -> str:
     """The text of a file with a mutant in it.
 
     Raises:
-        ValueError: the code that the mutant changes is not there.
+        ValueError: the lines that the mutant changes stand there more than once or not at all, or it changes
+            nothing.
+        SyntaxError: with the mutant the file is no Python.
     """
     lines = text.splitlines()
     before = [line.strip() for line in mutant["before"].strip().splitlines()]
-    for at in range(len(lines) - len(before) + 1):
-        if [line.strip() for line in lines[at : at + len(before)]] == before:
-            indent = lines[at][: len(lines[at]) - len(lines[at].lstrip())]
-            after = textwrap.indent(textwrap.dedent(mutant["after"]).strip(), indent)
-            return "\n".join([*lines[:at], after, *lines[at + len(before) :]]) + "\n"
-    raise ValueError(f"{mutant['file']}: there is no {mutant['before'].strip()!r}")
+    found = [
+        at
+        for at in range(len(lines) - len(before) + 1)
+        if [line.strip() for line in lines[at : at + len(before)]] == before
+    ]
+    if len(found) != 1:
+        raise ValueError(f"these lines must stand there once; they stand there {len(found)} times")
+    at = found[0]
+    indent = lines[at][: len(lines[at]) - len(lines[at].lstrip())]
+    after = textwrap.indent(textwrap.dedent(mutant["after"]).strip(), indent)
+    changed = "\n".join([*lines[:at], after, *lines[at + len(before) :]]) + "\n"
+    if changed == text:
+        raise ValueError("it changes nothing")
+    if mutant["file"].endswith(".py"):
+        ast.parse(changed)
+    return changed
 
 
-def verdict(mutant: dict[str, Any]) -> str:
-    """caught, survived, or what is wrong with the mutant."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "src"
-        shutil.copytree(
-            ROOT / "src", copy, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "conf")
-        )
-        (copy / "normbench" / "conf").symlink_to(ROOT / "conf")
-        file = copy / "normbench" / mutant["file"]
+class Tester:
+    """Runs mutants and remembers which tests pass without one."""
+
+    def __init__(self) -> None:
+        self._alone: dict[str, Run] = {}  # by words for pytest
+        self._locks: defaultdict[str, Lock] = defaultdict(Lock)
+
+    def verdict(self, mutant: Mutant) -> str:
+        """caught, survived, or what is wrong with the mutant."""
         try:
-            file.write_text(planted(file.read_text(encoding="utf-8"), mutant), encoding="utf-8")
-        except (ValueError, OSError) as error:
+            changed = planted((SOURCE / mutant["file"]).read_text(encoding="utf-8"), mutant)
+        except (ValueError, SyntaxError, OSError) as error:
             return f"stale: {error}"
-        words = [*mutant["tests"].split(), "-x", "-q", "-p", "no:cacheprovider"]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(copy),
-            "OMP_NUM_THREADS": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "pytest", *words], cwd=ROOT, env=environment, capture_output=True,
-                text=True, timeout=LIMIT_S, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
+        words = mutant["tests"]
+        with self._locks[words]:
+            if words not in self._alone:
+                self._alone[words] = run_tests(words, ROOT / "src", LIMIT_S)
+        alone = self._alone[words]
+        if alone.code != 0:
+            return f"stale: its tests must pass without it; pytest ended with {alone.code}: {alone.said}"
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "src"
+            shutil.copytree(ROOT / "src", copy)  # with its __pycache__, which stays valid
+            (copy / "normbench" / mutant["file"]).write_text(changed, encoding="utf-8")
+            done = run_tests(words, copy, MARGIN_S + SLOWER * alone.seconds)
+        if done.code == 0:
+            return "survived"
+        # 1: a test failed; 2: a module does not even import; None: it hangs; negative: the process died
+        if done.code is None or done.code in (1, 2) or done.code < 0:
             return "caught"
-    if done.returncode == 0:
-        return "survived"
-    if done.returncode in (1, 2):  # a test failed, or a module does not even import
-        return "caught"
-    return f"stale: pytest ended with {done.returncode}: {(done.stdout + done.stderr).strip()[-300:]}"
+        return f"stale: pytest ended with {done.code}: {done.said}"
 
 
-def run(files: list[Path], sample: int | None, processes: int) -> int:
-    """Run the mutants of some files; the exit code."""
-    mutants = [m for file in files for m in yaml.safe_load(file.read_text(encoding="utf-8"))]
-    if sample is not None:  # spread over the list, always the same ones
-        mutants = mutants[:: max(1, len(mutants) // sample)][:sample]
+def run_tests(words: str, source: Path, limit: float) -> Run:
+    """Run tests on a source tree; stop them, and the processes that they started, after `limit` seconds."""
+    slow = [] if " -m " in f" {words} " else ["-m", "not slow"]
+    options = ["-x", "-q", "--durations=0", "--no-header", "--tb=line", "-p", "no:cacheprovider", *slow]
+    began = time.monotonic()
+    with tempfile.NamedTemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        process = SERVER.Process(
+            target=_run_pytest, args=([*shlex.split(words), *options], str(source), output.name)
+        )
+        process.start()
+        process.join(limit)
+        code = process.exitcode
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid or 0, signal.SIGKILL)  # and what a test left behind
+        process.join()
+        output.seek(0)
+        said = " ".join(output.read()[-300:].split())
+    return Run(code, said, time.monotonic() - began)
+
+
+def _run_pytest(words: list[str], source: str, output: str) -> None:
+    """Run pytest in this process, a fork of one that has imported PRELOADED."""
+    os.setsid()
+    with Path(output).open("w", encoding="utf-8") as stream:
+        for descriptor in (1, 2):
+            os.dup2(stream.fileno(), descriptor)
+    os.chdir(ROOT)
+    sys.path.insert(0, source)
+    os.environ["PYTHONPATH"] = source  # for the processes of tests
+    if source != str(ROOT / "src"):
+        sys.dont_write_bytecode = True
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    code = int(pytest.main(words))
+    sys.stdout.flush()
+    os._exit(code)  # PERF: tidying up torch takes longer
+
+
+def choose(mutants: list[Mutant], sample: int | None, only: str | None) -> list[Mutant]:
+    """The mutants to run: those of files whose name holds `only`, and of these `sample`, always the same."""
+    chosen = [mutant for mutant in mutants if only is None or only in mutant["file"]]
+    if sample is None:
+        return chosen
+    marked = [mutant for mutant in chosen if mutant.get("ci")]
+    if len(marked) >= sample:
+        return marked[:sample]
+    return chosen[:: max(1, len(chosen) // sample)][:sample]
+
+
+def run(mutants: list[Mutant], processes: int) -> int:
+    """Run mutants; the exit code."""
     caught = wrong = excused = 0
+    began = time.monotonic()
     with ThreadPoolExecutor(processes) as pool:
-        for mutant, said in zip(mutants, pool.map(verdict, mutants), strict=True):
+        for mutant, said in zip(mutants, pool.map(Tester().verdict, mutants), strict=True):
             change = f"{mutant['file']}: {mutant['before'].strip()!r} → {mutant['after'].strip()!r}"
             if said == "caught" and "survives" not in mutant:
                 caught += 1
@@ -116,17 +217,19 @@ def run(files: list[Path], sample: int | None, processes: int) -> int:
                 print(f"survived, as expected: {change} ({mutant['survives']})", flush=True)
             else:
                 wrong += 1
-                print(f"{said.upper()}: {change}", flush=True)
-    share = 100 * caught / len(mutants)
+                kind, _, why = said.partition(": ")
+                print(" ".join(filter(None, (kind.upper(), change, f"[{mutant['tests']}]", why))), flush=True)
+    share = 100 * caught / max(len(mutants), 1)
     counts = f"{caught} caught ({share:.0f} %), {excused} survived with a reason, {wrong} wrong"
-    print(f"{len(mutants)} mutants: {counts}")
-    return int(wrong > 0)
+    print(f"{len(mutants)} mutants in {time.monotonic() - began:.0f} s: {counts}")
+    return int(wrong > 0 or not mutants)
 
 
-def sites(file: Path) -> Iterator[dict[str, Any]]:
-    """Every mutant that the operators make of a file, on lines of one statement each."""
+def sites(file: Path) -> Iterator[Mutant]:
+    """Every mutant that the operators make of a file, on lines that stand there once; without `tests`."""
     text = file.read_text(encoding="utf-8")
     lines = text.splitlines()
+    stripped = Counter(line.strip() for line in lines)
     tree = ast.parse(text)
     skipped = {
         number
@@ -135,17 +238,14 @@ def sites(file: Path) -> Iterator[dict[str, Any]]:
         for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)
     }
     for node in ast.walk(tree):
-        for start, end, new in _changes(node):
-            if node.lineno != node.end_lineno or node.lineno in skipped:
-                continue
-            line = lines[node.lineno - 1]
-            code = line.encode()
-            after = (code[:start] + new.encode() + code[end:]).decode()
-            if lines.count(line) == 1 and after != line:
-                yield {
-                    "file": file.relative_to(SOURCE).as_posix(), "before": line.strip(),
-                    "after": after.strip(), "tests": tests_of(file.relative_to(SOURCE)),
-                }  # fmt: skip
+        number = getattr(node, "lineno", 0)
+        if not number or number != getattr(node, "end_lineno", 0) or number in skipped:
+            continue
+        line = lines[number - 1]
+        for after in _changes(node, line.encode()):
+            if stripped[line.strip()] == 1 and after != line:
+                place = file.relative_to(SOURCE).as_posix()
+                yield {"file": place, "before": line.strip(), "after": after.strip()}
 
 
 def _is_docstring(node: ast.AST) -> bool:
@@ -156,32 +256,75 @@ def _is_docstring(node: ast.AST) -> bool:
     )
 
 
-def _changes(node: ast.AST) -> Iterator[tuple[int, int, str]]:
-    """Byte columns and replacement of what an operator changes at a node of the syntax tree."""
+def _changes(node: ast.AST, line: bytes) -> Iterator[str]:
+    """A line with what an operator makes of a node of the syntax tree that stands on it."""
     if isinstance(node, ast.BinOp) and type(node.op) in SWAPS:
-        yield from _between(node.left, node.right, *SWAPS[type(node.op)])
+        yield from _swapped(line, node.left, node.right, *SWAPS[type(node.op)])
     elif isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in SWAPS:
-        yield from _between(node.left, node.comparators[0], *SWAPS[type(node.ops[0])])
-    elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        assert node.end_col_offset is not None
-        yield node.col_offset, node.end_col_offset, repr(node.value + 1)
-    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
-        assert node.end_col_offset is not None
-        yield node.col_offset, node.end_col_offset, repr(not node.value)
+        yield from _swapped(line, node.left, node.comparators[0], *SWAPS[type(node.ops[0])])
+    elif isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
+        other = not node.value if isinstance(node.value, bool) else node.value + 1
+        yield (line[: node.col_offset] + repr(other).encode() + line[node.end_col_offset :]).decode()
 
 
-def _between(left: ast.expr, right: ast.expr, old: str, new: str) -> Iterator[tuple[int, int, str]]:
-    if left.end_lineno == right.lineno and left.end_col_offset is not None:
-        source = left.end_col_offset, right.col_offset
-        yield *source, f" {new} " if old else ""
+def _swapped(line: bytes, left: ast.expr, right: ast.expr, old: str, new: str) -> Iterator[str]:
+    """The line with another operator between two operands; nothing if it is not clear which one that is."""
+    start, end = left.end_col_offset or 0, right.col_offset
+    between = line[start:end].decode()  # may hold brackets
+    if between.count(old) == 1:
+        yield (line[:start] + between.replace(old, new).encode() + line[end:]).decode()
 
 
 def tests_of(file: Path) -> str:
-    """The tests that are to notice a change in a file."""
-    package, name = file.parts[0], file.stem
-    if file.parts[:2] == ("norms", "methods"):
-        return f"tests/norms tests/engine/test_parity.py -k {name}"
-    return f"tests/{package}"
+    """The tests that are to notice a change in a file of the package: words for pytest.
+
+    They are the test files of its package that import it, of other packages if there are none, or else all of
+    its package. For a method of norms and for what methods share they are, besides, the cases of these
+    methods in the tests of all norms.
+    """
+    tests = ROOT / "tests"
+    module = ".".join(("normbench", *file.with_suffix("").parts)).removesuffix(".__init__")
+    package, _, name = module.rpartition(".")
+    marks = (f"from {module} import", f"import {module}", f"from {package} import {name}")
+    users = [each for each in sorted(tests.rglob("test_*.py")) if any(mark in _text(each) for mark in marks)]
+    found = [each for each in users if each.is_relative_to(tests / file.parts[0])] or users
+    if file.parts[0] == "norms" and "surgery" not in file.parts:
+        return _norm_tests(file, [each for each in found if each.parent.name != "commands"] or found)
+    if not found and "surgery" in file.parts:
+        found = [*sorted(tests.glob("norms/test_conversion*.py")), *sorted(tests.glob("norms/test_fold*.py"))]
+    return _words(found) or f"tests/{file.parts[0]}"
+
+
+def _norm_tests(file: Path, found: list[Path]) -> str:
+    tests = ROOT / "tests" / "norms"
+    tree = ast.parse(_text(SOURCE / file))
+    classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+    methods = sorted((SOURCE / "norms" / "methods").glob("[a-z]*.py"))
+    mark = f"from normbench.norms.{file.stem} import"
+    keys = [each.stem for each in methods if each.stem == file.stem or mark in _text(each)]
+    found += [
+        each
+        for each in sorted(tests.glob("test_*.py"))
+        if file.stem in each.name or any(f"norms.{name}(" in _text(each) for name in classes)
+    ]
+    if file.stem in keys:  # the file of its own is the one that names it most often
+        own = [each for each in sorted(tests.glob("test_*_norm.py")) if f'"{file.stem}"' in _text(each)]
+        found += sorted(own, key=lambda each: -_text(each).count(f'"{file.stem}"'))[:1]
+    found = list(dict.fromkeys(found))
+    every = [tests / f"test_norm_{name}.py" for name in ("oracle", "contract", "lanes")]
+    if not keys or len(keys) > MANY_METHODS:
+        return _words([*every, *found] if keys else found) or _words(every)
+    cases = " or ".join(f"[{key}- or -{key}- or -{key}] or [{key}]" for key in keys)
+    named = "".join(f" or {each.stem}" for each in found)
+    return f"{_words([*every, *found])} -k '{cases}{named}'"
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
+
+
+def _words(files: list[Path]) -> str:
+    return " ".join(dict.fromkeys(each.relative_to(ROOT).as_posix() for each in files))
 
 
 def sample(count: int, seed: int) -> int:
@@ -189,6 +332,7 @@ def sample(count: int, seed: int) -> int:
     files = sorted(file for package in SAMPLED for file in (SOURCE / package).rglob("*.py"))
     found = [site for file in files for site in sites(file)]
     chosen = random.Random(seed).sample(found, count)
+    chosen = [{**mutant, "tests": tests_of(Path(mutant["file"]))} for mutant in chosen]
     print(yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True, width=110), end="")
     return 0
 
@@ -198,14 +342,17 @@ def main() -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     runs = verbs.add_parser("run", help="run the mutants of some files")
     runs.add_argument("files", nargs="+", type=Path)
-    runs.add_argument("--sample", type=int, help="so many of them, spread over the files")
+    runs.add_argument("--sample", type=int, help="so many of them, always the same ones")
+    runs.add_argument("--only", metavar="TEXT", help="those of files whose name holds this text")
     runs.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     samples = verbs.add_parser("sample", help="make mutants and print them")
     samples.add_argument("--count", type=int, default=60)
     samples.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if args.verb == "run":
-        return run(args.files, args.sample, args.processes)
+        os.environ["OMP_NUM_THREADS"] = "1"
+        SERVER.set_forkserver_preload(PRELOADED)
+        return run(choose(load(args.files), args.sample, args.only), args.processes)
     return sample(args.count, args.seed)
 
 
