@@ -57,8 +57,8 @@ LIMIT_S, SLOWER, MARGIN_S = 600.0, 5.0, 60.0
 NEEDED, OPTIONAL = {"file", "before", "after", "tests"}, {"survives", "ci"}
 #: Packages that `sample` changes.
 SAMPLED = ("engine", "norms", "models", "data", "report")
-#: A module of norms that more methods than this share is tested with all of them.
-MANY_METHODS = 4
+#: A module of norms that more methods than this use is tested with all of them.
+MANY_METHODS = 6
 #: PERF: what most tests import is imported once; every call of pytest is a fork of that process.
 PRELOADED = ["torch", "numpy", "pydantic", "yaml", "scipy.special", "scipy.stats", "omegaconf", "pytest"]
 SERVER = multiprocessing.get_context("forkserver")
@@ -125,7 +125,8 @@ def planted(text: str, mutant: Mutant) -> str:
 class Tester:
     """Runs mutants and remembers which tests pass without one."""
 
-    def __init__(self) -> None:
+    def __init__(self, margin: float = MARGIN_S) -> None:
+        self.margin = margin
         self._alone: dict[str, Run] = {}  # by words for pytest
         self._locks: defaultdict[str, Lock] = defaultdict(Lock)
 
@@ -146,7 +147,7 @@ class Tester:
             copy = Path(folder) / "src"
             shutil.copytree(ROOT / "src", copy)  # with its __pycache__, which stays valid
             (copy / "normbench" / mutant["file"]).write_text(changed, encoding="utf-8")
-            done = run_tests(words, copy, MARGIN_S + SLOWER * alone.seconds)
+            done = run_tests(words, copy, self.margin + SLOWER * alone.seconds)
         if done.code == 0:
             return "survived"
         # 1: a test failed; 2: a module does not even import; None: it hangs; negative: the process died
@@ -203,12 +204,15 @@ def choose(mutants: list[Mutant], sample: int | None, only: str | None) -> list[
     return chosen[:: max(1, len(chosen) // sample)][:sample]
 
 
-def run(mutants: list[Mutant], processes: int) -> int:
+def run(mutants: list[Mutant], processes: int, margin: float = MARGIN_S) -> int:
     """Run mutants; the exit code."""
     caught = wrong = excused = 0
     began = time.monotonic()
+    first = SERVER.Process(target=int)  # starts the server, so that no test's time holds its imports
+    first.start()
+    first.join()
     with ThreadPoolExecutor(processes) as pool:
-        for mutant, said in zip(mutants, pool.map(Tester().verdict, mutants), strict=True):
+        for mutant, said in zip(mutants, pool.map(Tester(margin).verdict, mutants), strict=True):
             change = f"{mutant['file']}: {mutant['before'].strip()!r} → {mutant['after'].strip()!r}"
             if said == "caught" and "survives" not in mutant:
                 caught += 1
@@ -278,9 +282,9 @@ def _swapped(line: bytes, left: ast.expr, right: ast.expr, old: str, new: str) -
 def tests_of(file: Path) -> str:
     """The tests that are to notice a change in a file of the package: words for pytest.
 
-    They are the test files of its package that import it, of other packages if there are none, or else all of
-    its package. For a method of norms and for what methods share they are, besides, the cases of these
-    methods in the tests of all norms.
+    They are the test files of its package that import it, of other packages if there are none, those that are
+    called like it, or else all of its package. A method of norms, and what methods share, has besides the
+    cases of these methods in the tests of all norms.
     """
     tests = ROOT / "tests"
     module = ".".join(("normbench", *file.with_suffix("").parts)).removesuffix(".__init__")
@@ -292,7 +296,8 @@ def tests_of(file: Path) -> str:
         return _norm_tests(file, [each for each in found if each.parent.name != "commands"] or found)
     if not found and "surgery" in file.parts:
         found = [*sorted(tests.glob("norms/test_conversion*.py")), *sorted(tests.glob("norms/test_fold*.py"))]
-    return _words(found) or f"tests/{file.parts[0]}"
+    named = sorted((tests / file.parts[0]).glob(f"test_{file.stem.partition('_')[0]}*.py"))
+    return _words(found) or _words(named) or f"tests/{file.parts[0]}"
 
 
 def _norm_tests(file: Path, found: list[Path]) -> str:
@@ -305,7 +310,7 @@ def _norm_tests(file: Path, found: list[Path]) -> str:
     found += [
         each
         for each in sorted(tests.glob("test_*.py"))
-        if file.stem in each.name or any(f"norms.{name}(" in _text(each) for name in classes)
+        if f"_{file.stem}_" in each.name or any(f"norms.{name}(" in _text(each) for name in classes)
     ]
     if file.stem in keys:  # the file of its own is the one that names it most often
         own = [each for each in sorted(tests.glob("test_*_norm.py")) if f'"{file.stem}"' in _text(each)]
@@ -345,6 +350,9 @@ def main() -> int:
     runs.add_argument("--sample", type=int, help="so many of them, always the same ones")
     runs.add_argument("--only", metavar="TEXT", help="those of files whose name holds this text")
     runs.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    runs.add_argument(
+        "--margin", type=float, default=MARGIN_S, metavar="S", help="seconds that all tests get"
+    )
     samples = verbs.add_parser("sample", help="make mutants and print them")
     samples.add_argument("--count", type=int, default=60)
     samples.add_argument("--seed", type=int, default=0)
@@ -352,7 +360,7 @@ def main() -> int:
     if args.verb == "run":
         os.environ["OMP_NUM_THREADS"] = "1"
         SERVER.set_forkserver_preload(PRELOADED)
-        return run(choose(load(args.files), args.sample, args.only), args.processes)
+        return run(choose(load(args.files), args.sample, args.only), args.processes, args.margin)
     return sample(args.count, args.seed)
 
 
