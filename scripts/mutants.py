@@ -125,7 +125,7 @@ def planted(text: str, mutant: Mutant) -> str:
 class Tester:
     """Runs mutants and remembers which tests pass without one."""
 
-    def __init__(self, margin: float = MARGIN_S) -> None:
+    def __init__(self, margin: float) -> None:
         self.margin = margin
         self._alone: dict[str, Run] = {}  # by words for pytest
         self._locks: defaultdict[str, Lock] = defaultdict(Lock)
@@ -204,7 +204,7 @@ def choose(mutants: list[Mutant], sample: int | None, only: str | None) -> list[
     return chosen[:: max(1, len(chosen) // sample)][:sample]
 
 
-def run(mutants: list[Mutant], processes: int, margin: float = MARGIN_S) -> int:
+def run(mutants: list[Mutant], processes: int, margin: float, verbose: bool) -> int:
     """Run mutants; the exit code."""
     caught = wrong = excused = 0
     began = time.monotonic()
@@ -216,6 +216,8 @@ def run(mutants: list[Mutant], processes: int, margin: float = MARGIN_S) -> int:
             change = f"{mutant['file']}: {mutant['before'].strip()!r} → {mutant['after'].strip()!r}"
             if said == "caught" and "survives" not in mutant:
                 caught += 1
+                if verbose:
+                    print(f"caught: {change}", flush=True)
             elif said == "survived" and "survives" in mutant:
                 excused += 1
                 print(f"survived, as expected: {change} ({mutant['survives']})", flush=True)
@@ -353,6 +355,7 @@ def main() -> int:
     runs.add_argument(
         "--margin", type=float, default=MARGIN_S, metavar="S", help="seconds that all tests get"
     )
+    runs.add_argument("--verbose", action="store_true", help="name those that are caught, too")
     samples = verbs.add_parser("sample", help="make mutants and print them")
     samples.add_argument("--count", type=int, default=60)
     samples.add_argument("--seed", type=int, default=0)
@@ -360,7 +363,9 @@ def main() -> int:
     if args.verb == "run":
         os.environ["OMP_NUM_THREADS"] = "1"
         SERVER.set_forkserver_preload(PRELOADED)
-        return run(choose(load(args.files), args.sample, args.only), args.processes, args.margin)
+        return run(
+            choose(load(args.files), args.sample, args.only), args.processes, args.margin, args.verbose
+        )
     return sample(args.count, args.seed)
 
 
