@@ -1,4 +1,4 @@
-"""Of two words about one value the later one counts, as everywhere in Hydra, and choices come before values."""
+"""Of two words about one value the later one counts, as everywhere in Hydra; choices come before values."""
 
 from __future__ import annotations
 
