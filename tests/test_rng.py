@@ -141,3 +141,11 @@ def test_a_cuda_graph_draws_new_numbers_at_every_replay_and_the_same_as_the_cpu(
     for now in range(3):
         graph.replay()
         assert torch.equal(drawn.cpu(), draw((0, 1), "x", now, count=1000))
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [(torch.float32, 24), (torch.float64, 53)])
+def test_every_number_is_a_multiple_of_its_last_bit_so_that_none_rounds_to_1(dtype, bits):
+    numbers = rng.uniform(rng.lane_keys(range(20), "multiples"), count=500, dtype=dtype).double()
+    whole = numbers * 2.0**bits
+    assert torch.equal(whole, whole.round())
+    assert (whole % 2 == 1).any(), "the last bit is used"

@@ -123,6 +123,24 @@ def test_workers_are_derived_from_total(make_spec):
     assert spec.signature == make_spec("batch=2", "workers=16").signature
 
 
+def test_a_total_that_contradicts_the_workers_is_refused(make_spec):
+    assert make_spec("batch=8", "total=32", "workers=4").workers == 4
+    with pytest.raises(InputError, match="total=32 and batch=8 make 4 workers; got workers=2"):
+        make_spec("batch=8", "total=32", "workers=2")
+    with pytest.raises(InputError, match="total must be a multiple of batch"):
+        make_spec("batch=8", "total=30")
+
+
+@pytest.mark.parametrize(
+    "word", ["batch=16", "workers=2", "optim.lr=0.7", "norm.momentum=0.3", "norm=gn", "model.dropout=0.1"]
+)
+def test_runs_of_one_group_differ_in_their_seed_alone(make_spec, word):
+    group = make_spec().group()
+    assert make_spec("seed=7").group() == group
+    assert make_spec("tracking=none", "engine.lanes=1").group() == group
+    assert make_spec(word).group() != group
+
+
 def test_the_signature_uses_the_scaled_learning_rate(make_spec):
     assert make_spec("batch=32", "optim.lr=0.1").lr == pytest.approx(0.025)
     assert make_spec("batch=32", "optim.lr=0.1", "optim.lr_scaling=sqrt").lr == pytest.approx(0.05)
@@ -144,6 +162,7 @@ def test_an_untracked_norm_has_no_momentum(make_spec):
 def test_steps_win_over_epochs(make_spec):
     assert make_spec("steps=7").length(1000) == 7
     assert make_spec("epochs=3", "batch=32").length(100) == 9
+    assert make_spec("epochs=3", "batch=8", "workers=4").length(100) == 9  # a step takes all workers' images
     with pytest.raises(InputError, match=r"batch × workers = 64 images.*holds 50"):
         make_spec("batch=64").length(50)
 

@@ -143,3 +143,21 @@ def test_gamma_l1_adds_the_sign_of_the_scales_of_norms_to_their_gradient_before_
     for name, p in stack.items():
         moved = torch.tensor(start[name]).flatten() - p.detach()
         torch.testing.assert_close(moved, wanted[name])
+
+
+def test_adamw_takes_the_betas_and_the_eps_of_the_run(make_spec):
+    words = ["optim=adamw", "optim.lr=0.1", "optim.lr_scaling=none", "optim.weight_decay=0"]
+    for own, settings in (
+        (["optim.betas=[0.5,0.8]"], {"betas": (0.5, 0.8)}), (["optim.eps=0.3"], {"eps": 0.3}), ([], {}),
+    ):  # fmt: skip
+        ours, theirs = problem(1), problem(1)
+        optimizer = Optimizer(ours, ROLES, [make_spec(*words, *own)])
+        torchs = torch.optim.AdamW(theirs.values(), lr=0.1, weight_decay=0, **settings)
+        for step in range(4):
+            gradients = [torch.randn(p.shape, dtype=p.dtype) * (step + 1) for p in ours.values()]
+            optimizer.step(gradients)
+            for p, g in zip(theirs.values(), gradients, strict=True):
+                p.grad = g.clone(memory_format=torch.preserve_format)
+            torchs.step()
+        for name in ours:
+            torch.testing.assert_close(ours[name], theirs[name], rtol=1e-12, atol=1e-12)

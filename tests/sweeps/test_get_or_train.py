@@ -99,6 +99,13 @@ def test_records_describe_stack_parameters_data_and_environment(make_sweep, stor
     assert store.history(record.signature)[-1]["step"] == 20
 
 
+def test_the_runs_of_a_stack_share_its_time(make_sweep, store):
+    records = run.train(make_sweep(*QUICK, "norm=bn", "seed=range(3)"), store)
+    assert {record.provenance["stack_size"] for record in records} == {3}
+    (stack_s,) = {record.timing["stack_s"] for record in records}
+    assert sum(record.timing["train_s"] for record in records) == pytest.approx(stack_s)
+
+
 def test_a_stack_without_memory_is_halved_until_it_fits(make_sweep, store, monkeypatch):
     real = worker.train_stack
 
@@ -168,7 +175,11 @@ def test_an_interrupted_run_resumes_from_its_checkpoint(make_sweep, store, monke
     assert all(store.checkpoint_file(r.spec.signature).exists() for r in sweep)
     records = get_or_train.train(sweep, store)
     assert [r.metrics for r in records] == [r.metrics for r in whole]
-    assert 0 < records[0].provenance["resumed_from"] <= 10
+    first = records[0].provenance["resumed_from"]
+    assert 0 < first <= 10
+    for record in records:  # the steps before the interruption took no time of this command
+        timing = record.timing
+        assert timing["steps_per_s"] * timing["train_s"] == pytest.approx(20 - first)
     assert not store.checkpoint_file(records[0].signature).exists()
 
 
