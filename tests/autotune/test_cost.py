@@ -158,6 +158,13 @@ def test_banks_of_statistics_share_a_lane(make_spec):
     assert seconds(momenta[:1], [ended], image_bytes=2) == pytest.approx(1000 + 400)
 
 
+@pytest.mark.parametrize(("lanes", "runs"), [(1, 1), (4, 4), (2, 6), (1, 3)])
+def test_the_evaluation_of_an_ended_stack_is_divided_by_its_lanes_and_banks(spec, lanes, runs):
+    took = lanes * 1000 + runs * 200 * 2  # seconds of 100 steps per lane and of one evaluation per run
+    ended = record(spec, took, lanes, runs=runs)
+    assert seconds([spec], [ended], image_bytes=2) == pytest.approx(1000 + 400)
+
+
 def test_the_median_of_the_ended_runs_at_the_nearest_width_counts(spec):
     ended = [record(spec, s, width) for s, width in ((1.0, 1), (16.0, 8), (24.0, 8), (80.0, 8))]
     assert seconds(seeds(spec, 4), ended) == pytest.approx(4 * 3)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from normbench import models
+from normbench import data, models
+from normbench.data.batches import Batches
 from normbench.data.shape import Shape
+from normbench.engine.train import first_images
 from normbench.errors import InputError
 from normbench.models import lsuv
 from normbench.models.layers import Conv2d, Linear
@@ -134,3 +136,20 @@ def test_a_lane_without_variance_does_not_change_and_does_not_affect_others(make
 def test_a_weight_map_that_fixes_the_scale_is_refused(make_spec, weight):
     with pytest.raises(InputError, match=f"the scale of the weights, but weight={weight} fixes it; use"):
         models.architecture(make_spec("model.init=lsuv", f"weight={weight}"))
+
+
+@pytest.mark.parametrize(("total", "images"), [(1, 128), (32, 128), (48, 144), (200, 200), (50, 150)])
+def test_the_variances_are_those_of_the_first_128_images_in_whole_steps(make_spec, total, images):
+    """Another number gives other initial weights: raise `numerics` with it."""
+    words = ["data=synthetic", "data.channels=1", "data.size=2", "data.train_size=210", "data.test_size=2"]
+    batches = Batches(data.load(make_spec(*words).data), [0, 1], total)
+    x = first_images(batches, lsuv.IMAGES, total)
+    assert x.shape == (images, 2, 2, 2)
+    assert torch.equal(x[:total], batches.at(0)[0])
+    assert torch.equal(x[-total:], batches.at(images // total - 1)[0])
+
+
+def test_the_variances_are_those_of_one_epoch_if_it_is_shorter(make_spec):
+    words = ["data=synthetic", "data.channels=1", "data.size=2", "data.train_size=70", "data.test_size=2"]
+    batches = Batches(data.load(make_spec(*words).data), [0], 32)
+    assert len(first_images(batches, lsuv.IMAGES, 32)) == 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import re
 
 import pytest
@@ -209,3 +210,11 @@ def test_a_layer_builds_and_runs_without_data(key, make, images):
         layer = make(key, 2)
         x = torch.empty(images[0], 2 * images[1], *images[2:], dtype=torch.float64)
         assert layer(x).shape == x.shape
+
+
+def test_a_layer_needs_its_channels_alone_and_has_one_lane_by_default(key):
+    parameters = inspect.signature(norms.entry(key).layer).parameters
+    channels, lanes, *_ = parameters.values()
+    assert (channels.name, channels.default) == ("channels", inspect.Parameter.empty)
+    assert (lanes.name, lanes.default) == ("lanes", 1)
+    assert inspect.signature(norms.build).parameters["lanes"].default == 1
