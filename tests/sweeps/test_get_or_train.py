@@ -100,7 +100,7 @@ def test_records_describe_stack_parameters_data_and_environment(make_sweep, stor
 
 
 def test_the_runs_of_a_stack_share_its_time(make_sweep, store):
-    records = run.train(make_sweep(*QUICK, "norm=bn", "seed=range(3)"), store)
+    records = get_or_train.train(make_sweep(*QUICK, "norm=bn", "seed=range(3)"), store)
     assert {record.provenance["stack_size"] for record in records} == {3}
     (stack_s,) = {record.timing["stack_s"] for record in records}
     assert sum(record.timing["train_s"] for record in records) == pytest.approx(stack_s)
@@ -181,6 +181,25 @@ def test_an_interrupted_run_resumes_from_its_checkpoint(make_sweep, store, monke
         timing = record.timing
         assert timing["steps_per_s"] * timing["train_s"] == pytest.approx(20 - first)
     assert not store.checkpoint_file(records[0].signature).exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "resumes"),
+    [("eval.every=null", "eval.every=4", False), ("eval.every=4", "eval.every=8", True),
+     ("eval.every=8", "eval.every=4", False), ("eval.every=4", "eval.every=null", True)],
+)  # fmt: skip
+def test_a_checkpoint_without_an_evaluation_that_is_now_asked_for_is_not_used(
+    make_sweep, store, monkeypatch, before, after, resumes
+):
+    monkeypatch.setattr(worker, "CHECKPOINT_EVERY_S", 0.0)
+    words = [*QUICK, "norm=bn"]
+    with pytest.raises(KeyboardInterrupt):
+        get_or_train.train(make_sweep(*words, before), store, [Log(interrupt_at(10))])
+    (record,) = get_or_train.train(make_sweep(*words, after), store)
+    assert (record.provenance["resumed_from"] > 0) is resumes
+    evaluated = {point["step"] for point in store.history(record.signature) if "test_error" in point}
+    every = record.spec["eval"]["every"] or 20
+    assert evaluated >= set(range(every, 21, every))
 
 
 def test_runs_with_and_without_a_checkpoint_train_in_separate_stacks(make_sweep, store, monkeypatch):
