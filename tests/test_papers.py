@@ -14,6 +14,8 @@ from normbench.config.compose import compose
 from normbench.config.resolve import resolve
 from normbench.errors import InputError
 from normbench.papers.catalogue import parse
+from normbench.papers.description import Scale
+from normbench.papers.grids import grids
 
 NAME = "wu2018/batch_size"
 TEXT = (files("normbench.conf") / "paper" / f"{NAME}.yaml").read_text(encoding="utf-8")
@@ -140,6 +142,22 @@ def test_a_length_of_the_user_replaces_that_of_the_grid(table) -> None:
     words = papers.overrides(table, "tiny", {"steps": ["3"]})[0]
     assert resolve(compose(words)[0]).spec.length(1297) == 3
     assert "epochs=12" not in papers.overrides(table, "tiny", {"epochs": ["3"]})[0]
+
+
+@pytest.mark.parametrize(
+    ("extra", "gone"),
+    [({"epochs": ["3"]}, "steps"), ({"workers": ["2"]}, "total"), ({"seed": ["0"]}, None),
+     ({"epochs": ["3"], "steps": ["7"]}, None)],
+)  # fmt: skip
+def test_a_word_replaces_the_word_of_the_grid_that_says_the_same_quantity(extra, gone) -> None:
+    grid = {"norm": "bn", "batch": [2, 4], "steps": 50, "total": 32}
+    scale = Scale.model_validate(
+        {"setting": "", "minutes": None, "rows": ["norm"], "cols": ["batch"], "published": [],
+         "grids": [grid], "claims": []}
+    )  # fmt: skip
+    (words,) = grids(scale, extra)
+    assert words.keys() == (grid.keys() | extra.keys()) - {gone}
+    assert all(words[key] == tuple(values) for key, values in extra.items())
 
 
 def test_a_row_of_one_grid_selects_that_grid(table) -> None:
