@@ -44,13 +44,9 @@ def find(asked: Sequence[RunSpec], store: Store) -> Findings:
         elif missing := _needs_training(spec, record, store):
             to_train.append(spec)
             again[spec.signature] = missing
-        elif (
-            (words := _described(spec, record))
-            or missing_targets(spec, record)
-            or missing_diagnostics(spec, record)
-        ):
+        elif lack := _lacking(spec, record):
             to_evaluate.append(spec)
-            lacking[spec.signature] = words or "when a target was reached"
+            lacking[spec.signature] = lack
         else:
             finished.append(spec)
     return Findings(tuple(finished), tuple(to_evaluate), tuple(to_train), again, lacking)
@@ -95,6 +91,14 @@ def missing(spec: RunSpec, record: Record) -> dict[Condition, list[str]]:
         for condition in spec.eval.conditions
     }
     return {condition: names for condition, names in lacking.items() if names}
+
+
+def _lacking(spec: RunSpec, record: Record) -> str:
+    """What a record lacks that needs no training, in words; empty if nothing."""
+    targets = "when a target was reached" if missing_targets(spec, record) else ""
+    diagnostics = ", ".join(map(str, missing_diagnostics(spec, record)))
+    parts = [_described(spec, record), targets, f"diagnostics {diagnostics}" if diagnostics else ""]
+    return "; ".join(filter(None, parts))
 
 
 def _described(spec: RunSpec, record: Record) -> str:
