@@ -26,7 +26,7 @@ def raising(error: BaseException):
     return run
 
 
-def test_help_lists_every_verb_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_exactly_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["--help"]) == 0
     said = capsys.readouterr().out
     modules = {file.stem for file in (Path(normbench.__file__).parent / "commands").glob("*.py")}
@@ -34,13 +34,13 @@ def test_help_lists_every_verb_and_no_other(capsys: pytest.CaptureFixture[str]) 
     assert all(f"  {verb} " in said for verb in cli.VERBS)
 
 
-def test_no_words_are_a_call_for_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_without_words_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([]) == 0
     assert "usage: normbench" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("verb", ["", *cli.VERBS])
-def test_help_answers_without_loading_anything_heavy(verb: str) -> None:
+def test_help_imports_no_slow_package(verb: str) -> None:
     argv = [word for word in (verb, "--help") if word]
     code = f"import sys; from normbench import cli; cli.run({argv}); print('loaded', *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -50,7 +50,7 @@ def test_help_answers_without_loading_anything_heavy(verb: str) -> None:
 
 
 @pytest.mark.parametrize("argv", [["--version"], ["train", "--version"]])
-def test_version_is_our_own(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_prints_the_version_of_normbench(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(argv) == 0
     assert capsys.readouterr().out == f"normbench {normbench.__version__}\n"
 
@@ -81,7 +81,7 @@ def test_it_runs_as_a_module_with_its_exit_code(tmp_path: Path) -> None:
         (SystemExit(0), 0, ""),
     ],
 )
-def test_whatever_is_raised_becomes_one_line_and_an_exit_code(
+def test_every_error_becomes_one_line_and_an_exit_code(
     error: BaseException,
     code: int,
     said: str,
@@ -187,7 +187,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(("words", "said"), BAD.values(), ids=BAD.keys())
-def test_bad_input_is_one_line_and_leaves_no_trace(
+def test_bad_input_prints_one_line_and_writes_nothing(
     words: str, said: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert said in refused(words.split(), capsys)

@@ -1,4 +1,4 @@
-"""The house rules that a machine can check: who imports whom, how long a file may be, what is said where."""
+"""The rules of the house that a machine can check: imports, lengths of files, docstrings."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_modules_import_only_downwards(file):
     assert not strays, f"{name} must not import {sorted(strays)}"
 
 
-def test_no_module_imports_itself_by_way_of_others():
+def test_there_are_no_import_cycles():
     """Faces of packages apart: they import what they show."""
     graph = {name_of(f): {i for i in ours(f) if (SOURCE / Path(*i.split("."))).with_suffix(".py").exists()}
              for f in FILES if f.name != "__init__.py"}  # fmt: skip
@@ -135,14 +135,14 @@ def test_no_module_imports_itself_by_way_of_others():
 
 
 @pytest.mark.parametrize("file", [f for f in FILES if within(name_of(f), NO_TORCH)], ids=name_of)
-def test_what_plans_stores_and_renders_never_imports_torch(file):
+def test_modules_that_plan_store_and_render_never_import_torch(file):
     assert not {i for i in imports(file, top_level_only=True) if within(i, ["torch", "torchvision"])}
 
 
 @pytest.mark.parametrize(
     "file", [f for f in FILES if within(name_of(f), ["engine", "norms", "models", "data"])], ids=name_of
 )
-def test_the_engine_knows_neither_trackers_nor_hydra(file):
+def test_the_engine_imports_neither_trackers_nor_hydra(file):
     assert not {i for i in imports(file) if within(i, ["wandb", "rich", "hydra", "omegaconf"])}
 
 
@@ -152,5 +152,5 @@ def test_files_stay_short(file):
 
 
 @pytest.mark.parametrize("file", [f for f in FILES if f.name != "__main__.py"], ids=name_of)
-def test_every_module_says_why_it_exists(file):
+def test_every_module_has_a_docstring(file):
     assert ast.get_docstring(ast.parse(file.read_text()))

@@ -1,4 +1,4 @@
-"""The launcher hands a sweep over in one piece, and serves any other Hydra program job by job."""
+"""The launcher passes on a whole sweep at once, and runs other Hydra programs job by job."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def launch(task: Many, *words: str) -> None:
     call_hydra(parse_flags([f"+hydra.callbacks.witness._target_={__name__}.Witness", *words]), task)
 
 
-def test_a_sweep_is_handed_over_in_one_piece_and_in_order() -> None:
+def test_a_sweep_is_passed_on_as_a_whole_and_in_order() -> None:
     task = Many()
     call_hydra(parse_flags(["batch=2,8,3"]), task)
     assert task.calls == [[2, 8, 3]]
@@ -106,13 +106,13 @@ def test_job_returns_carry_results_and_failures_in_order(
         _ = witness.ended[1].return_value
 
 
-def test_callbacks_hear_of_every_job_with_its_own_configuration(witness: type[Witness]) -> None:
+def test_callbacks_get_every_job_with_its_own_configuration(witness: type[Witness]) -> None:
     launch(Many(), "batch=2,8")
     assert witness.started == [(0, "0"), (1, "1")]
     assert len(witness.ended) == 2
 
 
-def test_a_failed_job_keeps_nothing_alive_but_its_words(witness: type[Witness]) -> None:
+def test_a_failed_job_keeps_only_its_words_alive(witness: type[Witness]) -> None:
     class Tensor:
         """Stands for what a traceback would hold."""
 

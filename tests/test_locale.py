@@ -54,7 +54,7 @@ def test_a_table_and_a_record_are_shown_in_an_ascii_locale(root: Path) -> None:
     assert "größe".encode() in said(root, "info", "0000000000000000")
 
 
-def test_a_terminal_without_the_characters_gets_them_spelled(root: Path) -> None:
+def test_a_terminal_without_some_characters_gets_replacements(root: Path) -> None:
     table = said(root, "table", PYTHONIOENCODING="ascii").decode("ascii")
     assert "10.00 +- 0.00" in table
     assert "gr\\xf6\\xdfe" in table
@@ -65,7 +65,7 @@ def test_help_is_printed_by_a_terminal_without_its_characters(words: list[str], 
     assert said(tmp_path, *words, PYTHONIOENCODING="ascii").decode("ascii")
 
 
-def test_files_hold_utf8_in_an_ascii_locale(root: Path) -> None:
+def test_files_are_utf8_in_an_ascii_locale(root: Path) -> None:
     said(root, "table", "--out", "sub/größe.json")
     [file] = (root / "sub").iterdir()
     assert file.name == "größe.json"

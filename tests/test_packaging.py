@@ -60,7 +60,7 @@ def names(wheel: Path) -> set[str]:
 
 
 @builds
-def test_a_wheel_holds_the_whole_configuration_and_both_plugins(wheel: Path) -> None:
+def test_a_wheel_contains_the_whole_configuration_and_both_plugins(wheel: Path) -> None:
     held = names(wheel)
     conf = {
         f"normbench/conf/{file.relative_to(ROOT / 'conf').as_posix()}"
@@ -79,7 +79,7 @@ def test_hydra_plugins_stays_a_namespace(wheel: Path) -> None:
 
 
 @builds
-def test_a_wheel_made_from_an_sdist_holds_the_same(source: Path, wheel: Path, tmp_path: Path) -> None:
+def test_a_wheel_made_from_an_sdist_has_the_same_files(source: Path, wheel: Path, tmp_path: Path) -> None:
     sdist = build("sdist", source, tmp_path / "dist")
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")

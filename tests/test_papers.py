@@ -90,7 +90,7 @@ def test_a_table_with_a_fault_is_refused_in_one_line(old, new, message) -> None:
 
 
 @pytest.mark.parametrize(("name", "scale"), SCALES)
-def test_no_run_is_asked_for_twice_and_no_key_given_twice(name, scale) -> None:
+def test_no_run_and_no_key_occurs_twice(name, scale) -> None:
     runs = papers.overrides(papers.load(name), scale)
     assert len({frozenset(words) for words in runs}) == len(runs) > 0
     for words in runs:
@@ -99,14 +99,14 @@ def test_no_run_is_asked_for_twice_and_no_key_given_twice(name, scale) -> None:
 
 
 @pytest.mark.parametrize(("name", "scale"), SCALES)
-def test_every_word_composes_and_every_run_is_another(name, scale) -> None:
+def test_every_word_composes_and_all_runs_differ(name, scale) -> None:
     table = papers.load(name)
     resolved = [resolve(config) for config in configs(name, scale)]
     assert len({run.spec.signature for run in resolved}) == len(papers.overrides(table, scale))
     assert not [knob for run in resolved for knob in run.unused]
 
 
-def test_a_run_composes_to_what_its_sweep_composes_to(table) -> None:
+def test_a_single_run_composes_to_the_same_spec_as_in_its_sweep(table) -> None:
     runs = papers.overrides(table, "tiny")
     for place in (0, len(runs) // 2 + 1):
         assert compose(runs[place]) == [configs(NAME, "tiny")[place]]
@@ -196,6 +196,6 @@ print(sorted({"torch", "torchvision", "scipy", "wandb", "hydra"} & sys.modules.k
 """
 
 
-def test_storing_and_rendering_import_neither_torch_nor_what_is_slow() -> None:
+def test_storing_and_rendering_import_neither_torch_nor_slow_packages() -> None:
     done = subprocess.run([sys.executable, "-c", RENDER_ALL], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""What the README tells a new user to type is understood."""
+"""The commands and links of the README work."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_list_of_choices_is_made_from_the_registries():
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)]+)\)", README))
-def test_every_link_of_the_readme_leads_somewhere(link):
+def test_every_link_of_the_readme_has_a_target(link):
     assert (Path(__file__).parents[1] / link).exists()
 
 

@@ -1,4 +1,4 @@
-"""What commands write under results/ is no part of the repository; evidence that is kept is."""
+"""Files that commands write under results/ are ignored by git; evidence is committed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ignored(path: str) -> bool:
         "results/whatever-comes-next.json",
     ],
 )
-def test_what_commands_write_is_ignored(path: str) -> None:
+def test_files_that_commands_write_are_ignored(path: str) -> None:
     assert ignored(path)
 
 

@@ -67,7 +67,7 @@ def test_the_meaning_comes_before_the_spelling() -> None:
     assert "nearest: lenet5, lenet300" in str(unknown("model", "lenet", choices("model")))
 
 
-def test_every_synonym_leads_somewhere() -> None:
+def test_every_synonym_leads_to_an_existing_name() -> None:
     """A name that a synonym gives is a choice or a key: a renamed choice is noticed here."""
     names = {name for group in GROUPS for name in choices(group)}
     knobs = {f"{g}.{knob}" for g in GROUPS for name in choices(g) for knob in declared(g, name)}
