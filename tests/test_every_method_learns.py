@@ -1,4 +1,4 @@
-"""One training per norm and weight map on real digits: it learns, or an impossible site is refused by name."""
+"""One training per norm and weight map on real digits: it learns, or an impossible site is refused."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ QUICK = [
 NEEDED = {
     "bnet": ["placement.sites=conv*"],
     "dbn": ["placement.sites=conv*"],
+    "in": ["placement.sites=conv*"],
     "ghost": ["norm.args.ghost_size=4"],
 }
 WORDS = {
