@@ -177,3 +177,13 @@ def test_the_penalty_makes_the_scales_of_norms_small_and_leaves_other_factors_al
         )
         assert small[0] < 0.7 * usual[0]
         assert small[1] > 0.8 * usual[1]
+
+
+def test_gradient_probes_read_only_what_trains(make_spec):
+    words = ["norm=bn", "optim.train=norm", "steps=4", "diagnostics=[gradient_norm,smoothness]"]
+    specs = [make_spec(*SMALL, *words, f"seed={seed}") for seed in (5, 1)]
+    dataset = data.load(specs[0].data)
+    plain = train_stack([make_spec(*SMALL, *words[:-1], f"seed={seed}") for seed in (5, 1)], dataset, CPU)
+    for probed, without in zip(train_stack(specs, dataset, CPU), plain, strict=True):
+        assert all(torch.equal(t, without.final_state[name]) for name, t in probed.final_state.items())
+        assert any("gradient_norm" in name for name in probed.metrics)
