@@ -10,6 +10,7 @@ from normbench import models
 from normbench.data.batches import Batches
 from normbench.data.dataset import Dataset
 from normbench.engine.device import STORAGE
+from normbench.engine.stack import training_batches
 from normbench.models import Network, lsuv
 from normbench.spec import RunSpec
 
@@ -23,14 +24,7 @@ def initial_network(lanes: Sequence[RunSpec], dataset: Dataset) -> Network:
     """
     spec, width = lanes[0], STORAGE[lanes[0].engine.precision]
     network = models.build(lanes, dataset.shape).to(dataset.train_images.device, width)
-    batches = Batches(
-        dataset,
-        [lane.seed for lane in lanes],
-        spec.total,
-        flip=spec.data.flip,
-        crop=spec.data.crop,
-        dtype=width,
-    )
+    batches = training_batches(lanes, dataset, channels_last=False)
     scale_by_first_images(network, spec, batches, spec.length(len(dataset.train_labels)))
     return network
 

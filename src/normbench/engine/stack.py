@@ -56,10 +56,17 @@ class Stack:
             self.assignment.lanes,
             gammas(self.network),
         )
-        self.batches = Batches(
-            dataset, [s.seed for s in self.assignment.lanes], self.spec.total, flip=self.spec.data.flip,
-            crop=self.spec.data.crop, channels_last=self.layout.memory_format == "channels_last", dtype=width,
-            class_pure=self.spec.batch if self.spec.data.sampling == "class_pure" else 0,
-        )  # fmt: skip
+        channels_last = self.layout.memory_format == "channels_last"
+        self.batches = training_batches(self.assignment.lanes, dataset, channels_last=channels_last)
         self.meters = Meters(self.lanes, self.spec.total, device)
         self.step = Step(self.spec, self.steps, self.network, self.optimizer, self.batches, self.meters)
+
+
+def training_batches(lanes: Sequence[RunSpec], dataset: Dataset, *, channels_last: bool) -> Batches:
+    """The batches that a stack with these lanes, one run each, trains on."""
+    spec = lanes[0]
+    return Batches(
+        dataset, [lane.seed for lane in lanes], spec.total, flip=spec.data.flip, crop=spec.data.crop,
+        channels_last=channels_last, dtype=STORAGE[spec.engine.precision],
+        class_pure=spec.batch if spec.data.sampling == "class_pure" else 0,
+    )  # fmt: skip
