@@ -20,6 +20,7 @@ from normbench.engine.meters import Meters
 from normbench.engine.optim import Optimizer
 from normbench.engine.stack import Stack
 from normbench.engine.step import Step
+from normbench.norms.ema import MovingAverage
 
 CPU = torch.device("cpu")
 QUICK = [
@@ -145,6 +146,9 @@ def test_a_step_never_mixes_devices_and_never_waits_for_a_value(make_spec, monke
                 n: p if p is None else nn.Parameter(gpu(p)) for n, p in module._parameters.items()
             }
             module._buffers = {n: b if b is None else gpu(b) for n, b in module._buffers.items()}
+            for average in vars(module).values():
+                if isinstance(average, MovingAverage):
+                    average.apply(gpu)
         parameters = dict(stack.network.named_parameters())
         optimizer = Optimizer(parameters, stack.network.roles(), stack.assignment.lanes)
         batches = Batches(
