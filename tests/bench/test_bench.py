@@ -266,7 +266,7 @@ BAD = {
     "a precision of GPUs": (["--device", "cpu", "engine.precision=fp16"], "needs a CUDA device"),
     "a norm that cannot": (["--models", "mlp", "--batches", "1"], "at least 2 values"),
     "data that are not here": (["data=mnist", "data.root=nowhere", "data.download=false"], "nowhere"),
-    "a folder that is not there": (["--json", "nowhere/found.json"], "must lie in a folder that exists"),
+    "a folder that is not there": (["--json", "nowhere/found.json"], "needs an existing folder"),
     "a flag of nobody": (["--fast"], "unrecognized arguments"),
 }
 

@@ -20,6 +20,12 @@ KINDS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalogue fits the width of the terminal, so it is given one."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 def said(capsys: Capture, *argv: str) -> str:
     assert cli.run(argv) == 0
     return capsys.readouterr().out

@@ -47,7 +47,9 @@ def test_validation_metrics_are_test_metrics_of_the_validation_images(make_spec,
         valid_images=dataset.test_images, valid_labels=dataset.test_labels,
     )  # fmt: skip
     states = [result.final_state for result in results]
-    for result, again in zip(results, evaluate_again(specs, states, swapped, CPU, SOURCES), strict=True):
+    for result, again in zip(
+        results, evaluate_again(specs, states, swapped, CPU, specs[0].eval.conditions), strict=True
+    ):
         for name in names("test"):
             assert again[name] == result.metrics[name.replace("test_", "valid_")]
             assert again[name.replace("test_", "valid_")] == result.metrics[name]

@@ -8,7 +8,7 @@ import torch
 from normbench import data, models
 from normbench.data.batches import Batches
 from normbench.data.shape import Shape
-from normbench.engine.train import first_images
+from normbench.engine.initial_state import first_images
 from normbench.errors import InputError
 from normbench.models import lsuv
 from normbench.models.layers import Conv2d, Linear

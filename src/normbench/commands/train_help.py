@@ -34,7 +34,7 @@ def page() -> str:
         if len(names) > 1
     ]
     settings = [  # a group with one file is no choice; its keys are what can be set
-        f"{group}.* {', '.join(yaml.safe_load((conf / group / f'{names[0]}.yaml').read_text('utf-8')))}"
+        f"{group}.* {', '.join(_keys(conf / group / f'{names[0]}.yaml'))}"
         for group, names in options.items()
         if len(names) == 1
     ]
@@ -51,3 +51,7 @@ def page() -> str:
 
 def _options(folder: Traversable) -> list[str]:
     return sorted(file.name[:-5] for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def _keys(file: Traversable) -> list[str]:
+    return list(yaml.safe_load(file.read_text(encoding="utf-8")))
