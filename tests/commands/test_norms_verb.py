@@ -23,7 +23,7 @@ KINDS = {
 @pytest.fixture(autouse=True)
 def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """The catalogue fits the width of the terminal, so it is given one."""
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "500")
 
 
 def said(capsys: Capture, *argv: str) -> str:

@@ -104,7 +104,7 @@ def test_statistics_taken_anew_are_those_of_their_own_split(trained, source, spl
             taken["mean"], taken["var"] = layer.running_mean.clone(), layer.running_var.clone()
 
     handle = running_norms(stack.network)[0].register_forward_hook(remember)
-    evaluate(stack.network, dataset, stack.spec, (source,))
+    evaluate(stack.network, dataset, stack.spec, (Condition(Source(source)),))
     handle.remove()
     torch.testing.assert_close(taken["mean"], mean, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(taken["var"], var, rtol=1e-9, atol=1e-12)
