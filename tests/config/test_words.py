@@ -46,7 +46,7 @@ def refusal(*words: str) -> str:
         (["device=cpu"], "nearest: engine.device ("),
         (["learning_rate=0.1"], "nearest: optim.lr ("),
         (["norm=batchnorm"], "nearest: bn ("),
-        (["optim=adamv"], "nearest: adamw"),
+        (["optim=adamv"], "nearest: adam"),
         (["+norm=gn"], "norm has a default choice already; write norm=… without +"),
         (["tracking.project=a,b"], "quote a value with a comma: 'tracking.project=\"a,b\"'"),
         (["hydra.run.dir=out"], "NORMBENCH_RESULTS=out"),
