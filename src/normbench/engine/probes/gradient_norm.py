@@ -35,7 +35,7 @@ class GradientNorm(Probe):
         per_epoch = point.batches.steps_per_epoch
         count = min(BATCHES, per_epoch)
         first = (point.step - 1) // per_epoch * per_epoch
-        layers = point.network.roles()
+        roles = point.network.roles()
         found: list[dict[str, Tensor]] = []
         with preserved(point.network):
             state = [tensor.detach().clone() for tensor in point.network.buffers()]
@@ -43,11 +43,10 @@ class GradientNorm(Probe):
                 for tensor, old in zip(point.network.buffers(), state, strict=True):
                     tensor.copy_(old)
                 _, gradients = loss_and_gradients(point, *point.batches.at(first + per_epoch * i // count))
-                by_lane = [g.unflatten(0, (point.lanes, -1)).flatten(1).double() for g in gradients]
-                found.append(dict(zip(layers, by_lane, strict=True)))
+                found.append({name: _by_lane(g, point.lanes) for name, g in gradients.items()})
         together = [torch.cat(list(gradients.values()), 1) for gradients in found]
         norm, variance = norm_and_variance(together)
-        weights = [name for name, role in layers.items() if role == "weight"]
+        weights = [name for name in found[0] if roles[name] == "weight"]
         each = {
             name.removeprefix("body.").removesuffix(".weight"): norm_and_variance([g[name] for g in found])
             for name in weights
@@ -59,6 +58,11 @@ class GradientNorm(Probe):
                 "variance": split_lanes({layer: v for layer, (_, v) in each.items()}, point.lanes),
             },
         )
+
+
+def _by_lane(gradient: Tensor, lanes: int) -> Tensor:
+    """A lane-major gradient as (K, values) in fp64."""
+    return gradient.unflatten(0, (lanes, -1)).flatten(1).double()
 
 
 def norm_and_variance(gradients: list[Tensor]) -> tuple[Tensor, Tensor]:

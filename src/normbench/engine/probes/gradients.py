@@ -27,16 +27,16 @@ def preserved(network: Network) -> Iterator[None]:
         network.train()
 
 
-def loss_and_gradients(point: Point, x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Loss of every lane, (K,), and the gradients, one per parameter and lane-major.
+def loss_and_gradients(point: Point, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of every lane, (K,), and the gradients of the parameters that train, by name and lane-major.
 
     As in training, but in the type of the parameters under every precision, and without a loss scale.
     """
-    network = point.network
+    parameters = point.network.trained_parameters()
     with torch.enable_grad():
-        losses = lane_losses(network(x), y, point.spec.optim.label_smoothing).mean(0)
-        gradients = torch.autograd.grad(losses.sum(), list(network.parameters()))
-    return losses.detach(), list(gradients)
+        losses = lane_losses(point.network(x), y, point.spec.optim.label_smoothing).mean(0)
+        gradients = torch.autograd.grad(losses.sum(), list(parameters.values()))
+    return losses.detach(), dict(zip(parameters, gradients, strict=True))
 
 
 def squared_norm(tensors: Sequence[Tensor], lanes: int) -> Tensor:

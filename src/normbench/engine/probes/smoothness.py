@@ -37,19 +37,20 @@ class Smoothness(Probe):
         network, lanes = point.network, point.lanes
         with preserved(network):
             state = [tensor.detach().clone() for tensor in network.buffers()]
-            start = [p.detach().clone() for p in network.parameters()]
-            loss, gradient = loss_and_gradients(point, x, y)
+            trained = list(network.trained_parameters().values())
+            start = [p.detach().clone() for p in trained]
+            loss, gradients = loss_and_gradients(point, x, y)
             rates = torch.tensor([s.lr for s in point.assignment.lanes], dtype=torch.float64, device=x.device)
             losses, changes, smoothness = [loss], [], []
             for factor in FACTORS:
-                moves = [_scaled(g, -factor * rates) for g in gradient]
+                moves = [_scaled(g, -factor * rates) for g in gradients.values()]
                 with torch.no_grad():
-                    for p, old, move in zip(network.parameters(), start, moves, strict=True):
+                    for p, old, move in zip(trained, start, moves, strict=True):
                         p.copy_(old + move)
                     for tensor, old in zip(network.buffers(), state, strict=True):
                         tensor.copy_(old)
-                there, other = loss_and_gradients(point, x, y)
-                change = squared_norm([a - b for a, b in zip(gradient, other, strict=True)], lanes).sqrt()
+                there, others = loss_and_gradients(point, x, y)
+                change = squared_norm([g - others[name] for name, g in gradients.items()], lanes).sqrt()
                 losses.append(there)
                 changes.append(change)
                 smoothness.append(change / squared_norm(moves, lanes).sqrt())
