@@ -186,6 +186,15 @@ def run_tests(words: str, source: Path, limit: float) -> Run:
     return Run(code, said, time.monotonic() - began)
 
 
+class Status:
+    """A plugin of pytest that remembers how the tests ended."""
+
+    code = BROKEN
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        self.code = int(exitstatus)
+
+
 def _run_pytest(words: list[str], source: str, output: str) -> None:
     """Run pytest in this process, a fork of one that has imported PRELOADED."""
     os.setsid()
@@ -198,11 +207,12 @@ def _run_pytest(words: list[str], source: str, output: str) -> None:
     if source != str(ROOT / "src"):
         sys.dont_write_bytecode = True
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    status = Status()
     try:
-        code = int(pytest.main(words))
-    except BaseException:
+        code = int(pytest.main(words, plugins=[status]))
+    except BaseException:  # what a failed test left behind can raise after it
         traceback.print_exc()
-        code = BROKEN
+        code = status.code
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # PERF: tidying up torch takes longer
