@@ -9,15 +9,22 @@ import torch
 from torch.nn import functional as F
 
 from normbench import data, rng
+from normbench.conditions import Condition
 from normbench.engine.evaluate import evaluate
 from normbench.engine.lane_assignment import running_norms
 from normbench.engine.stack import Stack
+from normbench.sources import parse_source
 
 WORDS = [
     "model=mlp", "model.hidden=[8,6]", "data=synthetic", "data.train_size=96", "data.test_size=44",
     "data.channels=1", "data.size=4", "data.classes=4", "batch=16", "steps=30", "engine.precision=fp64",
     "optim.lr=0.1",
 ]  # fmt: skip
+
+
+def under(*sources):
+    """The conditions of evaluation with sources of statistics, on images as they are."""
+    return [Condition(parse_source(source)) for source in sources]
 
 
 @pytest.fixture
@@ -62,7 +69,7 @@ def test_batch_statistics_are_those_of_whole_shuffled_batches(trained, words):
     order = torch.randperm(44, generator=rng.generator(0, "test order"))[:32]  # two batches of 16
     network = copy.deepcopy(stack.network).train()
     parts = [logits_of(network, dataset, dataset.test_images[part]) for part in order.chunk(2)]
-    [found] = evaluate(stack.network, dataset, stack.spec, ("running", "batch"))
+    [found] = evaluate(stack.network, dataset, stack.spec, under("running", "batch"))
     names = ("test_loss@batch", "test_error@batch") if not words else ("test_loss", "test_error")
     for lane, metrics in enumerate(found):
         wanted = metrics_of(torch.cat(parts), dataset.test_labels[order], lane)
@@ -73,11 +80,11 @@ def test_batch_statistics_are_those_of_whole_shuffled_batches(trained, words):
 def test_evaluation_leaves_the_network_as_it_was(trained, source):
     stack, dataset = trained()
     before = {name: t.clone() for name, t in stack.network.state_dict().items()}
-    once = evaluate(stack.network, dataset, stack.spec, ("running", source))
+    once = evaluate(stack.network, dataset, stack.spec, under("running", source))
     assert all(torch.equal(t, before[name]) for name, t in stack.network.state_dict().items())
     assert all(module.training for module in stack.network.modules())
     assert {layer.source for layer in running_norms(stack.network)} == {"running"}
-    assert evaluate(stack.network, dataset, stack.spec, ("running", source)) == once
+    assert evaluate(stack.network, dataset, stack.spec, under("running", source)) == once
 
 
 @pytest.mark.parametrize(("source", "split"), [("precise", "train"), ("adapt", "test")])
@@ -102,7 +109,7 @@ def test_statistics_taken_anew_are_those_of_their_own_split(trained, source, spl
             taken["mean"], taken["var"] = layer.running_mean.clone(), layer.running_var.clone()
 
     handle = running_norms(stack.network)[0].register_forward_hook(remember)
-    evaluate(stack.network, dataset, stack.spec, (source,))
+    evaluate(stack.network, dataset, stack.spec, under(source))
     handle.remove()
     torch.testing.assert_close(taken["mean"], mean, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(taken["var"], var, rtol=1e-9, atol=1e-12)
