@@ -73,8 +73,8 @@ SWAPS: dict[type, tuple[str, str]] = {
     ast.GtE: (">=", ">"), ast.Eq: ("==", "!="), ast.NotEq: ("!=", "=="),
 }  # fmt: skip
 
-#: Exit code of a call of pytest that raised.
-BROKEN = 99
+#: Exit codes of a call of pytest that raised, and of one whose server was stopped.
+BROKEN, SERVER_GONE = 99, 255
 
 Mutant = dict[str, Any]
 
@@ -168,6 +168,15 @@ class Tester:
 
 def run_tests(words: str, source: Path, limit: float) -> Run:
     """Run tests on a source tree; stop them, and the processes that they started, after `limit` seconds."""
+    while True:
+        with suppress(EOFError, ConnectionError):
+            done = _call(words, source, limit)
+            if done.code != SERVER_GONE:
+                return done
+        time.sleep(1)  # somebody stopped the server; the next call starts another one
+
+
+def _call(words: str, source: Path, limit: float) -> Run:
     slow = [] if " -m " in f" {words} " else ["-m", "not slow"]
     options = ["-x", "-q", "--durations=0", "--no-header", "--tb=line", "-p", "no:cacheprovider", *slow]
     began = time.monotonic()
@@ -178,8 +187,9 @@ def run_tests(words: str, source: Path, limit: float) -> Run:
         process.start()
         process.join(limit)
         code = process.exitcode
+        assert process.pid
         with suppress(ProcessLookupError):
-            os.killpg(process.pid or 0, signal.SIGKILL)  # and what a test left behind
+            os.killpg(process.pid, signal.SIGKILL)  # and what a test left behind
         process.join()
         output.seek(0)
         said = " ".join(output.read()[-300:].split())

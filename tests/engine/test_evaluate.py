@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from normbench import data, rng
 from normbench.conditions import Condition
+from normbench.corruptions import Corruption
+from normbench.data.corruption import corrupted
 from normbench.engine.evaluate import evaluate
 from normbench.engine.lane_assignment import running_norms
 from normbench.engine.stack import Stack
@@ -17,7 +19,7 @@ from normbench.sources import parse_source
 
 WORDS = [
     "model=mlp", "model.hidden=[8,6]", "data=synthetic", "data.train_size=96", "data.test_size=44",
-    "data.channels=1", "data.size=4", "data.classes=4", "batch=16", "steps=30", "engine.precision=fp64",
+    "data.channels=1", "data.size=8", "data.classes=4", "batch=16", "steps=30", "engine.precision=fp64",
     "optim.lr=0.1",
 ]  # fmt: skip
 
@@ -113,3 +115,15 @@ def test_statistics_taken_anew_are_those_of_their_own_split(trained, source, spl
     handle.remove()
     torch.testing.assert_close(taken["mean"], mean, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(taken["var"], var, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("source", ["running", "batch", "precise", "adapt"])
+def test_corrupted_images_are_tested_and_nothing_else_is_corrupted(trained, source):
+    stack, dataset = trained()
+    [condition] = under(source)
+    corruption = Corruption("contrast", 5)
+    [found] = evaluate(stack.network, dataset, stack.spec, [condition._replace(corruption=corruption)])
+    [wanted] = evaluate(stack.network, corrupted(dataset, corruption), stack.spec, [condition])
+    [plain] = evaluate(stack.network, dataset, stack.spec, [condition])
+    for ours, theirs, clean in zip(found, wanted, plain, strict=True):
+        assert list(ours.values()) == list(theirs.values()) != list(clean.values())

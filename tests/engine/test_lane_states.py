@@ -14,12 +14,13 @@ WORDS = [
     "model=mlp", "model.hidden=[6,5]", "data=synthetic", "data.train_size=40", "data.test_size=10",
     "data.channels=1", "data.size=4", "batch=8", "steps=10", "engine.precision=fp64", "model.dropout=0.2",
 ]  # fmt: skip
-#: Three runs of three lanes, and two pairs of runs in two lanes with two banks each.
+#: Three runs of three lanes, and three pairs of runs in two lanes with three banks each.
 RUNS = {
     "lanes": [["seed=0"], ["seed=1"], ["seed=2"]],
     "banks": [
         ["seed=0", "norm.momentum=0.1"], ["seed=1", "norm.momentum=0.1"],
         ["seed=0", "norm.momentum=0.4"], ["seed=1", "norm.momentum=0.4"],
+        ["seed=0", "norm.momentum=0.7"], ["seed=1", "norm.momentum=0.7"],
     ],
 }  # fmt: skip
 
