@@ -17,6 +17,8 @@ from normbench.config.compose import compose
         (["optim.weight_decay=0.7", "optim=adamw"], "optim.weight_decay", 0.7),
         (["schedule.warmup=0.3", "schedule=constant"], "schedule.warmup", 0.3),
         (["norm.affine=false", "norm=gn", "norm.affine=true"], "norm.affine", True),
+        (["norm=gn", "norm.args.group_size=4", "norm.args={group_size: 8}"], "norm.args.group_size", 8),
+        (["norm=gn", "norm.args={group_size: 8}", "norm.args.group_size=4"], "norm.args.group_size", 4),
     ],
 )
 def test_the_later_word_counts_and_a_value_holds_whatever_is_chosen(words, path, value):
