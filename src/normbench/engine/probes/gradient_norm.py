@@ -62,7 +62,8 @@ class GradientNorm(Probe):
 
 def _by_lane(gradient: Tensor, lanes: int) -> Tensor:
     """A lane-major gradient as (K, values) in fp64."""
-    return gradient.unflatten(0, (lanes, -1)).flatten(1).double()
+    values: Tensor = gradient.unflatten(0, (lanes, -1))
+    return values.flatten(1).double()
 
 
 def norm_and_variance(gradients: list[Tensor]) -> tuple[Tensor, Tensor]:
