@@ -23,7 +23,7 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 #: A norm momentum, parsed once. Records hold its canonical number or text.
 ParsedMomentum = Annotated[
     Momentum,
-    PlainValidator(parse_momentum),
+    PlainValidator(lambda momentum: parse_momentum(momentum, "norm.momentum")),
     PlainSerializer(lambda momentum: parse_momentum(momentum).canonical),
 ]
 

@@ -22,7 +22,7 @@ running · momentum + batch · (1 − momentum). Chainer's `decay` multiplies th
 batch_norm_layer.cpp.
 
 Keras and flax also move the biased variance, torch the unbiased one. At batch 2 on inputs without spatial
-positions the two differ by a factor of 2. `norm.args.variance=biased` moves theirs.
+positions the two differ by a factor of 2. `variance=biased` of a norm moves theirs.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Momentum(NamedTuple):
         return Effect(self.at((count - 1) / steps), half_life, math.exp(remaining))
 
 
-def parse_momentum(value: float | str | Momentum) -> Momentum:
+def parse_momentum(value: float | str | Momentum, called: str = "momentum") -> Momentum:
     """Parse a momentum in any accepted spelling. A parsed momentum is returned as it is.
 
     Numbers may be fractions, as in `step:0.5:0.5:20/180:0.001`.
@@ -154,6 +154,10 @@ def parse_momentum(value: float | str | Momentum) -> Momentum:
     'cumulative'
     >>> parse_momentum("caffe:0.999").canonical
     'debiased:0.001'
+
+    Args:
+        value:  the momentum.
+        called: its name in messages.
 
     Raises:
         InputError: it is not a number, it is outside its range, or its convention is unknown.
@@ -169,14 +173,14 @@ def parse_momentum(value: float | str | Momentum) -> Momentum:
     try:
         numbers = [_exact(number) for number in given]
     except ArithmeticError:
-        raise InputError(f"norm.momentum must be {_SPELLINGS}; got '{value}'") from None
+        raise InputError(f"{called} must be {_SPELLINGS}; got '{value}'") from None
     if name in SCHEDULES:
-        return _schedule(name, numbers, value)
+        return _schedule(name, numbers, value, called)
     if len(numbers) != 1:
-        raise InputError(f"norm.momentum={name} takes one number; got '{value}'. Accepted: {_SPELLINGS}")
+        raise InputError(f"{called}={name} takes one number; got '{value}'. Accepted: {_SPELLINGS}")
     [m] = numbers
     if not 0 <= m <= 1 or (name == "debiased" and float(m) == 0):
-        raise InputError(f"norm.momentum must lie in [0, 1]; got '{value}'. Accepted: {_SPELLINGS}")
+        raise InputError(f"{called} must lie in [0, 1]; got '{value}'. Accepted: {_SPELLINGS}")
     if name in WEIGHT_OF_OLD or name == "caffe":
         m = 1 - m
     if name == "caffe" and float(m) == 0:
@@ -193,9 +197,9 @@ def _exact(text: str) -> Decimal:
     return exact
 
 
-def _schedule(name: str, numbers: list[Decimal], value: object) -> Momentum:
+def _schedule(name: str, numbers: list[Decimal], value: object, called: str) -> Momentum:
     """Make a schedule from checked numbers."""
-    wanted = f"norm.momentum={name}:{SCHEDULES[name]}"
+    wanted = f"{called}={name}:{SCHEDULES[name]}"
     most, optional = SCHEDULES[name].count(":") + 1, SCHEDULES[name].count("[")
     if not most - optional <= len(numbers) <= most:
         takes = f"{most - optional} or {most}" if optional else f"{most}"

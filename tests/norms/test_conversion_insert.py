@@ -197,3 +197,12 @@ def test_a_failing_insertion_changes_nothing(args, message):
         norms.insert(model, "gn", report=report, **args)
     assert report == [] and str(model) == str(small())
     assert model[0].bias is not None
+
+
+def test_an_argument_called_after_is_given_by_a_factory():
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Conv2d(6, 6, 3))
+    norms.insert(model, norms.layer("frozen", after=0.25), after="2")
+    norms.convert(model, norms.layer("frozen", after=0.75, momentum=0.3), sites="1", momentum=0.2)
+    assert (model[2].norm.after, model[1].after, model[1].momentum) == (0.25, 0.75, 0.2)
+    with pytest.raises(InputError, match="Leave axis out"):
+        norms.convert(model, norms.layer("gn", axis=-1))

@@ -175,7 +175,7 @@ def test_a_group_size_that_does_not_divide_the_channels_is_refused(key):
         norms.build(key, 6, group_size=4)
     assert str(error.value) == (
         f"{key}: group_size must divide the channels; got group_size=4 for 6 channels. "
-        "Set norm.args.group_size to a divisor of 6 (1, 2, 3, 6), or to null"
+        "Set group_size to a divisor of 6 (1, 2, 3, 6), or leave it out"
     )
     with pytest.raises(norms.NormError, match=f"{key}: group_size must be a whole number ≥ 1; got 0"):
         norms.build(key, 6, group_size=0)
@@ -188,7 +188,7 @@ def test_a_covariance_of_fewer_than_twice_as_many_values_as_channels_is_refused(
         layer.check((11, 12))
     assert str(error.value) == (
         "dbn: a covariance of 6 channels must average at least 12 values; got 11. Use a larger batch, "
-        "norm.args.group_size ≤ 5, iternorm, or placement.sites without this site"
+        "group_size ≤ 5, iternorm, or leave this layer out"
     )
     norms.build("dbn", 6, 2, group_size=3).check((11, 12))
     with pytest.raises(norms.NormError, match="at least 12 values; got 8"):

@@ -193,7 +193,7 @@ def test_fewer_than_two_values_per_component_are_refused():
         layer.check((7, 12))
     assert str(error.value) == (
         "mixture: 4 components must share at least 8 values; got 7. Use a larger batch, "
-        "norm.args.components ≤ 3, another norm, or placement.sites without this site"
+        "components ≤ 3, another norm, or leave this layer out"
     )
 
 

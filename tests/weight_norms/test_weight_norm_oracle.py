@@ -166,7 +166,7 @@ def test_eps_must_be_positive(key, eps):
 
 @pytest.mark.parametrize("key", ["none", "wn", "centered", "spectral"])
 def test_an_eps_without_use_is_refused(key):
-    with pytest.raises(InputError, match=f"weight={key} has no eps; got 1e-05. Leave it out"):
+    with pytest.raises(InputError, match=f"{key}: the map has no eps; got 1e-05. Leave it out"):
         weight_norms.build(key, torch.randn(4, 2, 3, 3), 1, 1e-5)
 
 

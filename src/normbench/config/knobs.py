@@ -129,7 +129,7 @@ def _canonical(path: str, choice: str, given: Any, default: Any) -> Any:
             raise InputError(f"{path} of {choice} must be a whole number; got {given!r}")
         return int(given)
     elif path.endswith("momentum"):
-        return parse_momentum(given).canonical
+        return parse_momentum(given, path).canonical
     return given
 
 

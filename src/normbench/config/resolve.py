@@ -136,7 +136,7 @@ def _resolve_norm(norm: dict[str, Any]) -> None:
     if (norm.get("args") or {}).get("track") is False:
         norm["momentum"] = None  # nothing is tracked, so nothing is weighed
     if norm.get("momentum") is not None:
-        norm["momentum"] = parse_momentum(norm["momentum"])
+        norm["momentum"] = parse_momentum(norm["momentum"], "norm.momentum")
 
 
 def _resolve_sites(placement: Any) -> None:

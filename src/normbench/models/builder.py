@@ -18,6 +18,7 @@ from normbench.errors import InputError
 from normbench.models.activations import ACTIVATIONS, GAINS
 from normbench.models.branch import BRANCH_SCALES, FixupBias
 from normbench.models.initial_weights import initial_bias, initial_weight
+from normbench.models.keys import of_norm, of_weight_norm
 from normbench.models.layers import Conv2d, Dropout, Linear
 from normbench.spec import RunSpec
 
@@ -139,7 +140,7 @@ class Builder:
             layer = norms.build(norm.name, channels, self.lanes, **arguments)
             layer.follow(self.inputs.get(site))
         except norms.NormError as error:
-            raise norms.NormError(f"site {site}: {error}") from None
+            raise norms.NormError(f"site {site}: {of_norm(error, norm.name)}") from None
         layer.site = site
         layer.activated = activated
         return layer
@@ -241,7 +242,7 @@ class Builder:
         try:
             return weight_norms.build(key, weight, self.lanes, eps)
         except norms.NormError as error:
-            raise norms.NormError(f"layer {name}: {error}") from None
+            raise norms.NormError(f"layer {name}: {of_weight_norm(error)}") from None
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from normbench.data.shape import Shape
 from normbench.errors import InputError, NormError, unknown
 from normbench.models import branch, lenet, lsuv, mlp, resnet, trained, vgg
 from normbench.models.builder import Builder
+from normbench.models.keys import of_norm
 from normbench.models.layers import Dropout
 from normbench.models.sites import selected
 from normbench.norms import Norm
@@ -239,7 +240,7 @@ def _check_only(site: str, layer: Norm, images: int) -> Callable[[Tensor], Tenso
         try:
             layer.check((images, *x.shape[1:]))
         except NormError as error:
-            raise NormError(f"site {site}: {error}") from None
+            raise NormError(f"site {site}: {of_norm(error, layer.key)}") from None
         return x
 
     return forward

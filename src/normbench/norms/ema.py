@@ -92,7 +92,7 @@ class MovingAverage:
         """
         if self._schedules and not self.told:
             raise NormError(
-                f"norm.momentum={self._schedules[0]} changes over the run, but nobody told the layer how far "
+                f"momentum={self._schedules[0]} changes over the run, but nobody told the layer how far "
                 "it is; call begin_step(step, steps) before every training step, or use a constant momentum"
             )
         weight = _weight(self._kinds, self.rate, count + 1 if self.start == "count" else count)
@@ -129,13 +129,7 @@ def lane_momenta(name: str, momentum: PerLaneMomentum, lanes: int) -> tuple[Mome
     if momentum is None or isinstance(momentum, Momentum):
         momentum = (momentum,) * lanes
     given: tuple[LaneMomentum, ...] = per_lane(name, momentum, lanes)
-    return tuple(map(_parse, given))
-
-
-def _parse(momentum: LaneMomentum) -> Momentum:
-    if isinstance(momentum, Momentum):
-        return momentum
-    return parse_momentum("cumulative" if momentum is None else momentum)
+    return tuple(parse_momentum("cumulative" if each is None else each, name) for each in given)
 
 
 def _rates(momenta: Sequence[Momentum], progress: float) -> Tensor:

@@ -222,7 +222,7 @@ class RunningNorm(Norm):
         self.chunks(shape[0])
         size, count = self.statistic_size(shape[0]), positions(shape)
         what = f"{size} image per statistic on a map of {count} position"
-        remedy = "use batch ≥ 2, another norm, or placement.sites without this site"
+        remedy = "use batch ≥ 2, another norm, or leave this layer out"
         self.need_several(size * count, what, remedy)
 
     def by_chunk(self, x: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def build(key: str, weight: Tensor, lanes: int = 1, eps: float | None = None) ->
     if eps is None:
         return kind(weight, lanes)
     if "eps" not in inspect.signature(kind).parameters:
-        raise InputError(f"weight={key} has no eps; got {eps}. Leave it out")
+        raise InputError(f"{key}: the map has no eps; got {eps}. Leave it out")
     return kind(weight, lanes, eps=eps)  # type: ignore[call-arg]  # checked above
 
 

@@ -99,7 +99,7 @@ class WeightNorm(nn.Module):
         if filters(weight).shape[1] < 2:
             raise NormError(
                 f"{self.key}: a filter must hold at least 2 values for its mean to be removed, but fan-in 1 "
-                "gives 1; use weight=none or weight=wn"
+                "gives 1; use the map none or wn"
             )
 
     def positive(self, eps: object) -> float:

@@ -146,7 +146,7 @@ class BatchNormEnhanced(BatchNorm):
         if self.around is not None and positions(shape) == 1:
             raise NormError(
                 f"bnet: the map must have several positions for a kernel of {self.kernel}; got 1. "
-                "Set norm.args.kernel=1, which is bn, or placement.sites without this site"
+                "Set kernel=1, which is bn, or leave this layer out"
             )
 
     def extra_repr(self) -> str:

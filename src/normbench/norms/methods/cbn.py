@@ -143,8 +143,7 @@ class CrossIterationBatchNorm(BatchNorm):
     def _lost(self, given: str) -> NormError:
         return NormError(
             "cbn: a convolution or linear layer with an output per channel must feed the layer directly; got "
-            f"{given}. Use placement=conv_norm_act or placement.sites without this site, "
-            "norm.args.compensate=false, or, in a model of your own, give it to layer.follow()"
+            f"{given}. Show it that layer with layer.follow(), set compensate=false, or leave this layer out"
         )
 
     def check(self, shape: Sequence[int]) -> None:

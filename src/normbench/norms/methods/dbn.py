@@ -87,8 +87,8 @@ class DecorrelatedBatchNorm(WhiteningNorm):
         if values < 2 * self.group_size:
             raise NormError(
                 f"dbn: a covariance of {self.group_size} channels must average at least "
-                f"{2 * self.group_size} values; got {values}. Use a larger batch, norm.args.group_size ≤ "
-                f"{max(values // 2, 1)}, iternorm, or placement.sites without this site"
+                f"{2 * self.group_size} values; got {values}. Use a larger batch, "
+                f"group_size ≤ {max(values // 2, 1)}, iternorm, or leave this layer out"
             )
 
 

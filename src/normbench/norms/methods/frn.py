@@ -89,7 +89,7 @@ class FilterResponseNorm(Norm):
             self.need_several(
                 positions(shape),
                 f"a map of {positions(shape)} position, of which only the sign is left,",
-                "use norm.args.learn_eps=auto, another norm, or placement.sites without this site",
+                "use learn_eps=auto, another norm, or leave this layer out",
             )
 
     def _epsilon(self, x: Tensor) -> float | Tensor:

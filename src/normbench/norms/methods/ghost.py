@@ -99,14 +99,14 @@ class GhostBatchNorm(BatchNorm):
         self.need_several(
             self.ghost_size * positions(shape),
             f"a ghost of {self.ghost_size} image on a map of {positions(shape)} position",
-            "use norm.args.ghost_size ≥ 2, another norm, or placement.sites without this site",
+            "use ghost_size ≥ 2, another norm, or leave this layer out",
         )
 
     def _fit_batch(self) -> None:
         if self.batch is not None and self.batch % self.ghost_size:
             raise NormError(
                 f"ghost: ghost_size must divide batch; got ghost_size={self.ghost_size} and "
-                f"batch={self.batch}. Set norm.args.ghost_size to a divisor of batch"
+                f"batch={self.batch}. Set ghost_size to a divisor of batch"
             )
 
     def extra_repr(self) -> str:

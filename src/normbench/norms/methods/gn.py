@@ -100,7 +100,7 @@ def check_groups(norm: Norm, group_size: int, shape: Sequence[int]) -> None:
     norm.need_several(
         group_size * positions(shape),
         f"a group of {group_size} channel on a map of {positions(shape)} position",
-        "use norm.args.group_size ≥ 2, another norm, or placement.sites without this site",
+        "use group_size ≥ 2, another norm, or leave this layer out",
     )
 
 
@@ -109,7 +109,7 @@ def _divisor(norm: Norm, name: str, value: int) -> int:
         fitting = ", ".join(map(str, divisors(norm.channels)))
         raise NormError(
             f"{norm.key}: {name} must divide the channels; got {name}={value} for {norm.channels} channels. "
-            f"Set norm.args.{name} to a divisor of {norm.channels} ({fitting}), or to null"
+            f"Set {name} to a divisor of {norm.channels} ({fitting}), or leave it out"
         )
     return value
 

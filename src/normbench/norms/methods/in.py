@@ -54,5 +54,5 @@ class InstanceNorm(Norm):
         self.need_several(
             positions(shape),
             f"a map of {positions(shape)} position",
-            "use another norm, or placement.sites without this site",
+            "use another norm, or leave this layer out",
         )

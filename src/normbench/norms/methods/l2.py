@@ -72,7 +72,7 @@ class UnitNorm(Norm):
         self.need_several(
             self.channels,
             f"{self.channels} channel, of which only the sign is left,",
-            "use another norm, or placement.sites without this site",
+            "use another norm, or leave this layer out",
         )
 
     def extra_repr(self) -> str:

@@ -119,7 +119,7 @@ class LocalContrastNorm(Norm):
         self.need_several(
             channels * math.prod(min(length, self.size) for length in shape[2:]),
             f"a window of {self.size} over {channels} channel on a map of {positions(shape)} position",
-            "use norm.args.size ≥ 3, norm.args.per_channel=false, or placement.sites without this site",
+            "use size ≥ 3, per_channel=false, or leave this layer out",
         )
 
     def extra_repr(self) -> str:

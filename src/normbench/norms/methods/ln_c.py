@@ -66,6 +66,4 @@ class LayerNormC(Norm):
         return by_rms(runs - runs.mean(axis, keepdim=True), axis, self.eps)
 
     def check(self, shape: Sequence[int]) -> None:
-        self.need_several(
-            self.channels, f"{self.channels} channel", "use ln_chw, or placement.sites without this site"
-        )
+        self.need_several(self.channels, f"{self.channels} channel", "use ln_chw, or leave this layer out")

@@ -52,5 +52,5 @@ class LayerNormCHW(Norm):
         self.need_several(
             self.channels * positions(shape),
             f"{self.channels} channel on a map of {positions(shape)} position",
-            "use another norm, or placement.sites without this site",
+            "use another norm, or leave this layer out",
         )

@@ -135,8 +135,8 @@ class MixtureNorm(RunningNorm):
         if values < 2 * self.components:
             raise NormError(
                 f"mixture: {self.components} components must share at least {2 * self.components} values; "
-                f"got {values}. Use a larger batch, norm.args.components ≤ {max(values // 2, 1)}, another "
-                "norm, or placement.sites without this site"
+                f"got {values}. Use a larger batch, components ≤ {max(values // 2, 1)}, "
+                "another norm, or leave this layer out"
             )
 
     def _by_batch(self, values: Tensor, chunks: int) -> Tensor:

@@ -133,7 +133,7 @@ class PowerNorm(StatefulNorm):
             self.need_several(
                 self.channels,
                 f"{self.channels} channel, of which scaling leaves only the sign,",
-                "set norm.args.scaling=false, or use placement.sites without this site",
+                "set scaling=false, or leave this layer out",
             )
 
     def extra_repr(self) -> str:

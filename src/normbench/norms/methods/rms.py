@@ -62,7 +62,7 @@ class RMSNorm(Norm):
         self.need_several(
             self.channels,
             f"{self.channels} channel, of which only the sign is left,",
-            "use another norm, or placement.sites without this site",
+            "use another norm, or leave this layer out",
         )
 
 

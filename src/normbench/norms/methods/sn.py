@@ -124,7 +124,7 @@ class SwitchableNorm(RunningNorm):
         self.need_several(
             self.channels * positions(shape),
             f"{self.channels} channel on a map of {positions(shape)} position",
-            "use another norm, or placement.sites without this site",
+            "use another norm, or leave this layer out",
         )
         super().check(shape)
 

@@ -93,7 +93,7 @@ class SyncBatchNorm(BatchNorm):
         self.need_several(
             images * positions(shape),
             f"{images} image of all workers on a map of {positions(shape)} position",
-            "use batch ≥ 2, workers ≥ 2, another norm, or placement.sites without this site",
+            "use more images, another norm, or leave this layer out",
         )
 
     def _empty(self, x: Tensor) -> Tensor:

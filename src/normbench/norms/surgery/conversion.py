@@ -11,13 +11,14 @@ from torch import nn
 from normbench import norms
 from normbench.errors import InputError, unknown
 from normbench.norms.surgery.changes import Change
+from normbench.norms.surgery.factory import LayerFactory, method
 from normbench.norms.surgery.recognise import Found, survey
 from normbench.norms.surgery.replacement import Replacements
 
 
 def convert(
     model: nn.Module,
-    key: str,
+    key: str | LayerFactory,
     *,
     sites: str | Sequence[str] = "*",
     report: list[Change] | None = None,
@@ -62,7 +63,7 @@ def convert(
 
     Args:
         model:  any module with norm layers inside.
-        key:    a key of `norms.catalogue()`.
+        key:    a key of `norms.catalogue()`, or `norms.layer(key, …)`, which holds arguments, too.
         sites:  paths of the layers to replace, as in `model.named_modules()`, or patterns such as
                 `layer1.*`; one or several.
         report: a list; one `Change` is appended for every norm layer, also for each layer left alone.
@@ -75,7 +76,8 @@ def convert(
         InputError: the model has no norm layer that can be replaced, a pattern matches no layer, or `key` or
             `args` do not fit; the message names the layer. Nothing is replaced then.
     """
-    plan = Replacements(model, norms.entry(key), args)
+    name, args = method(key, args)
+    plan = Replacements(model, norms.entry(name), args)
     known = list(survey(model))
     chosen = _chosen(sites, [path for path, _, found in known if isinstance(found, Found)])
     for path, layer, found in known:

@@ -96,6 +96,19 @@ class LayerFactory:
         return self.entry_key, self.axis, sorted(self.args.items())
 
 
+def method(key: str | LayerFactory, args: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The key and the arguments of a method that is given by its key or by `layer`.
+
+    Raises:
+        InputError: the factory says which axis holds the channels, which convert and insert find themselves.
+    """
+    if not isinstance(key, LayerFactory):
+        return key, args
+    if key.axis != 1:
+        raise InputError(f"convert and insert find the channel axis themselves; got {key!r}. Leave axis out")
+    return key.entry_key, key.args | args
+
+
 def layer(key: str, *, axis: int = 1, **args: Any) -> LayerFactory:
     """A method as a constructor of layers: what libraries take as `norm_layer`.
 

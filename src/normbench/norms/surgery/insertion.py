@@ -16,6 +16,7 @@ from normbench.norms.linear_view import is_stacked, linear
 from normbench.norms.surgery.changes import Change
 from normbench.norms.surgery.conversion import swap
 from normbench.norms.surgery.dataflow import Links, links_of, parameters_read_elsewhere
+from normbench.norms.surgery.factory import LayerFactory, method
 from normbench.norms.surgery.hooks import has_hooks
 from normbench.norms.surgery.neighbours import plain_linear
 from normbench.norms.surgery.recognise import Found, recognize
@@ -31,7 +32,7 @@ KEEPING = ("torch.nn.modules.activation", "torch.nn.modules.pooling", "torch.nn.
 
 def insert(
     model: nn.Module,
-    key: str,
+    key: str | LayerFactory,
     *,
     after: After,
     report: list[Change] | None = None,
@@ -65,11 +66,11 @@ def insert(
 
     Args:
         model:  any module.
-        key:    a key of `norms.catalogue()`.
+        key:    a key of `norms.catalogue()`, or `norms.layer(key, …)`, which holds arguments, too.
         after:  the layers: a type such as nn.Conv2d, a path or a pattern such as `features.*`, or several of
                 them. A pattern chooses convolution and linear layers only; a full path chooses any layer.
         report: a list; one `Change` is appended for every chosen layer.
-        args:   arguments of the method.
+        args:   arguments of the method. One that is called `after` or `report` is given by `norms.layer`.
 
     Returns:
         The model.
@@ -78,7 +79,7 @@ def insert(
         InputError: nothing was chosen or no chosen layer can take a norm, or `key` or `args` do not fit; the
             message names the layer. Nothing is inserted then.
     """
-    plan = Insertions(model, key, args)
+    plan = Insertions(model, *method(key, args))
     chosen = _chosen(model, [after] if isinstance(after, (str, type)) else list(after))
     for path, layer in chosen.items():
         plan.insert(path, layer)

@@ -62,7 +62,7 @@ class SpectralNormalization(WeightNorm):
         if empty:
             raise NormError(
                 "spectral: a weight must hold a value other than 0, or it has no singular vectors; "
-                f"{empty} of {lanes} lanes are all zero. Initialise them otherwise, or use weight=none"
+                f"{empty} of {lanes} lanes are all zero. Initialise them otherwise, or use the map none"
             )
         u = torch.zeros_like(lengths).scatter_(1, lengths.argmax(1, keepdim=True), 1.0)
         for _ in range(STARTING):

@@ -47,7 +47,7 @@ class WeightNormalization(WeightNorm):
         if empty:
             raise NormError(
                 f"wn: every filter must have a length > 0, or it has no direction; {empty} of {len(lengths)} "
-                "are all zero. Initialise them otherwise, or use weight=none"
+                "are all zero. Initialise them otherwise, or use the map none"
             )
         self.gain = nn.Parameter(lengths)
 
