@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from normbench import models
 from normbench.config.choices import choices, declared
 from normbench.config.compose import compose
 from normbench.config.knobs import NULL_MEANS
 from normbench.config.resolve import resolve
+from normbench.data.shape import Shape
 from normbench.errors import InputError
 from normbench.spec import RunSpec
 
@@ -96,3 +98,27 @@ def test_a_file_of_ones_own_may_leave_arguments_out(tmp_path) -> None:
     (tmp_path / "norm" / "mine.yaml").write_text(text)
     [config] = compose(["norm=mine"], str(tmp_path))
     assert resolve(config).spec.signature == spec_of("norm=bn").signature
+
+
+@pytest.mark.parametrize("norm", ["bn", "bcn", "bnet", "ghost", "mixture", "sn", "sync"])
+def test_without_running_statistics_their_variance_is_dropped(norm, make_sweep):
+    words = (f"norm={norm}", "norm.args.track=false")
+    (plain,), (biased,) = make_sweep(*words), make_sweep(*words, "norm.args.variance=biased")
+    assert plain.spec.signature == biased.spec.signature
+    assert (plain.unused, biased.unused) == ((), (f"norm.args.variance of {norm}",))
+
+
+def test_a_variance_is_still_checked_without_running_statistics(make_spec):
+    spec = make_spec("norm.args.track=false", "norm.args.variance=both", "data=digits", "model=mlp")
+    with pytest.raises(InputError, match=r"norm\.args\.variance must be"):
+        models.check(spec, Shape(1, 8, 10, 1000, 1000))
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+@pytest.mark.parametrize(
+    "words", ["norm=gn norm.args.num_groups", "norm=bnet norm.args.kernel", "norm.args.variance"]
+)
+def test_an_argument_that_json_cannot_hold_is_refused(words, value, make_spec):
+    *others, argument = words.split()
+    with pytest.raises(InputError, match=f"{argument} of .* must be finite; got {value}"):
+        make_spec(*others, f"{argument}={value}")

@@ -13,26 +13,66 @@ from normbench.norms import catalogue
 MLP = ("model=mlp", "model.hidden=[6]", "data=synthetic")
 NET = ("model=lenet5", "data=synthetic")
 
+OUT = "leave this site out of placement.sites"
 #: Words of a run that cannot exist → what the message says.
 REFUSED = {
     "a divisor": (
         [*NET, "norm=gn", "norm.args.group_size=5"],
         "norm.args.group_size must divide the channels; got norm.args.group_size=5",
     ),
-    "both": ([*NET, "norm=gn", "norm.args.group_size=2", "norm.args.num_groups=2"], "give norm.args.num_groups or norm.args.group_size, not both"),
-    "eps": ([*NET, "norm=gn", "norm.args.num_groups=0.5"], "norm.args.num_groups must be a whole number"),
-    "one value": ([*MLP, "norm=bn", "batch=1"], "use batch ≥ 2, another norm, or leave this site out of placement.sites"),
-    "one image": ([*MLP, "norm=sync", "batch=1"], "use batch ≥ 2, workers ≥ 2, another norm, or leave this site out of placement.sites"),
-    "a window": ([*MLP, "norm=lcn", "norm.args.size=1", "norm.args.per_channel=true"], "use norm.args.size ≥ 3, norm.args.per_channel=false, or leave this site out of placement.sites"),
-    "an even window": ([*NET, "norm=lcn", "norm.args.size=4"], "lcn: norm.args.size must be odd"),
-    "a kernel": ([*MLP, "norm=bnet"], "Set norm.args.kernel=1, which is bn, or leave this site out of placement.sites"),
-    "few values": ([*MLP, "norm=dbn", "batch=2", "norm.args.group_size=2"], "norm.args.group_size ≤ "),
-    "a ghost": ([*NET, "norm=ghost", "batch=6", "norm.args.ghost_size=4"], "norm.args.ghost_size must divide batch"),
-    "no feeder": ([*NET, "norm=cbn", "placement=conv_act_norm"], "Use placement=conv_norm_act, set norm.args.compensate=false, or leave this site out of placement.sites"),
-    "frn": ([*MLP, "norm=frn", "norm.args.learn_eps=false"], "use norm.args.learn_eps=auto, another norm"),
-    "a renorm momentum": ([*NET, "norm=brn", "norm.args.renorm_momentum=2"], "norm.args.renorm_momentum must lie in [0, 1]"),
-    "a share": ([*NET, "norm=frozen", "norm.args.after=2"], "norm.args.after must be a number in [0, 1]"),
-}  # fmt: skip
+    "both": (
+        [*NET, "norm=gn", "norm.args.group_size=2", "norm.args.num_groups=2"],
+        "give norm.args.num_groups or norm.args.group_size, not both",
+    ),
+    "eps": (
+        [*NET, "norm=gn", "norm.args.num_groups=0.5"],
+        "norm.args.num_groups must be a whole number",
+    ),
+    "one value": (
+        [*MLP, "norm=bn", "batch=1"],
+        f"use batch ≥ 2, another norm, or {OUT}",
+    ),
+    "one image": (
+        [*MLP, "norm=sync", "batch=1"],
+        f"use batch ≥ 2, workers ≥ 2, another norm, or {OUT}",
+    ),
+    "a window": (
+        [*MLP, "norm=lcn", "norm.args.size=1", "norm.args.per_channel=true"],
+        f"use norm.args.size ≥ 3, norm.args.per_channel=false, or {OUT}",
+    ),
+    "an even window": (
+        [*NET, "norm=lcn", "norm.args.size=4"],
+        "lcn: norm.args.size must be odd",
+    ),
+    "a kernel": (
+        [*MLP, "norm=bnet"],
+        f"Set norm.args.kernel=1, which is bn, or {OUT}",
+    ),
+    "few values": (
+        [*MLP, "norm=dbn", "batch=2", "norm.args.group_size=2"],
+        "norm.args.group_size ≤ ",
+    ),
+    "a ghost": (
+        [*NET, "norm=ghost", "batch=6", "norm.args.ghost_size=4"],
+        "norm.args.ghost_size must divide batch",
+    ),
+    "no feeder": (
+        [*NET, "norm=cbn", "placement=conv_act_norm"],
+        f"Use placement=conv_norm_act, set norm.args.compensate=false, or {OUT}",
+    ),
+    "frn": (
+        [*MLP, "norm=frn", "norm.args.learn_eps=false"],
+        "use norm.args.learn_eps=auto, another norm",
+    ),
+    "a renorm momentum": (
+        [*NET, "norm=brn", "norm.args.renorm_momentum=2"],
+        "norm.args.renorm_momentum must lie in [0, 1]",
+    ),
+    "a share": (
+        [*NET, "norm=frozen", "norm.args.after=2"],
+        "norm.args.after must be a number in [0, 1]",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -201,3 +201,12 @@ def test_a_relu_stays_if_it_or_the_norm_before_it_has_hooks(watched):
     norms.convert(model, "frn", report=report)
     assert type(model[1]) is nn.ReLU and model[0].tau is None
     assert report[0].note == "without its activation: it or 1 has hooks"
+
+
+def test_a_layer_whose_weight_is_its_bias_too_is_left_alone():
+    model = nn.Sequential(nn.BatchNorm2d(6), nn.BatchNorm2d(6))
+    model[0].bias = model[0].weight
+    report: list = []
+    norms.convert(model, "bn", report=report)
+    assert report[0].note == "its weight and bias are one parameter"
+    assert (type(model[0]), model[1].key) == (nn.BatchNorm2d, "bn")

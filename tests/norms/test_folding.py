@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -407,3 +408,48 @@ def test_a_linear_layer_keeps_the_strides_of_its_weight(make_spec):
     folded = dict(norms.fold(network).named_parameters())
     for name, parameter in network.named_parameters():
         assert name not in folded or parameter.dim() == 1 or folded[name].stride() == parameter.stride()
+
+
+class Reads(nn.Module):
+    """A model whose forward pass reads from its layers what folding changes."""
+
+    def __init__(self, read):
+        super().__init__()
+        self.conv, self.norm, self.read = nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6), read
+
+    def forward(self, x):
+        return self.norm(self.conv(x)) * self.read(self)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda model: 2 if model.conv.bias is None else 3,
+        lambda model: 1 + model.norm.eps,
+        lambda model: 1.0 * model.norm.num_features,
+        lambda model: model.norm.running_var.sum(),
+    ],
+)
+@pytest.mark.parametrize("example", [None, torch.zeros(1, 3, 5, 5)])
+def test_a_model_that_reads_what_folding_changes_is_refused_or_left_alone(read, example):
+    model, x = Reads(read).eval(), torch.randn(2, 3, 5, 5)
+    try:
+        folded = norms.fold(model, example)
+    except InputError as error:
+        assert "reads from its layers what folding changes" in str(error)
+    else:
+        torch.testing.assert_close(folded(x), model(x))
+        assert isinstance(folded.norm, nn.BatchNorm2d)
+
+
+def test_a_layer_without_weights_yet_is_named():
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.LazyBatchNorm2d()).eval()
+    with pytest.raises(InputError, match="layer '1' waits for its first input"):
+        norms.fold(model)
+
+
+def test_a_model_that_gives_nan_keeps_giving_it():
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Conv2d(6, 6, 1), nn.BatchNorm2d(6)).eval()
+    model[1].running_var.fill_(math.nan)
+    folded = norms.fold(model, torch.randn(2, 3, 5, 5))
+    assert isinstance(folded[1], nn.BatchNorm2d) and isinstance(folded[3], nn.Identity)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
 from normbench import norms
 from normbench.errors import InputError
@@ -111,3 +113,55 @@ def test_a_batch_that_does_not_hold_whole_statistics_is_refused(key, args):
         norms.NormError, match=r"multiple of 4 images, the size of one statistic; got 6\. Drop"
     ):
         norms.build(key, 6, **args).check((6, 6, 2, 2))
+
+
+def evaluated_by_batch(key: str, **args):
+    layer = norms.build(key, 6, **args).eval()
+    layer.source = "batch"
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("key", "args"), [("online", {}), ("bcn_est", {}), ("frozen", {"after": 0}), ("bn", {}), ("mabn", {})]
+)
+@pytest.mark.parametrize("shape", [(1, 6), (1, 6, 1, 1)])
+def test_evaluation_by_the_batch_needs_several_values_whatever_training_needs(key, args, shape):
+    layer = evaluated_by_batch(key, **args)
+    with pytest.raises(norms.NormError, match=f"{key}: a statistic must average at least 2 values"):
+        layer(torch.randn(shape))
+    assert layer(torch.randn(4, *shape[1:])).isfinite().all()
+
+
+@pytest.mark.parametrize("key", ["online", "bcn_est"])
+def test_a_shape_that_training_accepted_is_checked_again_in_evaluation(key):
+    layer = evaluated_by_batch(key).train()
+    layer(torch.randn(1, 6, 1, 1))
+    with pytest.raises(norms.NormError, match="a statistic must average"):
+        layer.eval()(torch.randn(1, 6, 1, 1))
+
+
+#: Norms that compute the same in evaluation as in training: arguments, and one value per statistic.
+ALWAYS = [
+    ("in", {}, (4, 6, 1, 1)), ("gn", {"group_size": 1}, (4, 6, 1)), ("ln_chw", {"channels": 1}, (4, 1)),
+    ("ln_c", {"channels": 1}, (4, 1, 3, 3)), ("rms", {"channels": 1}, (4, 1, 3, 3)),
+    ("l2", {"channels": 1}, (4, 1, 3, 3)), ("frn", {"learn_eps": False}, (4, 6, 1, 1)),
+    ("evonorm_s0", {"group_size": 1}, (4, 6, 1, 1)), ("lcn", {"channels": 1}, (4, 1, 1, 1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "args", "shape"), ALWAYS)
+@pytest.mark.parametrize("training", [True, False])
+def test_one_value_per_statistic_is_refused_in_training_and_in_evaluation(key, args, shape, training):
+    layer = norms.build(key, **{"channels": 6, **args}).train(training)
+    with pytest.raises(norms.NormError, match=f"{key}: a statistic must average at least 2 values"):
+        layer(torch.randn(shape))
+
+
+def test_a_norm_says_that_evaluation_is_the_same_as_the_registry_does(key):
+    assert norms.entry(key).layer.same_in_evaluation is not norms.entry(key).eval_differs
+
+
+def test_numbers_of_numpy_are_refused_in_one_line_or_taken():
+    assert norms.build("bn", 6, eps=np.float64(0.25), momentum=np.float32(0.25)).eps == 0.25
+    with pytest.raises(norms.NormError, match="bn: eps must be a finite number > 0"):
+        norms.build("bn", 6, eps=np.array([]))

@@ -7,6 +7,7 @@ Equal values get one spelling, so that equal runs have one signature.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -109,8 +110,12 @@ def _canonical(path: str, choice: str, given: Any, default: Any) -> Any:
     """An argument's value in its one spelling: 3 is 3.0 for a float, keras:0.9 is 0.1 for a momentum.
 
     Raises:
-        InputError: the value has another type than the default.
+        InputError: the value is not finite or has another type than the default.
     """
+    if isinstance(given, float) and not math.isfinite(
+        given
+    ):  # JSON has no such number, so no signature either
+        raise InputError(f"{path} of {choice} must be finite; got {given}")
     if default is None:  # of no type; a number is written as short as it can be
         whole = isinstance(given, float) and given.is_integer()
         return int(given) if whole else _not_boolean(path, choice, given)

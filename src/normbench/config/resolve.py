@@ -56,7 +56,7 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
     _resolve_total(tree)
     if tree["steps"] is not None:
         tree["epochs"] = None
-    _resolve_norm(tree["norm"])
+    unused += _resolve_norm(tree["norm"], known["norm"])
     _resolve_sites(tree["placement"])
     _resolve_eval(tree["eval"])
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(tree["engine"]["device"])):
@@ -132,11 +132,22 @@ def _resolve_diagnostics(tree: dict[str, Any]) -> None:
     tree["diagnostics"] = [str(each) for each in diagnostics.parse_all(texts)]
 
 
-def _resolve_norm(norm: dict[str, Any]) -> None:
-    if (norm.get("args") or {}).get("track") is False:
+def _resolve_norm(norm: dict[str, Any], known: Mapping[str, Any]) -> list[str]:
+    """Parse the momentum, in place. Without running statistics, reset what they alone would use.
+
+    Returns:
+        The knobs that were set and reset, such as "norm.args.variance of bn".
+    """
+    unused = []
+    if norm["args"].get("track") is False:
         norm["momentum"] = None  # nothing is tracked, so nothing is weighed
+        usual = known["args"].get("variance")
+        if norm["args"].get("variance") in {"biased", "unbiased"} - {usual}:
+            norm["args"]["variance"] = usual
+            unused.append(f"norm.args.variance of {norm['name']}")
     if norm.get("momentum") is not None:
         norm["momentum"] = parse_momentum(norm["momentum"], "norm.momentum")
+    return unused
 
 
 def _resolve_sites(placement: Any) -> None:

@@ -1,7 +1,7 @@
 """Keys of the configuration in messages of the library.
 
-A layer's message names the layer's own arguments, such as `group_size ≥ 2`. A message on the command line names
-the key to set, `norm.args.group_size ≥ 2`.
+A layer's message names the layer's own arguments, such as `group_size ≥ 2`. A message on the command line
+names the key to set, `norm.args.group_size ≥ 2`.
 """
 
 from __future__ import annotations

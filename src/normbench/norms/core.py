@@ -48,6 +48,8 @@ class Norm(Arguments, nn.Module):
     #: Share of the run after which the forward pass changes; None if it never does. Before and after that,
     #: every step runs the same operations on the same memory; what changes from step to step is in tensors.
     phase_change_at: float | None = None
+    #: Evaluation computes what training computes, so it needs the same statistics. Set by the registry.
+    same_in_evaluation: ClassVar[bool] = False
 
     weight: nn.Parameter | None
     bias: nn.Parameter | None
@@ -59,11 +61,12 @@ class Norm(Arguments, nn.Module):
         if not isinstance(affine, bool) and affine not in ("weight", "bias"):
             raise NormError(f"{self.key}: affine must be true, false, weight or bias; got {affine!r}")
         self.affine = affine
-        self._checked: set[torch.Size] = set()
+        self._checked: set[tuple[torch.Size, bool]] = set()
         stacked = lanes * channels
         self.weight = nn.Parameter(torch.ones(stacked)) if affine in (True, "weight") else None
         self.bias = nn.Parameter(torch.zeros(stacked)) if affine in (True, "bias") else None
-        self.lane_eps = () if eps == () else self._lane_eps(eps)
+        no_eps = isinstance(eps, tuple) and not eps
+        self.lane_eps = () if no_eps else self._lane_eps(eps)
         self.register_buffer("eps_gain", self._eps_gain(), persistent=False)
 
     @property
@@ -130,7 +133,7 @@ class Norm(Arguments, nn.Module):
     @property
     def takes_statistics(self) -> bool:
         """Whether a call now takes statistics of its input, whose shape `check` must accept then."""
-        return self.training
+        return self.training or self.same_in_evaluation
 
     def _admit(self, x: Tensor) -> None:
         """Refuse an input that cannot be normalized."""
@@ -144,10 +147,11 @@ class Norm(Arguments, nn.Module):
                 f"{self.key}: the input must have the shape (N, {self.num_features}, *spatial), with "
                 f"{self.channels} channels for each of {self.lanes} lanes; got {tuple(x.shape)}"
             )
-        if self.takes_statistics and x.shape not in self._checked and x.numel():
+        state = x.shape, self.training
+        if self.takes_statistics and state not in self._checked and x.numel():
             self.check(x.shape)
             if not torch.compiler.is_compiling():
-                self._checked.add(x.shape)
+                self._checked.add(state)
 
     def _empty(self, x: Tensor) -> Tensor:
         """The output for an input without values: x, with a gradient of 0 for every parameter."""
@@ -191,7 +195,9 @@ class Norm(Arguments, nn.Module):
         """Take note of the linear layer that feeds this one, None if none does. Most norms ignore it."""
 
     def check(self, shape: Sequence[int]) -> None:
-        """Refuse an input shape (N, K·C, *spatial) that this layer cannot be trained on.
+        """Refuse an input shape (N, K·C, *spatial) of which this layer cannot take statistics.
+
+        A layer that reads earlier batches in training may accept more there than in evaluation.
 
         Raises:
             NormError: a statistic would average a single value, or the shape does not fit the arguments.

@@ -84,7 +84,7 @@ def register(
     assert key not in REGISTRY, f"two norm layers are registered as {key}"
 
     def enter(layer: L) -> L:
-        layer.key = key
+        layer.key, layer.same_in_evaluation = key, not eval_differs
         REGISTRY[key] = Entry(
             key, layer, family, reduces, reference, batch_statistics, absorbs_bias, eval_differs,
             exact_gradient, activates,

@@ -97,7 +97,7 @@ class FrozenBatchNorm(BatchNorm):
         return super().tracks and not self.frozen
 
     def check(self, shape: Sequence[int]) -> None:
-        if self.after > 0:
+        if self.after > 0 or not self.training:
             super().check(shape)
 
     def extra_repr(self) -> str:

@@ -128,7 +128,9 @@ class OnlineNorm(StatefulNorm):
         return by_rms(runs, tuple(range(2, runs.dim())), self.eps).flatten(1, 2)
 
     def check(self, shape: Sequence[int]) -> None:
-        """Accept any shape: a statistic also averages over earlier images."""
+        """Accept any shape in training: a statistic also averages over earlier images."""
+        if not self.training:
+            super().check(shape)
 
     def observe(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         """Add the images' own statistics; return μ and σ² before each image. All are (N, K·C)."""

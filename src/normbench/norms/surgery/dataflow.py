@@ -6,8 +6,9 @@ import copy
 import inspect
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain, pairwise
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -89,8 +90,9 @@ def _reader(node: fx.Node) -> str | None:
 class _Tracer(fx.Tracer):
     """Does not look inside norm and linear layers."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, opaque: Collection[str] = ()) -> None:
         super().__init__()
+        self.opaque = opaque
         # found before tracing, in which reading a parameter would add a node to the graph
         # what hooks on a container see must not change, so nothing inside of it is linked
         self.leaves = {
@@ -98,11 +100,29 @@ class _Tracer(fx.Tracer):
         }
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        leaf = m in self.leaves or isinstance(m, _ConvNd | nn.Linear)
+        leaf = m in self.leaves or isinstance(m, _ConvNd | nn.Linear) or module_qualified_name in self.opaque
         return leaf or super().is_leaf_module(m, module_qualified_name)
 
 
-def graph_of(model: nn.Module) -> fx.Graph:
+def steps_of(model: nn.Module, opaque: Collection[str] = ()) -> list[Any]:
+    """The operations of a forward pass in order, each with its target and its constant arguments.
+
+    Args:
+        model:  any module.
+        opaque: paths of modules to treat as one operation, besides norms and layers of torch.
+
+    Raises:
+        InputError: torch.fx cannot trace the forward pass.
+    """
+
+    def constants(arguments: Any) -> str:
+        return repr(fx.node.map_arg(arguments, lambda node: None))
+
+    nodes = graph_of(model, opaque).nodes
+    return [(n.op, str(n.target), constants(n.args), constants(n.kwargs)) for n in nodes]
+
+
+def graph_of(model: nn.Module, opaque: Collection[str] = ()) -> fx.Graph:
     """The graph of a forward pass. A copy is traced, so that no symbol stays in the model."""
     signature = inspect.signature(model.forward).parameters.values()
     optional = {p.name: p.default for p in signature if p.default is not p.empty}
@@ -113,7 +133,7 @@ def graph_of(model: nn.Module) -> fx.Graph:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             twin = copy.deepcopy(model, tensors)
-            return _Tracer(twin).trace(twin, concrete_args=optional or None)
+            return _Tracer(twin, opaque).trace(twin, concrete_args=optional or None)
     except Exception as error:  # a forward from elsewhere may raise anything on symbols
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"torch.fx cannot trace a {type(model).__name__}: {reason}") from None

@@ -6,15 +6,18 @@ import copy
 import math
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from normbench.errors import InputError
 from normbench.norms.surgery.changes import Change
 from normbench.norms.surgery.conversion import swap
+from normbench.norms.surgery.dataflow import steps_of
 from normbench.norms.surgery.hooks import has_call_hooks
 from normbench.norms.surgery.neighbours import (
     Neighbour,
@@ -62,27 +65,34 @@ def fold(model: nn.Module, example: Any = None, *, report: list[Change] | None =
         report:  a list; one `Change` is appended for every norm layer and weight map.
 
     Raises:
-        InputError: the model is in training mode or on the meta device; a layer is pruned or has an old-style
-            weight or spectral norm; the model cannot be traced and no example is given; or the outputs on the
-            example differ.
+        InputError: the model is in training mode or on the meta device; a layer waits for its first input, is
+            pruned or has an old-style weight or spectral norm; the model cannot be traced and no example is
+            given; its forward pass reads what folding changes; or the outputs on the example differ.
     """
     if any(module.training for module in model.modules()):
         raise InputError("fold needs a model in evaluation mode; call model.eval() first")
     if any(parameter.is_meta for parameter in model.parameters()):
         raise InputError("fold needs a model with weights; this one is on the meta device")
+    for path, module in model.named_modules():
+        if any(map(is_lazy, chain(module.parameters(False), module.buffers(False)))):
+            raise InputError(
+                f"fold needs weights, but layer {path!r} waits for its first input; call the model"
+            )
     refuse_derived_weights(model)
     folded = copy.deepcopy(model)
     changes = plain_weights(folded)
     try:
-        neighbours = traced_neighbours(folded)
+        neighbours, steps = traced_neighbours(folded), steps_of(folded)
     except InputError as error:
         if example is None:
             raise InputError(
                 f"{error}. Give fold an example of its input to compare outputs on, or fold the parts of the "
                 "model that can be traced"
             ) from None
-        neighbours = adjacent_neighbours(folded)
+        neighbours, steps = adjacent_neighbours(folded), None
     changes += _norms(folded, neighbours)
+    if steps is not None:
+        _check_steps(folded, steps, {change.name for change in changes})
     if example is not None:
         _compare(model, folded, example if isinstance(example, tuple) else (example,))
     if report is not None:
@@ -213,6 +223,19 @@ def _remains(found: Found, partners: tuple[Neighbour, ...]) -> nn.Module:
     return (nn.Sequential(OrderedDict({"norm": place, **found.tail})) if found.tail else place).eval()
 
 
+def _check_steps(folded: nn.Module, steps: list[Any], layers: set[str]) -> None:
+    """Raise if the folded model takes other steps than before, except inside of the layers that changed."""
+    try:
+        same = steps_of(folded, layers) == steps
+    except InputError:  # such as an attribute that only the norm had
+        same = False
+    if not same:
+        raise InputError(
+            f"fold cannot fold a {type(folded).__name__}: its forward pass reads from its layers what "
+            "folding changes, such as whether they have a bias. Fold the parts of the model that do not"
+        )
+
+
 @torch.no_grad()
 def _compare(model: nn.Module, folded: nn.Module, example: tuple[Any, ...]) -> None:
     """Raise if the folded model and the model give different outputs on an example."""
@@ -220,7 +243,8 @@ def _compare(model: nn.Module, folded: nn.Module, example: tuple[Any, ...]) -> N
     for a, b in zip(got, wanted, strict=True):
         if not isinstance(b, Tensor) or not b.is_floating_point():
             continue
-        off = float((a.double() - b.double()).norm() / b.double().norm().clamp(min=1e-300))
+        defined = ~(a.isnan() & b.isnan())
+        off = float((a - b)[defined].double().norm() / b[defined].double().norm().clamp(min=1e-300))
         if not off <= math.sqrt(torch.finfo(b.dtype).eps):
             raise InputError(
                 f"the folded {type(model).__name__} must give the model's outputs, but on the example they "

@@ -58,6 +58,9 @@ class Replacements:
                 return reason
             if module is not found.layer and module not in found.tail.values() and has_hooks(module):
                 return "a layer inside of it has hooks"
+        scale, shift = (found.layer._parameters.get(name) for name in ("weight", "bias"))
+        if scale is not None and scale is shift:
+            return "its weight and bias are one parameter"
         inside = set(found.layer.modules())
         for name, parameter in found.layer.named_parameters():
             if others := self._owners[id(parameter)] - inside:
