@@ -453,3 +453,16 @@ def test_a_model_that_gives_nan_keeps_giving_it():
     model[1].running_var.fill_(math.nan)
     folded = norms.fold(model, torch.randn(2, 3, 5, 5))
     assert isinstance(folded[1], nn.BatchNorm2d) and isinstance(folded[3], nn.Identity)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:FutureWarning")
+def test_scripted_layers_are_left_alone():
+    scripted = [torch.jit.script(layer.eval()) for layer in (nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6))]
+    model = nn.Sequential(*scripted, nn.Conv2d(6, 6, 3), nn.BatchNorm2d(6)).eval()
+    x, report = torch.randn(2, 3, 8, 8), []
+    folded = norms.fold(model, x, report=report)
+    torch.testing.assert_close(folded(x), model(x))
+    assert [change.new for change in report] == [None, "folded into 2"]
+    norms.convert(model, "frn")
+    plain = norms.insert(nn.Sequential(scripted[0], nn.Conv2d(6, 6, 3)), "cbn", after="1")
+    assert (model[3].key, model[1], plain[1].norm.key) == ("frn", scripted[1], "cbn")

@@ -114,7 +114,7 @@ def linear(layer: nn.Module) -> Linear | None:
     The weight map of a stacked layer is not part of W.
     """
     weight = getattr(layer, "weight", None)
-    if not isinstance(weight, Tensor) or is_lazy(weight):
+    if not isinstance(weight, Tensor) or is_lazy(weight) or isinstance(layer, torch.jit.ScriptModule):
         return None
     if is_stacked(layer):
         if weight.dim() == 3:

@@ -170,5 +170,6 @@ def _flat(container: nn.Module, places: Counter[nn.Module]) -> Iterator[nn.Modul
 
 
 def _runs_in_order(module: nn.Module) -> bool:
-    plain = type(module).forward is nn.Sequential.forward and "forward" not in vars(module)
-    return isinstance(module, nn.Sequential) and plain
+    if not isinstance(module, nn.Sequential):
+        return False
+    return type(module).forward is nn.Sequential.forward and "forward" not in vars(module)

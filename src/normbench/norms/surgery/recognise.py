@@ -109,7 +109,7 @@ def _looks_like_norm(layer: nn.Module) -> bool:
         name = str(getattr(layer, "original_name", ""))
     else:
         name = type(layer).__name__
-    buffers = layer._buffers.keys()
+    buffers = {*layer._buffers.keys()}  # a scripted layer has them as a list
     named = NORM_NAME.search(name) or {"running_mean", "running_var"} <= buffers
     if not named or isinstance(layer, (nn.Sequential, nn.ModuleList, nn.ModuleDict, ParametrizationList)):
         return False
