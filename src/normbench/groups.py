@@ -174,6 +174,7 @@ class OptimSpec(Part):
     train: Literal["all", "norm", "norm+head"] = neutral_at("all")
     gamma_l1: NonNegative = neutral_at(0.0)
     alpha: Annotated[float, Field(ge=0, lt=1)] | None = neutral_at(None)
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = neutral_at(None)
 
 
 class ScheduleSpec(Part):

@@ -12,6 +12,9 @@
     adapt:n                n test images
     adapt:n:N              n test images against a prior of N: (N running + n own) / (N + n)
     blend:α                α of the example's own statistics with 1 − α of the running ones
+    ema_copy               the averaged weights of optim.ema, with the running statistics of the raw net
+    ema_average            the averaged weights, with running statistics averaged in the same way
+    ema_precise            the averaged weights, with statistics taken as by precise
 
 `engine.evaluate` says more, with references.
 """
@@ -22,11 +25,11 @@ from typing import NamedTuple
 
 from normbench.errors import InputError, unknown
 
-KINDS = ("running", "batch", "precise", "adapt", "blend")
+KINDS = ("running", "batch", "precise", "adapt", "blend", "ema_copy", "ema_average", "ema_precise")
 ARRANGEMENTS = ("class_pure", "class_disjoint")
 FORMS = (
     "running, batch, batch:class_pure, batch:class_disjoint, precise, precise:n, precise:mean_var, "
-    "precise:mean_var:n, adapt, adapt:n, adapt:n:N, blend:α"
+    "precise:mean_var:n, adapt, adapt:n, adapt:n:N, blend:α, ema_copy, ema_average, ema_precise"
 )
 
 
@@ -52,6 +55,11 @@ class Source(NamedTuple):
         numbers = [str(n) for n in (self.images, self.prior) if n is not None]
         share = [] if self.share is None else [repr(self.share).removesuffix(".0")]
         return ":".join([self.kind, *filter(None, [self.form]), *numbers, *share])
+
+    @property
+    def averaged(self) -> bool:
+        """Whether it evaluates averaged weights in place of the raw ones."""
+        return self.kind.startswith("ema_")
 
     @property
     def suffix(self) -> str:

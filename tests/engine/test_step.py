@@ -43,6 +43,7 @@ WORDS = {
     "adam": ["optim=adam"],
     "rmsprop": ["optim=rmsprop", "optim.momentum=0.9", "optim.weight_decay=0.1"],
     "gamma_l1": ["optim.gamma_l1=1e-4", "optim.train=norm"],
+    "average": ["norm=gn", "optim.ema=0.9"],
     "fp16": ["engine.precision=fp16"],
     "fp16 adamw": ["engine.precision=fp16", "optim=adamw"],
     "crop and flip": ["data.crop=2", "data.flip=true"],
@@ -149,6 +150,7 @@ def test_a_step_never_mixes_devices_and_never_waits_for_a_value(make_spec, monke
             for average in vars(module).values():
                 if isinstance(average, MovingAverage):
                     average.apply(gpu)
+        stack.network.add_average(stack.spec.optim.ema)
         parameters = dict(stack.network.named_parameters())
         optimizer = Optimizer(parameters, stack.network.roles(), stack.assignment.lanes)
         batches = Batches(

@@ -78,6 +78,18 @@ def test_runs_in_banks_are_evaluated_later_with_their_own_statistics(sweep, step
     assert len({metrics["test_loss"] for metrics in found.values()}) == 6
 
 
+@pytest.mark.parametrize("words", [["norm=bn", "norm.momentum=0.1,0.9"], ["norm=none"], ["norm=brn"]])
+def test_averaged_weights_are_evaluated_later_from_the_final_state(sweep, steps_taken, words):
+    words = [*words, "optim.ema=0.8", "seed=range(2)"]
+    more = "eval.statistics=[running,ema_copy,ema_average,ema_precise]"
+    sweep("later", *words, "eval.statistics=[running]").train()
+    del steps_taken[:]
+    found = metrics_of(sweep("later", *words, more).train())
+    assert steps_taken == []
+    assert found == metrics_of(sweep("at once", *words, more).train())
+    assert all(metrics["test_loss@ema_copy"] != metrics["test_loss"] for metrics in found.values())
+
+
 def test_a_curve_needs_training_and_adds_a_file(sweep, steps_taken):
     [before] = sweep("one").train()
     dense = sweep("one", "eval.every=5")

@@ -94,7 +94,7 @@ OTHER = {
     "data.sampling": "class_pure", "optim.name": "adamw", "optim.lr": 0.9, "optim.momentum": 0.3,
     "optim.nesterov": True, "optim.betas": [0.5, 0.9], "optim.eps": 0.125, "optim.weight_decay": 0.125,
     "optim.decay": "weights", "optim.clip": 1.0, "optim.label_smoothing": 0.1, "optim.lr_scaling": "none",
-    "optim.lr_reference": 64, "optim.train": "norm", "optim.gamma_l1": 0.125,
+    "optim.lr_reference": 64, "optim.train": "norm", "optim.ema": 0.5, "optim.gamma_l1": 0.125,
     "optim.alpha": 0.5, "schedule.name": "constant", "schedule.warmup": 0.1,
     "schedule.milestones": [0.3], "schedule.gamma": 0.5, "schedule.every": 7, "schedule.patience": 2,
     "schedule.minimum": 0.5, "engine.precision": "fp64", "batch": 16,

@@ -126,7 +126,8 @@ def evaluated_images(evaluation: EvalSpec, steps: int, workload: Workload, banks
     shape = workload.shape
     test, train = shape.test_images + shape.valid_images, shape.train_images
     splits = 2 if shape.valid_images else 1  # statistics of training images are taken for each of them
-    taken = {"adapt": test, "precise": splits * min(RECALIBRATION_IMAGES, train)}
+    population = splits * min(RECALIBRATION_IMAGES, train)
+    taken = {"adapt": test, "precise": population, "ema_precise": population}
     at_end = [
         test + min(taken.get(source.kind, 0), splits * source.images if source.images else math.inf)
         for source, _ in evaluation.conditions[1:]

@@ -71,7 +71,18 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
         _check_plateau(spec)
     if spec.steps is None and spec.epochs is None:
         raise InputError("the length of a run is given by epochs or by steps; both are null")
+    _check_average(spec)
     return Resolved(spec, tuple(unused))
+
+
+def _check_average(spec: RunSpec) -> None:
+    """Refuse to evaluate averaged weights of a run that has none."""
+    asked = [source for source in spec.eval.statistics if source.averaged]
+    if asked and spec.optim.ema is None:
+        raise InputError(
+            f"eval.statistics={asked[0]} evaluates averaged weights, but optim.ema is null; "
+            "set optim.ema to a decay such as 0.99, or leave it out"
+        )
 
 
 def _drop_stem_activation(tree: dict[str, Any]) -> list[str]:

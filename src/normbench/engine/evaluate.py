@@ -55,6 +55,12 @@ def evaluate(
                     mixed with the running ones; see `engine.mixed_statistics`
         blend       of the image itself, mixed with the running ones; see there
 
+    Three more evaluate the averaged weights of `optim.ema` in place of the raw ones:
+
+        ema_copy     with the running statistics of the raw net
+        ema_average  with running statistics that are averaged in the same way
+        ema_precise  with statistics taken as by precise, through the averaged weights
+
     Images are taken in one fixed random order. Those that do not fill a batch, or a step, are left out. If
     fewer images than a step are asked for, they are one batch. Norms without running statistics evaluate the
     same way for every source. Test images are corrupted before anything is taken of them. The network is
@@ -96,12 +102,17 @@ class _Evaluation:
         self.together = max([spec.batch, *(layer.batch or 1 for layer in self.layers)])
 
     def in_effect(self, source: Source) -> Source:
-        """The source whose values are those of a source here: all are one without running statistics."""
-        same = not self.layers or (self.untracked and source.kind != "batch")
-        return RUNNING if same else source
+        """The source whose values are those of a source here. Without running statistics, all sources of raw
+        weights are one, and so are those of averaged weights.
+        """
+        if self.layers and (not self.untracked or source.kind == "batch"):
+            return source
+        return Source("ema_copy") if source.averaged else RUNNING
 
     def by_bank(self, source: Source, dataset: Dataset, test: Dataset, banks: int) -> list[list[Measured]]:
         """What one source gives each bank: `test` is `dataset` with its test images as they are evaluated."""
+        if source.averaged:
+            return self._averaged(source, dataset, test, banks)
         reads_running = source.kind in ("running", "blend") or source.prior is not None
         if not reads_running:
             return [self._measure_by(source, dataset, test)] * banks
@@ -110,6 +121,14 @@ class _Evaluation:
             with using_bank(self.network, bank):
                 measured.append(self._measure_by(source, dataset, test))
         return measured
+
+    def _averaged(self, source: Source, dataset: Dataset, test: Dataset, banks: int) -> list[list[Measured]]:
+        """Measure the averaged weights, per bank."""
+        if self.network.average is None:
+            raise ValueError(f"{source} needs a network with averaged weights")
+        statistics = Source("precise") if source.kind == "ema_precise" else RUNNING
+        with self.network.average.in_network(statistics=source.kind == "ema_average"):
+            return self.by_bank(statistics, dataset, test, banks)
 
     def _measure_by(self, source: Source, dataset: Dataset, test: Dataset) -> list[Measured]:
         if source.kind == "running":

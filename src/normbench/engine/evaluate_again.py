@@ -69,6 +69,7 @@ def restored(
     network = models.build(assignment.lanes, dataset.shape, dry=True)
     assignment.add_banks(network)
     (layout or default_layout(spec.engine, device)).apply(network.to(device, STORAGE[spec.engine.precision]))
+    network.add_average(spec.optim.ema)
     load_final_states(network, assignment, states)
     network.begin_step(steps - 1, steps)
     return network, assignment

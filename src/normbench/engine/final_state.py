@@ -70,6 +70,7 @@ def state_bytes(spec: RunSpec, image: Shape) -> int:
     key = spec.stack_key(), image
     if key not in _sizes:
         network = models.build([spec], image, dry=True)
+        network.add_average(spec.optim.ema)
         width = STORAGE[spec.engine.precision]
         _sizes[key] = sum(
             t.numel() * (width.itemsize if t.is_floating_point() else t.itemsize)

@@ -50,6 +50,7 @@ class Stack:
         self.network = models.build(self.assignment.lanes, dataset.shape)
         self.assignment.add_banks(self.network)
         self.layout.apply(self.network.to(device, width))
+        self.network.add_average(self.spec.optim.ema)
         self.optimizer = Optimizer(
             self.network.trained_parameters(),
             self.network.roles(),

@@ -80,6 +80,8 @@ class Step:
         scaled = losses if self.optimizer.scale is None else self.optimizer.scale(losses)
         gradients = torch.autograd.grad(scaled.sum(), self.optimizer.parameters)
         self.optimizer.step(gradients)
+        if self.network.average is not None:
+            self.network.average.update()
         self.meters.add(losses.detach(), logits.detach(), y)
 
     def _predict(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

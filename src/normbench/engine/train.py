@@ -101,6 +101,8 @@ def _take_all_steps(
         optimizer.scale_lanes(plateau.factors)
     else:
         scale_by_first_images(network, spec, batches, steps)
+        if network.average is not None:
+            network.average.restart()
     points, evaluations = curve_steps(spec.eval, steps, batches.steps_per_epoch)
     diagnosis = Along(stack, dataset, evaluations, histories, resume)
     points |= plateau.checks | diagnosis.steps

@@ -16,6 +16,7 @@ from normbench.models.builder import Builder
 from normbench.models.keys import of_norm
 from normbench.models.layers import Dropout
 from normbench.models.sites import selected
+from normbench.models.weight_average import WeightAverage
 from normbench.norms import Norm
 from normbench.spec import RunSpec
 from normbench.weight_norms import WeightNorm
@@ -59,7 +60,15 @@ class Network(nn.Module):
     def __init__(self, body: nn.Module, lanes: int, sites: Sequence[str]) -> None:
         super().__init__()
         self.body, self.lanes, self.sites = body, lanes, tuple(sites)
+        self.average: WeightAverage | None = None
         self.train()
+
+    def add_average(self, decay: float | None) -> None:
+        """Keep a moving average of the weights from now on; None: keep none.
+
+        The network must be on its device, in its layout, with all its banks, see `models.weight_average`.
+        """
+        self.average = None if decay is None else WeightAverage(self, decay)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.body(x).unflatten(1, (self.lanes, -1))
@@ -229,8 +238,9 @@ def _count_bytes(spec: RunSpec, image: Shape) -> tuple[int, int]:
     weights = sum(p.numel() for p in network.parameters())
     trained_weights = sum(p.numel() for p in network.trained_parameters().values())
     bytes_per_number = 8 if spec.engine.precision == "fp64" else 4
-    # with the gradient and at most two states of the optimiser
-    return bytes_per_number * (weights + 3 * trained_weights), bytes_per_number * activations
+    # the gradient, at most two states of the optimiser, and the average
+    copies = 3 if spec.optim.ema is None else 4
+    return bytes_per_number * (weights + copies * trained_weights), bytes_per_number * activations
 
 
 def _check_only(site: str, layer: Norm, images: int) -> Callable[[Tensor], Tensor]:
