@@ -72,13 +72,10 @@ class Store:
         return sum(file.stat().st_size for file in self._runs.glob("*/*/weights.safetensors"))
 
     def put(self, record: Record, error: str | None = None) -> None:
-        """Write a record.
+        """Write a record, with `error` as the text of error.txt if the run failed.
 
         A run that has a result keeps it, even if another process writes later. If the result lacks metrics or
         a denser curve of the new record, they are added as new files.
-
-        Args:
-            error: the text of error.txt, if the run failed.
 
         Raises:
             RunFailure: the disk is full, or the folder cannot be written.
@@ -187,10 +184,7 @@ class Store:
         return run_series.has_curve(self._record_folder(record.signature), record, every)
 
     def find(self, name: str) -> Record:
-        """The record of a run.
-
-        Args:
-            name: the start of one run's signature, or the path of its folder or of its record.json.
+        """The record of the run with a unique start of its signature, or with a path of its folder or record.
 
         Raises:
             InputError: no run or several runs match, or the record cannot be read.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 import torch
 
@@ -19,9 +19,10 @@ from normbench.engine.probes.afterwards import diagnose_again
 from normbench.engine.probes.diagnosis import Row
 from normbench.engine.stack_layout import StackLayout
 from normbench.engine.tally import Measured, numbers, tables
-from normbench.errors import RunFailure, reason
+from normbench.errors import RunFailure
 from normbench.record import COMPLETE, Addition, Metrics, Record
 from normbench.store import Store
+from normbench.sweeps.attempt import attempt
 from normbench.sweeps.findings import missing, missing_targets
 from normbench.sweeps.missing_diagnostics import missing_diagnostics
 from normbench.sweeps.plan import Pack
@@ -40,18 +41,13 @@ def evaluate_pack(pack: Pack, dataset: Dataset, store: Store, tuning: Tuning, em
     waiting = [pack]
     while waiting:
         current = waiting.pop(0)
-        try:
-            _evaluate(current, dataset, store, tuning.layout_at(len(current.trainings)), emit)
-        except RunFailure:
-            raise
-        except Exception as error:
-            why = reason(error)
-            if len(current.specs) == 1:
-                raise RunFailure(f"run {current.signatures[0]} cannot be evaluated: {why}") from None
-            waiting[:0] = current.halves()
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+        layout = tuning.layout_at(len(current.trainings))
+        failure = attempt(partial(_evaluate, current, dataset, store, layout, emit))
+        if failure is None:
+            continue
+        if len(current.specs) == 1:
+            raise RunFailure(f"run {current.signatures[0]} cannot be evaluated: {failure.reason}")
+        waiting[:0] = current.halves()
 
 
 def give_up_evaluation(pack: Pack, why: str, store: Store) -> events.Event:

@@ -5,17 +5,16 @@ A stack that fails is halved and tried again. A lone run that fails is recorded 
 
 from __future__ import annotations
 
-import gc
 import os
 import tempfile
 import time
-import traceback
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -27,10 +26,10 @@ from normbench.engine.probes.along_training import asked_of
 from normbench.engine.stack_layout import StackLayout
 from normbench.engine.state import LaneState
 from normbench.engine.train import Listener, Result, train_stack
-from normbench.errors import RunFailure, reason
 from normbench.record import COMPLETE, DIVERGED, FAILED, Record
 from normbench.spec import RunSpec
 from normbench.store import Store
+from normbench.sweeps.attempt import attempt
 from normbench.sweeps.keep_weights import keep_weights
 from normbench.sweeps.plan import Pack
 from normbench.sweeps.provenance import commit, environment
@@ -59,12 +58,10 @@ def train_pack(
     while waiting:
         current, states = _at_one_step(waiting.pop(0), store, waiting)
         layout = tuning.layout_at(len(current.trainings))
-        failure = _attempt(current, dataset, states, layout, store, emit, places)
+        train = partial(_train_to_records, current, dataset, states, layout, store, emit, places)
+        failure = attempt(train)
         if failure is None:
             continue
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
         if len(current.specs) > 1:
             emit(events.StackSplit(current.signatures, failure.reason))
             waiting[:0] = current.halves()
@@ -82,32 +79,6 @@ def _fail(pack: Pack, store: Store, reason: str, text: str | None = None) -> Rec
     record = _record(pack, 0, FAILED, {}, (), {}, {"error": reason})
     store.put(record, error=text or reason)
     return record
-
-
-class Failure(NamedTuple):
-    """Why a stack failed: one line, and the traceback. As text it keeps no tensors alive."""
-
-    reason: str
-    text: str
-
-
-def _attempt(
-    pack: Pack,
-    dataset: Dataset,
-    states: list[LaneState] | None,
-    layout: StackLayout,
-    store: Store,
-    emit: Emit,
-    places: Mapping[str, str],
-) -> Failure | None:
-    """Train a stack. Return the failure, or None."""
-    try:
-        _train_to_records(pack, dataset, states, layout, store, emit, places)
-    except RunFailure:  # the store cannot be written, so a smaller stack would not help
-        raise
-    except Exception as error:
-        return Failure(reason(error), traceback.format_exc())
-    return None
 
 
 def _train_to_records(
