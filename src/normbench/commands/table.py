@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ def parser() -> Parser:
         "normbench table --rows norm --cols batch --where batch=2,32 --out table.tex",
         "normbench table --rows norm --cols batch --select optim.lr",
         "normbench table --metric steps_per_s --runs --format csv",
+        "normbench table --metric mce --reference norm=bn --reference batch=32",
     )
     made.add_argument("--rows", default="norm", metavar="KEYS", help="keys of the rows (default: norm)")
     made.add_argument("--cols", default="batch", metavar="KEYS", help="keys of the columns (default: batch)")
@@ -41,6 +43,11 @@ def parser() -> Parser:
     made.add_argument(
         "--select", default="", metavar="KEYS",
         help="keys such as optim.lr: each cell shows the value that is best on validation images",
+    )  # fmt: skip
+    made.add_argument(
+        "--reference", action="append", default=[], metavar="COND",
+        help="with --metric mce (mean corruption error): key=value of the run that errors are divided by; "
+        "may be repeated",
     )  # fmt: skip
     made.add_argument("--runs", action="store_true", help="one line per run instead of means")
     made.add_argument("--format", choices=FORMATS, help="default: rich, or what the suffix of --out says")
@@ -57,6 +64,7 @@ def run(argv: Sequence[str]) -> int:
     from normbench import skipped_runs
     from normbench.commands.damage import warn_of_damage, whole_records
     from normbench.commands.text_file import check_writable, print_file, write
+    from normbench.report.mce import with_mce
     from normbench.report.run_list import list_runs
     from normbench.report.tables import build_table
     from normbench.store import Store
@@ -65,7 +73,7 @@ def run(argv: Sequence[str]) -> int:
         check_writable(args.out, "--out")
     store = Store.default()
     try:
-        records = whole_records(store)
+        records, notes = with_mce(whole_records(store), args.metric, args.reference)
         table: Table | RunList
         if args.runs:
             table = list_runs(records, args.rows, args.cols, args.metric, args.where, select=args.select)
@@ -74,6 +82,7 @@ def run(argv: Sequence[str]) -> int:
                 records, args.rows, args.cols, args.metric, args.where,
                 select=args.select, skipped=skipped_runs.read(store.root),
             )  # fmt: skip
+            table = replace(table, notes=(*notes, *table.notes))
     finally:
         warn_of_damage(store)
     if format == "rich":

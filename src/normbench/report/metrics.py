@@ -30,13 +30,13 @@ def measured(record: Record, metric: str) -> float | None:
 def direction(metric: str) -> int:
     """1 if more is better, −1 if less is better, 0 if that is not known.
 
-    >>> [direction(m) for m in ("test_error@batch", "steps_per_s", "steps_to_0.1", "weight_norm")]
-    [-1, 1, -1, 0]
+    >>> [direction(m) for m in ("test_error@batch", "steps_per_s", "steps_to_0.1", "mce", "weight_norm")]
+    [-1, 1, -1, -1, 0]
     """
     name = quantity(metric)
     if name.endswith(("_per_s", "accuracy")):
         return 1
-    if name.endswith(("_error", "_loss", "_s")) or name.startswith("steps_to_"):
+    if name.endswith(("_error", "_loss", "_s")) or name.startswith("steps_to_") or name == "mce":
         return -1
     return 0
 
@@ -67,7 +67,7 @@ def number_format(metric: str, values: Iterable[float], means: Iterable[float]) 
         values: all values of the table.
         means:  its means; those of counts get one decimal unless all are whole.
     """
-    if quantity(metric).endswith("_error"):
+    if quantity(metric).endswith("_error") or quantity(metric) == "mce":
         return NumberFormat(100.0, ".2f", "%")
     values = list(values)
     largest = max(map(abs, values), default=0.0)
