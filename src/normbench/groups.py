@@ -48,7 +48,7 @@ Quality = Annotated[
 ]
 
 
-INITIALIZATIONS = ("he", "xavier", "normal:σ", "torch", "orthogonal", "lsuv")
+INITIALIZATIONS = ("he", "he:relu", "xavier", "normal:σ", "torch", "orthogonal", "lsuv")
 
 
 def _initialization(text: object) -> str:
@@ -57,7 +57,7 @@ def _initialization(text: object) -> str:
     >>> _initialization("normal:1e-2")
     'normal:0.01'
     """
-    kind, colon, number = str(text).partition(":")
+    kind, _, number = str(text).partition(":")
     if kind == "normal":
         try:
             deviation = float(number)
@@ -68,9 +68,9 @@ def _initialization(text: object) -> str:
         raise PydanticCustomError(
             "init", "should be normal:σ with a finite standard deviation σ > 0, such as normal:0.01"
         )
-    if colon or kind not in INITIALIZATIONS:
+    if str(text) not in INITIALIZATIONS:
         raise PydanticCustomError("init", f"should be one of {', '.join(INITIALIZATIONS)}")
-    return kind
+    return str(text)
 
 
 #: How initial weights are drawn, see `models.initial_weights`.

@@ -49,6 +49,7 @@ def test_torch_gives_every_layer_the_numbers_of_torchs_own_layer(make_spec, name
 @pytest.mark.parametrize(
     ("init", "fill"),
     [
+        ("he:relu", lambda w, gain: nn.init.kaiming_normal_(w)),
         ("xavier", lambda w, gain: nn.init.xavier_uniform_(w)),
         ("normal:0.02", lambda w, gain: nn.init.normal_(w, std=0.02)),
         ("orthogonal", lambda w, gain: nn.init.orthogonal_(w, gain)),

@@ -2,6 +2,7 @@
 
     name        weight                                            bias                      source
     he          N(0, gain² / fan_in)                              0                         he2015
+    he:relu     N(0, 2 / fan_in)                                  0                         he2015
     xavier      U(−a, a), a = √(6 / (fan_in + fan_out))           0                         glorot2010
     normal:σ    N(0, σ²)                                          0                         krizhevsky2012
     torch       U(−1/√fan_in, 1/√fan_in)                          U(−1/√fan_in, 1/√fan_in)  torch.nn
@@ -11,6 +12,9 @@
 The gain belongs to the activation (`models.activations`). fan_in is Cin·k², fan_out Cout·k². Every rule also
 draws the classifier. Its gain is 1/√3 for `he`: then its weights have the variance of torch's linear layers,
 and a net starts without a preference for any class. Its gain is 1 for `orthogonal`, as no activation follows.
+
+`he:relu` has the gain of relu before every activation and in the classifier, as torch.nn.init.kaiming_normal_
+with its defaults. `he` has gain 1 before sigmoid, so its weights are smaller there.
 
 `xavier` is equation 16 of glorot2010 without a gain, as torch.nn.init.xavier_uniform_. `torch` gives a lone
 layer the numbers that nn.Conv2d and nn.Linear would draw from the same generator.
@@ -44,12 +48,12 @@ def initial_weight(
     """
     kind, _, number = init.partition(":")
     fan_in = math.prod(shape[1:])
-    if kind == "he":
+    if init == "he":
         deviation: float = (HE_HEAD if gain is None else gain) / fan_in**0.5
         return torch.randn(shape, generator=generator) * deviation
     if kind == "normal":
         return torch.randn(shape, generator=generator) * float(number)
-    return FILLS[kind](torch.empty(shape), 1.0 if gain is None else gain, generator)
+    return FILLS[init](torch.empty(shape), 1.0 if gain is None else gain, generator)
 
 
 def initial_bias(init: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -63,6 +67,10 @@ def initial_bias(init: str, shape: tuple[int, ...], generator: torch.Generator) 
     bias = torch.zeros(shape[0])
     bound = math.prod(shape[1:]) ** -0.5
     return nn.init.uniform_(bias, -bound, bound, generator=generator) if init == "torch" else bias
+
+
+def _he_relu(weight: Tensor, gain: float, generator: torch.Generator) -> Tensor:
+    return nn.init.kaiming_normal_(weight, generator=generator)
 
 
 def _xavier(weight: Tensor, gain: float, generator: torch.Generator) -> Tensor:
@@ -82,6 +90,7 @@ def _lsuv(weight: Tensor, gain: float, generator: torch.Generator) -> Tensor:
 
 
 FILLS: dict[str, Callable[[Tensor, float, torch.Generator], Tensor]] = {
+    "he:relu": _he_relu,
     "xavier": _xavier,
     "torch": _torch,
     "orthogonal": _orthogonal,
