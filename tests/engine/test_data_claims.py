@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
 import pytest
 import torch
 
-from normbench import data
+from normbench import data, models
+from normbench.config.compose import compose
+from normbench.config.resolve import resolve
 from normbench.engine.train import train_stack
 
 CPU = torch.device("cpu")
@@ -17,7 +21,7 @@ SIGMOIDS = [
 
 
 def errors(make_spec, *words, metric="test_error", seeds=3):
-    specs = [make_spec(*words, f"seed={seed}") for seed in range(seeds)]
+    specs = [make_spec(*words, f"seed={1001 + i}") for i in range(seeds)]
     results = train_stack(specs, data.load(specs[0].data), CPU)
     return [result.metrics[metric] for result in results]
 
@@ -37,7 +41,46 @@ def test_sigmoids_need_centred_pixels_without_norms_and_not_with_batch_norm(make
     assert max(normed) < 0.1
 
 
-def test_class_pure_groups_hurt_batch_norm_at_evaluation_and_not_group_norm(make_spec):
+#: d2l's plain LeNet: sigmoids, average pooling, SGD without weight decay.
+LENET = [
+    "model=lenet5", "model.activation=sigmoid", "model.pool=avg", "batch=32", "optim.lr=0.1",
+    "optim.lr_scaling=none", "optim.weight_decay=0", "schedule=constant", "eval.statistics=[running]",
+]  # fmt: skip
+ROWS = [(scale, init) for scale in ("none", "channel") for init in ("xavier", "he:relu")]
+
+
+@pytest.mark.slow
+def test_input_scale_and_initial_weights_decide_whether_a_sigmoid_lenet_needs_batch_norm(make_spec):
+    """The order of the four rows, by the mean test error along the curve: ÷ 255 with Xavier's weights stays
+    at chance, standardized pixels with He's weights are best, the other two lie between. With batch norm, a
+    sixth of the steps is enough in all four.
+    """
+
+    def curves(norm, steps, every):
+        found = {}
+        for scale, init in ROWS:
+            words = [*LENET, f"norm={norm}", f"data.standardize={scale}", f"model.init={init}"]
+            words += [f"steps={steps}", f"eval.every={every}"]
+            specs = [make_spec(*words, f"seed={seed}") for seed in (1001, 1002, 1003)]
+            dataset = data.load(specs[0].data, size=models.fitted_size(specs[0]))
+            results = train_stack(specs, dataset, CPU)
+            found[scale, init] = [
+                [point["test_error"] for point in result.history if "test_error" in point]
+                for result in results
+            ]
+        return found
+
+    plain, normed = curves("none", 600, 60), curves("bn", 100, 100)
+    mean = {row: fmean(error for curve in runs for error in curve) for row, runs in plain.items()}
+    last = {row: [curve[-1] for curve in runs] for row, runs in plain.items()}
+    worst, *between, best = (mean[row] for row in ROWS)
+    assert min(last["none", "xavier"]) > 0.85, last  # chance is 0.9
+    assert max(last["channel", "he:relu"]) < 0.1, last
+    assert worst - 0.1 > max(between) >= min(between) > best + 0.1, mean
+    assert max(curve[-1] for runs in normed.values() for curve in runs) < 0.3, normed
+
+
+def test_class_pure_groups_hurt_batch_norm_and_not_group_norm(make_spec):
     """ioffe2017's argument with groups of one class (batch 64 = 16 groups of 4 images)."""
     words = ["model=mlp", "model.hidden=[64]", "batch=4", "workers=16", "steps=150", "optim.lr=0.2"]
     words += ["optim.lr_scaling=none"]
@@ -45,3 +88,42 @@ def test_class_pure_groups_hurt_batch_norm_at_evaluation_and_not_group_norm(make
     assert min(errors(make_spec, *pure, "norm=bn")) > 0.5
     assert max(errors(make_spec, *words, "norm=bn")) < 0.1
     assert max(errors(make_spec, *pure, "norm=gn", "norm.args.num_groups=8")) < 0.1
+
+
+#: A deep net, in which batch norm learns to read the class from the images beside it.
+DEEP = [
+    "model=resnet20", "model.width=8", "batch=4", "workers=16", "steps=150", "optim.lr=0.1",
+    "optim.lr_scaling=none", "data.sampling=class_pure", "eval.statistics=[running,batch:class_pure]",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def leak():
+    """Mean test errors of batch norm after class-pure batches: by running and by class-pure statistics."""
+    specs = [resolve(config).spec for config in compose((*DEEP, "norm=bn", "seed=1001,1002"))]
+    results = train_stack(specs, data.load(specs[0].data), CPU)
+    return tuple(
+        fmean(result.metrics[name] for result in results)
+        for name in ("test_error", "test_error@batch:class_pure")
+    )
+
+
+def test_batch_norm_reads_the_class_from_class_pure_companions(leak):
+    """ioffe2017, figure 3: at least 20 points between the two statistics."""
+    running, class_pure = leak
+    assert class_pure < 0.05
+    assert running - class_pure >= 0.2
+
+
+@pytest.mark.parametrize("norm", ["gn", "brn"])
+def test_group_norm_has_no_leak_and_batch_renorm_repairs_it(make_spec, leak, norm):
+    """At least 20 points better than batch norm by running statistics, and no gain from companions."""
+    words = [*DEEP, f"norm={norm}"]
+    specs = [make_spec(*words, f"seed={seed}") for seed in (1001, 1002)]
+    results = train_stack(specs, data.load(specs[0].data), CPU)
+    own, class_pure = (
+        fmean(result.metrics[name] for result in results)
+        for name in ("test_error", "test_error@batch:class_pure")
+    )
+    assert own <= leak[0] - 0.2, (own, leak)
+    assert abs(own - class_pure) <= 0.02
