@@ -57,22 +57,70 @@ def test_an_unknown_table_is_bad_input(name) -> None:
     ("old", "new", "message"),
     [
         ("title:", "titel:", "title: Field required"),
-        ("metric: test_error", "metric: 3", "metric: Input should be a valid string"),
+        ("metric: test_error", "metric: 3", "metrics.0: Input should be a valid string"),
+        ("metric: test_error", "metric: test_eror", "no metric is called 'test_eror'"),
+        ("metric: test_error", "metric: test_error@precice", "unknown source in eval.statistics 'precice'"),
+        ("metric: test_error", "metric: test_error/contrst:3", "unknown corruption 'contrst'"),
+        ("metric: test_error", "metric: running_error/mean", "no metric is called 'running_error/mean'"),
+        ("metric: test_error", "metric: steps_to_0.10", "no metric is called 'steps_to_0.10'"),
+        ("metric: test_error", "metrics: [test_error, test_loss]", "make metric a row or column key"),
+        (
+            "metric: test_error",
+            "metric: test_error\nmetrics: [test_loss]",
+            "not both",
+        ),
         ("metric: test_error", "metric: test_error\nunits: percent", "units: Extra inputs"),
-        ("read: text", "read: guess", "read: Input should be 'text' or 'figure'"),
+        ("metric: test_error", "metric: test_error\nname: other", "without a name"),
+        (
+            "trust: read",
+            "trust: guess",
+            "trust: Input should be 'read', 'figure', 'computed'",
+        ),
         ("at: [32, 16, 8, 4, 2]", "at: [32, 16]", "table2: bn has 5 numbers for 2 places"),
+        ("in: [0.284]", "in: [0.284, 0.3]", "table1: in has 2 numbers for 1 places"),
+        ("ln_chw: [0.253]", "ln_chw: [a]", "published.1.values.ln_chw"),
+        ("    at: [32]\n", "", "table1: give both along and at, or neither"),
+        ("id: table1", "id: table2", "published: two entries have the same id"),
         ("{id: table1}", "{id: table9}", "no published numbers are called table9"),
         ("{id: table1}", "{id: table1, where: {data: digits}}", "table1 needs the axes batch, data, norm"),
         ("rows: [norm]", "rows: [weight]", "lacks the row or column key weight"),
-        ("kind: spread", "kind: about", "does not match any of the expected tags: 'greater', 'spread'"),
+        ("cols: [batch]", "cols: [batch, norm]", "a key is both a row and a column key, or occurs twice"),
+        ("kind: flat", "kind: about", "does not match any of the expected tags: 'greater', 'ratio', 'flat'"),
         ("assert: true", "assert: maybe", "assert: Input should be a valid boolean"),
         (
             "a: {norm: bn, batch: 2}",
             "a: {norm: bn}",
             "claim bn_collapses does not name its cells by batch, norm",
         ),
-        ("where: {norm: gn}", "where: {norm: gn, batch: 2}", "claim gn_flat does not name its cells"),
+        (
+            "a: {norm: bn, batch: 2}",
+            "a: {norm: bn, batch: 3}",
+            "claim bn_collapses names a cell outside the grid: norm=bn batch=3",
+        ),
+        (
+            "where: {norm: gn}",
+            "where: {norm: gn, batch: 2}",
+            "norm=gn batch=2 has 1",
+        ),
+        ("where: {norm: gn}", "where: {nrom: gn}", "claim gn_flat does not name its cells by batch, norm"),
+        ("where: {norm: gn}", "where: {norm: in}", "claim gn_flat needs 2 cells of the grid; norm=in has 0"),
         ("id: gn_flat", "id: ln_flat", "two claims have the same id"),
+        ("scales: [tiny]", "scales: [full]", "figure error_by_batch: there is no scale full"),
+        (
+            "kind: curve\n    x: batch",
+            "kind: curve\n    x: lr",
+            "error_by_batch: lr is no row or column key",
+        ),
+        ("kind: curve", "kind: heat", "figure error_by_batch: a figure of kind heat takes x, y"),
+        ("hue: norm", "hue: batch", "figure error_by_batch: a key has two roles"),
+        ("tiny:", "teeny:", "Input should be 'tiny', 'small' or 'full'"),
+        ("needs: [mnist, cifar10]", "needs: [cifar100]", "needs: no grid uses data=cifar100"),
+        (
+            "norm: [bn, gn, ln_chw, none]",
+            "metric: [test_loss]\n        norm: [bn]",
+            "metric is no word",
+        ),
+        ("norm: [bn, gn, ln_chw, none]", "arm: plain\n        norm: [bn]", "arm is a row or column key"),
         ("batch: [32, 16, 8, 4, 2]", "batch: []", "batch"),
         ("published:", "published: [", "while parsing"),
     ],
@@ -151,10 +199,7 @@ def test_a_length_of_the_user_replaces_that_of_the_grid(table) -> None:
 )  # fmt: skip
 def test_a_word_replaces_the_word_of_the_grid_that_says_the_same_quantity(extra, gone) -> None:
     grid = {"norm": "bn", "batch": [2, 4], "steps": 50, "total": 32}
-    scale = Scale.model_validate(
-        {"setting": "", "minutes": None, "rows": ["norm"], "cols": ["batch"], "published": [],
-         "grids": [grid], "claims": []}
-    )  # fmt: skip
+    scale = Scale.model_validate({"rows": ["norm"], "cols": ["batch"], "grids": [grid]})
     (words,) = grids(scale, extra)
     assert words.keys() == (grid.keys() | extra.keys()) - {gone}
     assert all(words[key] == tuple(values) for key, values in extra.items())

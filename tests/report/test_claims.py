@@ -4,7 +4,7 @@ import pytest
 import scipy.stats
 
 from normbench.papers import check_claims
-from normbench.papers.description import Greater, Spread
+from normbench.papers.claim_kinds import Flat, Greater
 from normbench.report.tables import build_table
 
 BN = {32: (0.020, 0.022, 0.021), 2: (0.40, 0.48, 0.44)}
@@ -17,9 +17,9 @@ def greater(margin: float, *, a=("bn", 2), b=("bn", 32), asserted: bool = True) 
     return Greater.model_validate(fields | places)
 
 
-def spread(margin: float, norm: str = "gn") -> Spread:
-    fields = {"id": "s", "text": "Text", "kind": "spread", "assert": True, "margin": margin}
-    return Spread.model_validate(fields | {"where": {"norm": norm}})
+def spread(margin: float, norm: str = "gn") -> Flat:
+    fields = {"id": "s", "text": "Text", "kind": "flat", "assert": True, "margin": margin}
+    return Flat.model_validate(fields | {"where": {"norm": norm}})
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_claim_about_broken_runs_does_not_hold(make, records, status) -> None:
 
 
 def test_a_claim_about_cells_that_were_left_out_is_not_judged(records) -> None:
-    for claim in (greater(0.15), spread(0.0)):
+    for claim in (greater(0.15), spread(0.01)):
         result = judge(claim, records, axes=(["bn", "gn"], ["32"]))
         assert (result.verdict, result.holds, result.broken) == ("SKIP", False, False)
 

@@ -8,7 +8,7 @@ from itertools import product
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from normbench.papers.description import Claim, Greater, Spread
+from normbench.papers.claim_kinds import Claim, Flat, Greater
 from normbench.report.axes import agrees
 from normbench.report.cells import Cell, Table
 from normbench.report.metrics import NumberFormat
@@ -74,7 +74,12 @@ def check_claims(claims: Sequence[Claim], table: Table) -> tuple[ClaimResult, ..
 
 def _check(claim: Claim, table: Table) -> ClaimResult:
     keys, axes = (*table.rows, *table.cols), list(product(table.row_labels, table.col_labels))
-    places = [p for where in claim.places for p in axes if agrees(keys, table.parts(*p), where)]
+    places = [
+        p
+        for where in (*claim.single, *(place for place, _ in claim.sets))
+        for p in axes
+        if agrees(keys, table.parts(*p), where)
+    ]
     if len(places) < 2:  # every claim compares cells
         left_out = "not judged: the overrides leave its cells out"
         return ClaimResult(claim.id, claim.text, False, left_out, None, claim.asserted, judged=False)
@@ -102,7 +107,7 @@ def _greater(claim: Greater, cells: Sequence[Cell], form: NumberFormat) -> _Find
     )
 
 
-def _spread(claim: Spread, cells: Sequence[Cell], form: NumberFormat) -> _Finding:
+def _flat(claim: Flat, cells: Sequence[Cell], form: NumberFormat) -> _Finding:
     low, high = min(cells, key=lambda c: fmean(c.values)), max(cells, key=lambda c: fmean(c.values))
     spread = fmean(high.values) - fmean(low.values)
     return _Finding(
@@ -115,7 +120,7 @@ def _spread(claim: Spread, cells: Sequence[Cell], form: NumberFormat) -> _Findin
 #: One function per kind of claim: claim, cells, how numbers are written → finding.
 _JUDGES: dict[str, Callable[[Any, Sequence[Cell], NumberFormat], _Finding]] = {
     "greater": _greater,
-    "spread": _spread,
+    "flat": _flat,
 }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 
-from normbench.papers.description import PaperTable, Scalar, Scale
+from normbench.errors import unknown
+from normbench.papers.description import PaperTable, Scale
+from normbench.papers.places import ARM, Scalar, words
 
 #: What a user sets on top of a table: override keys, each with its values.
 Extra = Mapping[str, Sequence[Scalar]]
@@ -14,58 +16,78 @@ Extra = Mapping[str, Sequence[Scalar]]
 _REPLACES = {"epochs": "steps", "workers": "total"}
 
 
-def grids(scale: Scale, extra: Extra | None = None) -> list[dict[str, tuple[str, ...]]]:
+def grids(
+    scale: Scale, extra: Extra | None = None, absent: Collection[str] = ()
+) -> list[dict[str, tuple[str, ...]]]:
     """The grids of a scale as override words, changed by what the user asks for.
 
     Args:
-        extra: values to take instead of a grid's, by override key; other keys are added. Values of a row or
+        extra:  values to take instead of a grid's, by override key; other keys are added. Values of a row or
             column key also select: of several grids those stay that have one of them, unless none has.
+        absent: data sets that are not there; their runs are left out. A grid without other data goes.
+
+    Raises:
+        InputError: extra names an arm that no grid has.
     """
-    chosen = [{key: _words(values) for key, values in grid.items()} for grid in scale.grids]
+    chosen = [{key: words(values) for key, values in grid.items()} for grid in scale.grids]
     for key, values in (extra or {}).items():
-        words = _words(tuple(values))
-        if key in (*scale.rows, *scale.cols):
-            chosen = [grid for grid in chosen if set(grid[key]) & set(words)] or chosen
-        chosen = [{**grid, key: words} for grid in chosen]
+        given = words(tuple(values))
+        if key == ARM:
+            chosen = _arms(chosen, given)
+            continue
+        if key in scale.keys:
+            chosen = [grid for grid in chosen if set(grid[key]) & set(given)] or chosen
+        chosen = [{**grid, key: given} for grid in chosen]
     replaced = {_REPLACES[key] for key in extra or {} if key in _REPLACES} - set(extra or {})
-    return [{key: words for key, words in grid.items() if key not in replaced} for grid in chosen]
+    kept = [{key: each for key, each in grid.items() if key not in replaced} for grid in chosen]
+    there = [_without(grid, absent) for grid in kept]
+    return [grid for grid in there if all(grid.values())]
 
 
-def sweeps(table: PaperTable, scale: str, extra: Extra | None = None) -> list[list[str]]:
+def sweeps(
+    table: PaperTable, scale: str, extra: Extra | None = None, absent: Collection[str] = ()
+) -> list[list[str]]:
     """The runs that a table needs as sweep words, one list per grid: `norm=bn,gn batch=32,2 …`.
 
     Composing these is some thirty times faster than composing the words of every run. Runs that two grids
-    share occur twice.
+    share occur twice. The lists are in the order of `grids`.
 
     Raises:
         InputError: the table has no such scale.
     """
     return [
-        [f"{key}={','.join(words)}" for key, words in grid.items()]
-        for grid in grids(table.scale(scale), extra)
+        [f"{key}={','.join(values)}" for key, values in grid.items() if key != ARM]
+        for grid in grids(table.scale(scale), extra, absent)
     ]
 
 
-def overrides(table: PaperTable, scale: str, extra: Extra | None = None) -> list[list[str]]:
+def overrides(
+    table: PaperTable, scale: str, extra: Extra | None = None, absent: Collection[str] = ()
+) -> list[list[str]]:
     """The runs that a table needs, each as its override words; no two are the same.
 
     Raises:
         InputError: the table has no such scale.
     """
     runs: dict[tuple[str, ...], None] = {}
-    for grid in grids(table.scale(scale), extra):
-        for values in product(*grid.values()):
-            runs[tuple(f"{key}={word}" for key, word in zip(grid, values, strict=True))] = None
+    for grid in grids(table.scale(scale), extra, absent):
+        words_only = {key: values for key, values in grid.items() if key != ARM}
+        for values in product(*words_only.values()):
+            runs[tuple(f"{key}={word}" for key, word in zip(words_only, values, strict=True))] = None
     return [list(words) for words in runs]
 
 
-def _words(values: Scalar | tuple[Scalar, ...]) -> tuple[str, ...]:
-    """Values as they are written after `key=`, each once."""
-    listed = values if isinstance(values, tuple) else (values,)
-    return tuple(dict.fromkeys(_word(value) for value in listed))
+def _arms(
+    chosen: list[dict[str, tuple[str, ...]]], given: tuple[str, ...]
+) -> list[dict[str, tuple[str, ...]]]:
+    known = [name for grid in chosen for name in grid.get(ARM, ())]
+    for name in given:
+        if name not in known:
+            raise unknown("arm", name, known)
+    return [grid for grid in chosen if set(grid[ARM]) & set(given)]
 
 
-def _word(value: Scalar) -> str:
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _without(grid: dict[str, tuple[str, ...]], absent: Collection[str]) -> dict[str, tuple[str, ...]]:
+    if "data" not in grid:
+        return grid
+    return {**grid, "data": tuple(name for name in grid["data"] if name not in absent)}

@@ -11,14 +11,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from normbench.errors import RunFailure
 from normbench.files import write_atomically
-from normbench.labels import label
 from normbench.papers.claims import ClaimResult, check_claims
 from normbench.papers.description import PaperTable, Scale
 from normbench.papers.grids import Extra, grids
+from normbench.papers.places import text_of
+from normbench.papers.published import TRUST
 from normbench.record import Record
 from normbench.report.axes import JOINT, agrees
 from normbench.report.cells import Table
@@ -87,7 +86,9 @@ def report(
     chosen = paper.scale(scale)
     axes = _axes(chosen, extra)
     published, sources = _published(paper, chosen, axes)
-    table = build_table(records, chosen.rows, chosen.cols, paper.metric, published=published, axes=axes)
+    table = build_table(
+        records, chosen.rows, chosen.cols, paper.metrics_at(scale)[0], published=published, axes=axes
+    )
     table = replace(table, notes=(*table.notes, *sources))
     words = [f"{key}={','.join(map(str, values))}" for key, values in (extra or {}).items()]
     command = shlex.join(["normbench", "reproduce", paper.name, f"scale={scale}", *words])
@@ -142,7 +143,7 @@ def _axes(scale: Scale, extra: Extra | None) -> tuple[list[Parts], list[Parts]]:
     cols: dict[Parts, None] = {}
     for grid in grids(scale, extra):
         for axis, keys in ((rows, scale.rows), (cols, scale.cols)):
-            values = ([visible(label(yaml.safe_load(word))) for word in grid[key]] for key in keys)
+            values = ([text_of(word) for word in grid[key]] for key in keys)
             axis.update(dict.fromkeys(product(*values)))
     return list(rows), list(cols)
 
@@ -156,7 +157,7 @@ def _published(
     known = {source.id: source for source in paper.published}
     for beside in scale.published:
         source = known[beside.id]
-        how = "as printed" if source.read == "text" else "read by eye off the figure"
+        how = TRUST[source.trust]
         for where, number in source.numbers():
             for row, col in product(*axes):
                 if agrees((*scale.rows, *scale.cols), (*row, *col), {**beside.where, **where}):
