@@ -19,7 +19,12 @@ TINY = ["reproduce", "wu2018/batch_size", "scale=tiny"]
 
 def as_published(spec: RunSpec) -> float:
     """Batch norm falls apart over small batches; nothing else looks at the batch."""
-    return (0.05 + 0.6 / spec.batch if spec.norm.name == "bn" else 0.1) + 1e-4 * spec.seed
+    return (0.05 + 0.6 / spec.batch if spec.norm.name == "bn" else 0.1) + noise(spec)
+
+
+def noise(spec: RunSpec) -> float:
+    """Less than 0.001, another one for every run."""
+    return int(spec.signature[:4], 16) / 2**16 / 1000
 
 
 @pytest.fixture
@@ -53,7 +58,7 @@ def test_the_json_file_has_cells_claims_scale_and_environment(reproduced, tmp_pa
     assert {"id", "text", "holds", "evidence", "p"} <= made["claims"][0].keys()
     cell = next(c for c in made["cells"] if (c["row"], c["col"]) == ("bn", "2"))
     assert (cell["n"], cell["published"]) == (5, 0.347)
-    assert cell["mean"] == pytest.approx(0.3502)
+    assert cell["mean"] == pytest.approx(0.3505, abs=5e-4)
 
 
 def test_a_second_time_trains_nothing(reproduced, capsys: Capture) -> None:
@@ -63,7 +68,7 @@ def test_a_second_time_trains_nothing(reproduced, capsys: Capture) -> None:
 
 
 def test_a_claim_that_does_not_hold_exits_1(trainer, capsys: Capture) -> None:
-    trainer.error = lambda spec: 0.1
+    trainer.error = lambda spec: 0.1 + noise(spec)
     assert cli.run(TINY) == 1
     assert "FAIL bn_collapses" in capsys.readouterr().out
 
@@ -101,8 +106,8 @@ def test_a_run_that_two_grids_share_counts_once(
     trainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     trainer.error = as_published
-    once = papers.sweeps
-    monkeypatch.setattr(papers, "sweeps", lambda *args: once(*args) * 2)
+    once = papers.grids
+    monkeypatch.setattr(papers, "grids", lambda *args: once(*args) * 2)
     assert cli.run([*TINY, "--json", str(tmp_path / "out.json")]) == 0
     assert {cell["n"] for cell in json.loads((tmp_path / "out.json").read_text())["cells"]} == {5}
 

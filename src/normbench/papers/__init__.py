@@ -14,7 +14,9 @@ from __future__ import annotations
 from normbench.papers.catalogue import load, names
 from normbench.papers.claims import ClaimResult, check_claims
 from normbench.papers.description import PaperTable
-from normbench.papers.grids import Extra, overrides, sweeps
+from normbench.papers.grids import Extra, cell_sweeps, grids, overrides, sweeps, words_of
+from normbench.papers.layout import labelled
+from normbench.papers.looks import SeedPlan, asked_seeds
 from normbench.papers.reproduction import PaperReport, report, variant, write
 
 __all__ = [
@@ -22,12 +24,18 @@ __all__ = [
     "Extra",
     "PaperReport",
     "PaperTable",
+    "SeedPlan",
+    "asked_seeds",
+    "cell_sweeps",
     "check_claims",
+    "grids",
+    "labelled",
     "load",
     "names",
     "overrides",
     "report",
     "sweeps",
     "variant",
+    "words_of",
     "write",
 ]

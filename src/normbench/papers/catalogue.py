@@ -44,17 +44,20 @@ def load(name: str, own: str | None = None) -> PaperTable:
     raise unknown("paper table", name, names(own), remedy="a table of your own may be given as PATH.yaml")
 
 
-def parse(name: str, text: str) -> PaperTable:
+def parse(name: str, text: str, file: str = "") -> PaperTable:
     """The table that a YAML text describes.
+
+    Args:
+        file: the path of the text, if a user gave it.
 
     Raises:
         InputError: it does not say what a table must; the first fault is named.
     """
     try:
         tree = yaml.safe_load(text)
-        if not isinstance(tree, dict) or "name" in tree:
-            raise TypeError("it must be a mapping of title, scales and so on, without a name")
-        return PaperTable.model_validate({**tree, "name": name})
+        if not isinstance(tree, dict) or tree.keys() & {"name", "file"}:
+            raise TypeError("it must be a mapping of title, scales and so on, without a name or a file")
+        return PaperTable.model_validate({**tree, "name": name, "file": file})
     except (ValidationError, yaml.YAMLError, TypeError, RecursionError) as error:
         fault = str(error)
         if isinstance(error, ValidationError):
@@ -72,7 +75,7 @@ def _from_path(path: Path) -> PaperTable:
     whole = path.absolute()
     below = whole.parent.parent.name == "paper"
     name = f"{whole.parent.name}/{whole.stem}" if below else whole.stem
-    return parse(name, _text(str(path), path))
+    return parse(name, _text(str(path), path), str(path))
 
 
 def _text(name: str, file: Traversable) -> str:

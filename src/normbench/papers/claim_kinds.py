@@ -20,7 +20,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from normbench.papers.metric_names import MetricName, check
-from normbench.papers.places import METRIC, Place, Scalar, Texts, matching
+from normbench.papers.places import Place, Scalar, Texts, matching
+from normbench.report.axes import METRIC
 from normbench.spec import Part
 
 Share = Annotated[float, Field(gt=0, le=1)]

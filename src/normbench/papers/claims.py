@@ -1,144 +1,200 @@
-"""Do the claims of a paper hold in our numbers? Each kind of claim is a function from cells to a finding."""
+"""Do the claims of a table hold in our numbers? Each gets a verdict and the evidence behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
-from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
-from normbench.papers.claim_kinds import Claim, Flat, Greater
-from normbench.report.axes import agrees
-from normbench.report.cells import Cell, Table
-from normbench.report.metrics import NumberFormat
-from normbench.report.stats import compare
+from normbench.papers.claim_kinds import Claim
+from normbench.papers.findings import Finding, NoVerdict
+from normbench.papers.judges import judge
+from normbench.papers.looks import Asked
+from normbench.papers.measurements import Measurements
+from normbench.papers.places import Texts, matching
+from normbench.papers.verdicts import REFUTED, SKIPPED, SUPPORTED, UNDECIDED, Family, Judged, Outcome
+from normbench.report.power import MOST
 
-_ROUNDING = 1e-12
+_WORDS = {SUPPORTED: "PASS", REFUTED: "FAIL", UNDECIDED: "UNDECIDED", SKIPPED: "SKIP"}
 
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """What became of a claim; it is not judged where the user left its cells out."""
+    """What became of a claim.
+
+    outcome:         supported, refuted, undecided, or skipped if the user left its cells out.
+    evidence:        the numbers behind it in words, or why there is no verdict.
+    estimate,
+    interval:        of the difference, the ratio or the share, with its 95 % interval.
+    p:               one-sided, against the claim if it is refuted, else for it.
+    p_adjusted:      the p-value that was compared with the level, after Holm over the asserted claims.
+    n:               number of seeds, or of runs for a share.
+    seeds_to_decide: how many seeds would decide, for an undecided claim; None if not known.
+    cells:           the cells that it names.
+    """
 
     id: str
     text: str
-    holds: bool
-    evidence: str
-    p: float | None
     asserted: bool
-    judged: bool = True
+    outcome: Outcome
+    evidence: str
+    estimate: float | None = None
+    interval: tuple[float, float] | None = None
+    p: float | None = None
+    p_adjusted: float | None = None
+    n: int = 0
+    seeds_to_decide: int | None = None
+    cells: tuple[Texts, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether the runs support the claim."""
+        return self.outcome == SUPPORTED
 
     @property
     def broken(self) -> bool:
-        """An asserted claim that does not hold."""
-        return self.judged and self.asserted and not self.holds
+        """An asserted claim that is refuted."""
+        return self.asserted and self.outcome == REFUTED
+
+    @property
+    def open(self) -> bool:
+        """An asserted claim that is undecided."""
+        return self.asserted and self.outcome == UNDECIDED
 
     @property
     def verdict(self) -> str:
-        """PASS or FAIL for what is asserted, REPORT for what is not, SKIP for what was left out."""
-        if not self.judged:
-            return "SKIP"
-        return ("PASS" if self.holds else "FAIL") if self.asserted else "REPORT"
+        """PASS, FAIL, UNDECIDED or SKIP; REPORT for a claim that is not asserted."""
+        return _WORDS[self.outcome] if self.asserted or self.outcome == SKIPPED else "REPORT"
 
     def line(self) -> str:
         """The claim, its verdict and the numbers behind it, in one line."""
-        outcome = "" if self.verdict != "REPORT" else "it holds; " if self.holds else "it does not hold; "
+        outcome = f"{self.outcome}; " if self.verdict == "REPORT" else ""
         return f"{self.verdict} {self.id}: {self.text} [{outcome}{self.evidence}]"
 
     def to_json(self) -> dict[str, Any]:
         return {
             "id": self.id,
             "text": self.text,
+            "verdict": self.outcome if self.asserted or self.outcome == SKIPPED else "report",
+            "outcome": self.outcome,
+            "asserted": self.asserted,
             "holds": self.holds,
             "evidence": self.evidence,
+            "estimate": self.estimate,
+            "interval": list(self.interval) if self.interval else None,
             "p": self.p,
-            "verdict": self.verdict,
+            "p_adjusted": self.p_adjusted,
+            "n": self.n,
+            "seeds_to_decide": self.seeds_to_decide,
         }
 
 
-class _Finding(NamedTuple):
-    holds: bool
-    evidence: str
-    p: float | None = None
+def check_claims(
+    claims: Sequence[Claim],
+    runs: Measurements,
+    places: Sequence[Texts],
+    *,
+    shown: Sequence[Texts] | None = None,
+    absent: Mapping[str, str] | None = None,
+    stages: Sequence[Asked] = (),
+    looks: int = 1,
+    partial: bool = False,
+) -> tuple[ClaimResult, ...]:
+    """Judge the claims of a table.
 
+    A claim whose cells lack runs, or have failed ones, is undecided; the evidence says which. A claim on
+    cells that are not shown is skipped.
 
-def check_claims(claims: Sequence[Claim], table: Table) -> tuple[ClaimResult, ...]:
-    """Judge every claim on the means of the table's cells.
-
-    A claim whose cells lack runs, or have diverged or failed ones, does not hold; the evidence says which.
-    One about cells that are not in the table, because the user left them out, is not judged.
+    Args:
+        places:  the cells of the table's file.
+        shown:   those that the user wants, by default all.
+        absent:  why the runs of a data set are not there, by the name of the data set.
+        stages:  the seeds of every cell at each look so far; by default one look at all runs.
+        looks:   the number of looks planned; each has an equal part of the level.
+        partial: judge also claims of which some cells are not shown or lack runs.
     """
-    return tuple(_check(claim, table) for claim in claims)
-
-
-def _check(claim: Claim, table: Table) -> ClaimResult:
-    keys, axes = (*table.rows, *table.cols), list(product(table.row_labels, table.col_labels))
-    places = [
-        p
-        for where in (*claim.single, *(place for place, _ in claim.sets))
-        for p in axes
-        if agrees(keys, table.parts(*p), where)
-    ]
-    if len(places) < 2:  # every claim compares cells
-        left_out = "not judged: the overrides leave its cells out"
-        return ClaimResult(claim.id, claim.text, False, left_out, None, claim.asserted, judged=False)
-    cells = [table.cells.get(place, Cell(*place)) for place in places]
-    faults = [fault for cell in cells if (fault := _fault(cell))]
-    if faults:
-        finding = _Finding(False, "; ".join(dict.fromkeys(faults)))
-    else:
-        finding = _JUDGES[claim.kind](claim, cells, table.number_format)
-    return ClaimResult(claim.id, claim.text, finding.holds, finding.evidence, finding.p, claim.asserted)
-
-
-def _greater(claim: Greater, cells: Sequence[Cell], form: NumberFormat) -> _Finding:
-    a, b = cells
-    difference = fmean(a.values) - fmean(b.values)
-    first, second = a.by_seed(), b.by_seed()
-    paired = compare(first, second) if first is not None and second is not None else None
-    p = None if paired is None else paired.p_greater
-    test = "" if paired is None or p is None else f"; one-sided paired t-test, n = {paired.n}, p = {p:.2g}"
-    return _Finding(
-        difference >= claim.margin - _ROUNDING,
-        f"{_name(a)}: {_amount(a, form)}, {_name(b)}: {_amount(b, form)}; "
-        f"difference {_points(difference, form)}, claimed ≥ {_points(claim.margin, form)}{test}",
-        p,
+    there = list(places if shown is None else shown)
+    skipped = [_left_out(claim, places, there, partial, absent or {}) for claim in claims]
+    judged = [claim for claim, reason in zip(claims, skipped, strict=True) if not reason]
+    family = Family.of([claim.asserted for claim in judged], looks)
+    findings: list[Finding | NoVerdict] = [NoVerdict("no look")] * len(judged)
+    for stage in stages or (None,):
+        seen = runs if stage is None else runs.with_seeds(stage)
+        for place, claim in enumerate(judged):
+            if family.outcomes[place].outcome == UNDECIDED:
+                findings[place] = _finding(claim, seen, there)
+        family = family.after([each if isinstance(each, Finding) else None for each in findings])
+    results = iter(
+        _result(claim, there, finding, outcome, family, place)
+        for place, (claim, finding, outcome) in enumerate(zip(judged, findings, family.outcomes, strict=True))
+    )
+    return tuple(
+        ClaimResult(claim.id, claim.text, claim.asserted, SKIPPED, f"not judged: {reason}")
+        if reason
+        else next(results)
+        for claim, reason in zip(claims, skipped, strict=True)
     )
 
 
-def _flat(claim: Flat, cells: Sequence[Cell], form: NumberFormat) -> _Finding:
-    low, high = min(cells, key=lambda c: fmean(c.values)), max(cells, key=lambda c: fmean(c.values))
-    spread = fmean(high.values) - fmean(low.values)
-    return _Finding(
-        spread <= claim.margin + _ROUNDING,
-        f"lowest {_name(low)}: {_amount(low, form)}, highest {_name(high)}: {_amount(high, form)}; "
-        f"spread {_points(spread, form)}, claimed ≤ {_points(claim.margin, form)}",
-    )
+def _finding(claim: Claim, runs: Measurements, places: Sequence[Texts]) -> Finding | NoVerdict:
+    try:
+        return judge(claim, runs, places)
+    except NoVerdict as reason:
+        return reason
 
 
-#: One function per kind of claim: claim, cells, how numbers are written → finding.
-_JUDGES: dict[str, Callable[[Any, Sequence[Cell], NumberFormat], _Finding]] = {
-    "greater": _greater,
-    "flat": _flat,
-}
+def _result(
+    claim: Claim,
+    places: Sequence[Texts],
+    finding: Finding | NoVerdict,
+    judged: Judged,
+    family: Family,
+    place: int,
+) -> ClaimResult:
+    cells = cells_named(claim, places)
+    if isinstance(finding, NoVerdict):
+        evidence = f"no verdict: {finding}"
+        return ClaimResult(claim.id, claim.text, claim.asserted, UNDECIDED, evidence, cells=cells)
+    outcome = judged.outcome
+    p = finding.p_refute if outcome == REFUTED else finding.p_support
+    seeds = family.needs(place, finding) if outcome == UNDECIDED else None
+    parts = [finding.evidence, f"n = {finding.n}, one-sided p = {p:.2g}"]
+    if judged.p_adjusted is not None and claim.asserted and outcome != UNDECIDED:
+        parts[-1] += f", {judged.p_adjusted:.2g} after Holm"
+    if outcome == UNDECIDED:
+        least = family.out_of_reach(place, finding)
+        if least is not None:
+            level = f"the level {family.share(place):.2g}"
+            parts.append(f"this test cannot reach {level} with {finding.n} seeds, it can with {least}")
+        if seeds is not None:
+            parts.append(f"about {seeds} seeds would decide")
+        elif finding.weakest is not None and finding.weakest.sd:
+            parts.append(f"more than {MOST} seeds would be needed")
+    return ClaimResult(
+        claim.id, claim.text, claim.asserted, outcome, "; ".join(parts), finding.estimate, finding.interval,
+        p, judged.p_adjusted, finding.n, seeds, cells,
+    )  # fmt: skip
 
 
-def _fault(cell: Cell) -> str:
-    broken = cell.diverged + cell.failed + cell.without
-    if broken:
-        return f"{broken} of {cell.asked} runs of {_name(cell)} diverged, failed or gave no value"
-    return "" if cell.values else f"no run of {_name(cell)}"
+def cells_named(claim: Claim, places: Sequence[Texts]) -> tuple[Texts, ...]:
+    """The cells of the table that a claim is about, each once."""
+    wanted = (*claim.single, *(place for place, _ in claim.sets))
+    found = {tuple(texts.items()): texts for place in wanted for texts in matching(places, place)}
+    return tuple(found.values())
 
 
-def _name(cell: Cell) -> str:
-    return f"{cell.row} at {cell.col}"
-
-
-def _amount(cell: Cell, form: NumberFormat) -> str:
-    spread = "" if cell.summary.sd is None else f" ± {form(cell.summary.sd)}"
-    return f"{form(fmean(cell.values))}{spread} {form.unit}".rstrip()
-
-
-def _points(value: float, form: NumberFormat) -> str:
-    return f"{form(value)} points" if form.unit == "%" else form(value)
+def _left_out(
+    claim: Claim,
+    places: Sequence[Texts],
+    shown: Sequence[Texts],
+    partial: bool,
+    absent: Mapping[str, str],
+) -> str:
+    """Why a claim is not judged: its cells are not all shown. Empty if it is."""
+    wanted, there = cells_named(claim, places), cells_named(claim, shown)
+    singles = all(list(matching(shown, place)) for place in claim.single)
+    sets = all(len(list(matching(shown, place))) >= least for place, least in claim.sets)
+    gone = [texts for texts in wanted if texts not in there]
+    if not gone or (partial and singles and sets):
+        return ""
+    return "; ".join(dict.fromkeys(absent.values())) or "the overrides leave cells of it out"

@@ -13,8 +13,9 @@ from normbench.errors import unknown
 from normbench.papers.claim_kinds import Claim
 from normbench.papers.figures import Figure
 from normbench.papers.metric_names import MetricName
-from normbench.papers.places import ARM, METRIC, Grid, cells, words
+from normbench.papers.places import ARM, Grid, cells, words
 from normbench.papers.published import Beside, Published
+from normbench.report.axes import METRIC
 from normbench.spec import Part
 
 ScaleName = Literal["tiny", "small", "full"]
@@ -76,6 +77,8 @@ class Scale(Part):
                 raise ValueError(f"a grid lacks the row or column key {', '.join(sorted(missing))}")
             if METRIC in grid:
                 raise ValueError("metric is no word of a grid; name metrics under metrics")
+            if not all(isinstance(seed, int) and seed >= 0 for seed in _listed(grid.get("seed", 0))):
+                raise ValueError("seed lists whole numbers, as in seed: [0, 1, 2]")
             if ARM in grid and (ARM not in self.keys or not isinstance(grid[ARM], str)):
                 raise ValueError("arm names the runs of one grid: one text, and arm is a row or column key")
         used = {text for grid in self.grids for text in words(grid.get("data", ()))}
@@ -89,10 +92,15 @@ class Scale(Part):
         return self
 
 
+def _listed(values: object) -> tuple[object, ...]:
+    return values if isinstance(values, tuple) else (values,)
+
+
 class PaperTable(Part):
     """A table of a paper, or of one's own, and how to rerun it."""
 
     name: str  # <citekey>/<table>
+    file: str = ""  # the path of its file, if that is how it was found
     title: str
     citation: str = ""
     question: str = ""
@@ -140,6 +148,11 @@ class PaperTable(Part):
             raise ValueError(
                 f"scale {name}: the table has {len(metrics)} metrics; make metric a row or column key"
             )
+
+    @property
+    def given_as(self) -> str:
+        """What a command line calls it."""
+        return self.file or self.name
 
     def scale(self, name: str) -> Scale:
         """One of the scales.

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from normbench.papers.metric_names import MetricName
-from normbench.papers.places import METRIC, Place
+from normbench.papers.places import Place
+from normbench.report.axes import METRIC
 from normbench.spec import Part
 
 #: Kinds of figures, with the keys that each needs.

@@ -7,7 +7,7 @@ from itertools import product
 
 from normbench.errors import unknown
 from normbench.papers.description import PaperTable, Scale
-from normbench.papers.places import ARM, Scalar, words
+from normbench.papers.places import ARM, Scalar, text_of, words
 
 #: What a user sets on top of a table: override keys, each with its values.
 Extra = Mapping[str, Sequence[Scalar]]
@@ -55,10 +55,12 @@ def sweeps(
     Raises:
         InputError: the table has no such scale.
     """
-    return [
-        [f"{key}={','.join(values)}" for key, values in grid.items() if key != ARM]
-        for grid in grids(table.scale(scale), extra, absent)
-    ]
+    return [words_of(grid) for grid in grids(table.scale(scale), extra, absent)]
+
+
+def words_of(grid: Mapping[str, Sequence[str]]) -> list[str]:
+    """The sweep words of one grid."""
+    return [f"{key}={','.join(values)}" for key, values in grid.items() if key != ARM]
 
 
 def overrides(
@@ -75,6 +77,32 @@ def overrides(
         for values in product(*words_only.values()):
             runs[tuple(f"{key}={word}" for key, word in zip(words_only, values, strict=True))] = None
     return [list(words) for words in runs]
+
+
+def cell_sweeps(
+    table: PaperTable,
+    scale: str,
+    cell: Sequence[str],
+    seeds: Sequence[int],
+    extra: Extra | None = None,
+    absent: Collection[str] = (),
+) -> list[tuple[str, list[str]]]:
+    """Further seeds of one cell: for each grid that has it, the name of its arm and the sweep words.
+
+    Args:
+        cell: its texts in the order of the scale's keys.
+    """
+    keys = table.scale(scale).keys
+    found = []
+    for grid in grids(table.scale(scale), extra, absent):
+        chosen = {
+            key: [word for word in grid[key] if text_of(word) == text]
+            for key, text in zip(keys, cell, strict=True)
+        }
+        if all(chosen.values()):
+            named = {**grid, **chosen, "seed": [str(seed) for seed in seeds]}
+            found.append(("".join(grid.get(ARM, ())), words_of(named)))
+    return found
 
 
 def _arms(

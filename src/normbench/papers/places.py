@@ -14,9 +14,10 @@ import yaml
 from pydantic import Field
 
 from normbench.labels import label
+from normbench.report.axes import METRIC
 from normbench.report.text import visible
 
-METRIC, ARM = "metric", "arm"
+ARM = "arm"
 
 Scalar = bool | int | float | str | None
 #: A cell, or a set of cells, by the values of row and column keys.

@@ -19,8 +19,6 @@ TRUST = {
 }
 #: Marks behind a number that is not as printed. A number is never shown without its mark.
 MARKS = {"read": "", "figure": "~", "computed": "", "memory": "(m)", "weak": "(?)"}
-#: Legends of the marks, as they stand under a table.
-LEGENDS = {mark: f"{mark} {TRUST[trust]}" for trust, mark in MARKS.items() if mark}
 
 _Numbers = Annotated[tuple[float | None, ...], Field(strict=False)]
 

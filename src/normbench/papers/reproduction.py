@@ -5,28 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 from normbench.errors import RunFailure
 from normbench.files import write_atomically
 from normbench.papers.claims import ClaimResult, check_claims
-from normbench.papers.description import PaperTable, Scale
+from normbench.papers.description import PaperTable
 from normbench.papers.grids import Extra, grids
-from normbench.papers.places import text_of
-from normbench.papers.published import TRUST
+from normbench.papers.layout import arrange
+from normbench.papers.looks import SeedPlan, asked_seeds
+from normbench.papers.measurements import Measurements
+from normbench.papers.places import cells
 from normbench.record import Record
-from normbench.report.axes import JOINT, agrees
+from normbench.report.axes import METRIC
 from normbench.report.cells import Table
 from normbench.report.render import comma_separated, latex, markdown
-from normbench.report.tables import build_table
+from normbench.report.sensitivity import sensitivity
+from normbench.report.stats import LEVEL
 from normbench.report.text import visible
-
-#: A row or column: one text per key.
-Parts = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,8 @@ class PaperReport:
     def heading(self) -> list[str]:
         """Title, source and setting, a line each."""
         setting = self.paper.scale(self.scale).setting
-        return [self.paper.title, self.paper.citation, f"Scale {self.scale}: {setting}."]
+        said = f"Scale {self.scale}: {setting}." if setting else f"Scale {self.scale}."
+        return [self.paper.title, *filter(None, [self.paper.citation, self.paper.question]), said]
 
     def markdown(self) -> str:
         """The table between its setting and its claims, as a page of its own."""
@@ -67,32 +67,52 @@ class PaperReport:
         claims = [f"- {claim.line()}" for claim in self.claims]
         command = visible(self.command).replace("-->", "--&gt;")
         head = [f"<!-- made by: {command} -->", f"# {title}", *lines]
-        return "\n\n".join([*head, markdown(self.table).rstrip(), "## Claims", "\n".join(claims)]) + "\n"
+        below = ["## Claims", "\n".join(claims)] if claims else []
+        return "\n\n".join([*head, markdown(self.table).rstrip(), *below]) + "\n"
 
 
 def report(
-    paper: PaperTable, scale: str, records: Sequence[Record], extra: Extra | None = None, variant: str = ""
+    paper: PaperTable,
+    scale: str,
+    records: Sequence[Record],
+    extra: Extra | None = None,
+    variant: str = "",
+    *,
+    absent: Mapping[str, str] | None = None,
+    plan: SeedPlan | None = None,
+    partial: bool = False,
+    options: Sequence[str] = (),
 ) -> PaperReport:
     """Arrange the records of a reproduction as its table and judge its claims.
 
     Args:
-        records: those of the runs that `papers.overrides` names for this scale and extra, if there are any.
+        records: those of the runs that `papers.overrides` names for this scale and extra, if there are any;
+            with arms, as `papers.labelled` makes them.
         extra:   the values that the user set.
         variant: as `papers.variant` gives it.
+        absent:  why a data set is not there, by its name.
+        plan:    the seeds of every look; by default one look at the seeds of the grids.
+        partial: judge claims although some of their cells or runs are missing.
+        options: words of the command that repeats it.
 
     Raises:
         InputError: the table has no such scale.
     """
     chosen = paper.scale(scale)
-    axes = _axes(chosen, extra)
-    published, sources = _published(paper, chosen, axes)
-    table = build_table(
-        records, chosen.rows, chosen.cols, paper.metrics_at(scale)[0], published=published, axes=axes
-    )
-    table = replace(table, notes=(*table.notes, *sources))
+    missing = absent or {}
+    table = arrange(paper, scale, records, extra, missing)
+    rows, cols = ([key for key in keys if key != METRIC] for keys in (chosen.rows, chosen.cols))
+    seeds = plan or SeedPlan(asked_seeds(chosen, extra, missing))
+    runs = Measurements(records, rows, cols, paper.metrics_at(scale)[0], seeds.asked[-1], partial=partial)
+    shown = cells(grids(chosen, extra, missing), chosen.keys)
+    claims = check_claims(
+        chosen.claims, runs, chosen.places, shown=shown, absent=missing, stages=seeds.asked,
+        looks=seeds.looks, partial=partial,
+    )  # fmt: skip
+    level = LEVEL / 2 / seeds.looks / max(1, sum(claim.asserted for claim in claims))
+    table = replace(table, notes=(*table.notes, *seeds.notes(), *sensitivity(table, level)))
     words = [f"{key}={','.join(map(str, values))}" for key, values in (extra or {}).items()]
-    command = shlex.join(["normbench", "reproduce", paper.name, f"scale={scale}", *words])
-    claims = check_claims(chosen.claims, table)
+    command = shlex.join(["normbench", "reproduce", paper.given_as, f"scale={scale}", *words, *options])
     return PaperReport(paper, scale, command, table, claims, _environment(records), variant)
 
 
@@ -135,35 +155,6 @@ def write(report: PaperReport, folder: Path) -> list[Path]:
             "or give another folder with NORMBENCH_RESULTS; the runs are kept"
         ) from error
     return paths
-
-
-def _axes(scale: Scale, extra: Extra | None) -> tuple[list[Parts], list[Parts]]:
-    """The rows and columns that the grids span, one text per key, in the order of the file."""
-    rows: dict[Parts, None] = {}
-    cols: dict[Parts, None] = {}
-    for grid in grids(scale, extra):
-        for axis, keys in ((rows, scale.rows), (cols, scale.cols)):
-            values = ([text_of(word) for word in grid[key]] for key in keys)
-            axis.update(dict.fromkeys(product(*values)))
-    return list(rows), list(cols)
-
-
-def _published(
-    paper: PaperTable, scale: Scale, axes: tuple[Sequence[Parts], Sequence[Parts]]
-) -> tuple[dict[tuple[str, str], float], list[str]]:
-    """The published numbers that belong beside cells, and a line on each source of one."""
-    numbers: dict[tuple[str, str], float] = {}
-    sources: dict[str, None] = {}
-    known = {source.id: source for source in paper.published}
-    for beside in scale.published:
-        source = known[beside.id]
-        how = TRUST[source.trust]
-        for where, number in source.numbers():
-            for row, col in product(*axes):
-                if agrees((*scale.rows, *scale.cols), (*row, *col), {**beside.where, **where}):
-                    numbers[JOINT.join(row), JOINT.join(col)] = number
-                    sources[f"Published: {source.source} ({source.setting}), {how}."] = None
-    return numbers, list(sources)
 
 
 def _environment(records: Sequence[Record]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from normbench.report.selection import Condition, value
 from normbench.report.text import natural, visible
 
 JOINT = " · "
+#: The key of the metric that a line shows. It is no field of a run.
+METRIC = "metric"
 #: A key of an axis and the name of a choice → the knobs that its label must name.
 Knobs = Mapping[tuple[str, str], Sequence[str]]
 

@@ -13,7 +13,7 @@ Place = tuple[str, str]
 
 
 def mark_best(
-    cells: Mapping[Place, Cell], rows: Sequence[str], cols: Sequence[str], direction: int
+    cells: Mapping[Place, Cell], rows: Sequence[str], cols: Sequence[str], directions: Sequence[int]
 ) -> tuple[dict[Place, Cell], int]:
     """Mark the best cell of each column if it is significantly better than the runner-up.
 
@@ -22,14 +22,17 @@ def mark_best(
     its mean is that of the survivors. Columns with repeated seeds or without common seeds are not tested.
 
     Args:
-        direction: 1 if more is better, −1 if less is better, 0 if that is not known: nothing is marked.
+        directions: per column 1 if more is better, −1 if less is better, 0 if that is not known: nothing is
+            marked then.
 
     Returns:
         The cells, and the number of tests over which Holm's correction was made.
     """
     best: list[Place] = []
     p_values: list[float] = []
-    for col in cols if direction else ():
+    for col, direction in zip(cols, directions, strict=True):
+        if not direction:
+            continue
         column = [cells[row, col] for row in rows if (row, col) in cells and cells[row, col].values]
         found = _best(column, direction)
         if found is None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from normbench.report.axes import Axis
+from normbench.report.axes import METRIC, Axis
 from normbench.report.metrics import NumberFormat, number_format
 from normbench.report.picking import Picks
 from normbench.report.stats import EMPTY, Summary
+from normbench.report.text import visible
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Cell:
 
     `diverged` and `failed` count runs that broke. `without` counts complete runs without a value, such as
     `steps_to_<target>` if the target was never met. `impossible` says why the cell can have no runs.
+    `trust` says how a published number came here (`TRUSTS`), and `mark` what stands behind it.
     """
 
     row: str
@@ -33,6 +35,8 @@ class Cell:
     without: int = 0
     best: bool = False
     impossible: str = ""
+    trust: str = ""
+    mark: str = ""
 
     @property
     def asked(self) -> int:
@@ -60,6 +64,7 @@ class Cell:
             "failed": self.failed,
             "without": self.without,
             "best": self.best,
+            **({"published_trust": self.trust} if self.trust else {}),
             **({"impossible": self.impossible} if self.impossible else {}),
         }
 
@@ -68,7 +73,8 @@ class Cell:
 class Table:
     """Cells by row and column label, and what a reader must be told about them.
 
-    `cells` holds those that have a run or a published number, row by row.
+    `cells` holds those that have a run or a published number, row by row. If `metric` is a row or column key,
+    every line shows a metric of its own, and the field `metric` lists them with commas.
     """
 
     metric: str
@@ -102,11 +108,49 @@ class Table:
         return (*self.row_axis.parts[row], *self.col_axis.parts[col])
 
     @property
-    def number_format(self) -> NumberFormat:
-        """How the metric is written, the same in every cell."""
-        cells = self.cells.values()
-        means = [cell.summary.mean for cell in cells if cell.summary.mean is not None]
-        return number_format(self.metric, [value for cell in cells for value in cell.values], means)
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that the table shows."""
+        return tuple(self.metric.split(",")) if METRIC in (*self.rows, *self.cols) else (self.metric,)
+
+    def metric_at(self, row: str, col: str) -> str:
+        """The metric of a cell."""
+        keys = (*self.rows, *self.cols)
+        return self.parts(row, col)[keys.index(METRIC)] if METRIC in keys else self.metric
+
+    def formats(self) -> dict[str, NumberFormat]:
+        """How each metric is written, the same in all of its cells."""
+        found: dict[str, list[Cell]] = {metric: [] for metric in self.metrics}
+        for (row, col), cell in self.cells.items():
+            found.setdefault(self.metric_at(row, col), []).append(cell)
+        return {
+            metric: number_format(
+                metric,
+                [value for cell in cells for value in cell.values],
+                [cell.summary.mean for cell in cells if cell.summary.mean is not None],
+            )
+            for metric, cells in found.items()
+        }
+
+    def with_impossible(self, reasons: Mapping[tuple[str, str], str]) -> Table:
+        """The table with cells that say n/a because they can have no runs.
+
+        Args:
+            reasons: by row and column label; a cell that has runs is left as it is.
+        """
+        if not reasons:
+            return self
+        cells: dict[tuple[str, str], Cell] = {}
+        for place in ((row, col) for row in self.row_labels for col in self.col_labels):
+            cell = self.cells.get(place, Cell(*place) if place in reasons else None)
+            if cell is not None:
+                lacking = place in reasons and not cell.asked
+                cells[place] = replace(cell, impossible=reasons[place]) if lacking else cell
+        by_reason: dict[str, list[str]] = {}
+        for place, reason in reasons.items():
+            if cells[place].impossible:
+                by_reason.setdefault(reason, []).append(" / ".join(place))
+        notes = (f"n/a in {', '.join(places)}: {visible(why)}" for why, places in by_reason.items())
+        return replace(self, cells=cells, notes=(*self.notes, *notes))
 
     @property
     def typical_n(self) -> int:

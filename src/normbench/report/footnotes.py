@@ -8,6 +8,7 @@ from pathlib import PurePath
 from normbench.labels import label, material
 from normbench.phrases import counted
 from normbench.record import Record
+from normbench.report.axes import METRIC
 from normbench.report.cells import Table
 from normbench.report.selection import ENVIRONMENT
 from normbench.report.stats import LEVEL, MIN_SEEDS
@@ -41,7 +42,9 @@ class Footnotes:
     def warnings(self) -> tuple[str, ...]:
         """A line if cells pool runs that are not repetitions; another if they mix environments."""
         mixed = [
-            _differing([_environment(record, self._table.metric) for record in group])
+            _differing(
+                [_environment(record, str(record.spec.get(METRIC, self._table.metric))) for record in group]
+            )
             for group in self._groups
         ]
         advice = "select with where, or make it a row or a column"

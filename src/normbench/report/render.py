@@ -9,6 +9,7 @@ import json
 from normbench.errors import unknown
 from normbench.labels import label
 from normbench.report import escapes
+from normbench.report.axes import METRIC
 from normbench.report.cells import Table
 from normbench.report.picking import Pick
 from normbench.report.table_layout import Line, Text, caption, corner, lines
@@ -50,16 +51,21 @@ def comma_separated(table: Table) -> str:
     writer = csv.writer(out, lineterminator="\n")
     picks = table.picks
     chosen = (*(f"picked_{key}" for key in picks.keys), "at_edge") if picks.keys else ()
-    writer.writerow((*table.rows, *table.cols, *chosen, *_NUMBERS))
+    trusted = any(cell.trust for cell in table.cells.values())
+    last = ("published_trust",) if trusted else ()
+    head = (*table.rows, *table.cols, *chosen, *_NUMBERS, *last)
+    writer.writerow(name for place, name in enumerate(head) if name not in head[:place])
     for cell in table.cells.values():
         n, mean, sd, ci95 = cell.summary
         broken = (cell.diverged, cell.failed, cell.without)
         lists = (" ".join(map(repr, cell.values)), " ".join(cell.runs))
-        numbers = (table.metric, n, mean, sd, *(ci95 or (None, None)), cell.published, *broken, *lists)
+        shown = () if METRIC in (*table.rows, *table.cols) else (table.metric,)
+        numbers = (*shown, n, mean, sd, *(ci95 or (None, None)), cell.published, *broken, *lists)
         pick = picks.cells.get((cell.row, cell.col), Pick())
         values = pick.values or (None,) * len(picks.keys)
         own = (*(each if each is None else label(each) for each in values), " ".join(pick.at_edge))
-        writer.writerow((*table.parts(cell.row, cell.col), *(own if picks.keys else ()), *numbers))
+        writer.writerow((*table.parts(cell.row, cell.col), *(own if picks.keys else ()), *numbers,
+                         *((cell.trust,) if trusted else ())))  # fmt: skip
     return out.getvalue()
 
 

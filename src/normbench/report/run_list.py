@@ -53,7 +53,7 @@ def list_runs(
     check_select(select_keys, (*row_keys, *col_keys))
     keys = tuple(dict.fromkeys((*row_keys, *col_keys)))
     conditions = conditions_of(where)
-    kept = chosen(records, (*keys, *select_keys), metric, conditions)
+    kept = chosen(records, (*keys, *select_keys), (metric,), conditions)
     knobs = knobs_to_name(kept, row_keys, col_keys, select_keys)
     place = {texts: i for i, texts in enumerate(ordered(kept, keys, conditions, knobs).parts.values())}
     if select_keys:

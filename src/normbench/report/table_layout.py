@@ -31,8 +31,9 @@ class Line(NamedTuple):
 
 def caption(table: Table) -> str:
     """What the numbers are: `test_error (%)`."""
-    unit = table.number_format.unit
-    return f"{table.metric} ({unit})" if unit else table.metric
+    formats = table.formats()
+    units = ((metric, formats[metric].unit) for metric in table.metrics)
+    return ", ".join(f"{metric} ({unit})" if unit else metric for metric, unit in units)
 
 
 def corner(table: Table) -> str:
@@ -42,17 +43,25 @@ def corner(table: Table) -> str:
 
 def lines(table: Table) -> list[Line]:
     """The body of a table; a row with published numbers has them on a line of their own."""
-    numbers = table.number_format
+    formats = table.formats()
     typical_n = table.typical_n
     body = []
     for row in table.row_labels:
         cells = [table.cells.get((row, col)) for col in table.col_labels]
-        body.append(Line(row, False, tuple(_text(cell, table, numbers, typical_n) for cell in cells)))
-        published = [None if cell is None else cell.published for cell in cells]
-        if any(number is not None for number in published):
-            texts = (Text(MISSING if number is None else numbers.as_printed(number)) for number in published)
-            body.append(Line("published", True, tuple(texts)))
+        numbers = [formats[table.metric_at(row, col)] for col in table.col_labels]
+        texts = (_text(cell, table, form, typical_n) for cell, form in zip(cells, numbers, strict=True))
+        body.append(Line(row, False, tuple(texts)))
+        if any(cell is not None and cell.published is not None for cell in cells):
+            published = (_published(cell, form) for cell, form in zip(cells, numbers, strict=True))
+            body.append(Line("published", True, tuple(published)))
     return body
+
+
+def _published(cell: Cell | None, numbers: NumberFormat) -> Text:
+    """A published number with its mark, if it has one."""
+    if cell is None or cell.published is None:
+        return Text(MISSING)
+    return Text(f"{numbers.as_printed(cell.published)} {cell.mark}".rstrip())
 
 
 def _text(cell: Cell | None, table: Table, numbers: NumberFormat, typical_n: int) -> Text:

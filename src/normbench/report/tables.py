@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from normbench.errors import InputError
 from normbench.record import COMPLETE, DIVERGED, FAILED, Record
-from normbench.report.axes import JOINT, Axis, knobs_to_name, ordered, parts
+from normbench.report.axes import JOINT, METRIC, Axis, knobs_to_name, ordered, parts
 from normbench.report.best import mark_best
 from normbench.report.cells import Cell, Table
 from normbench.report.footnotes import Footnotes
@@ -28,7 +28,7 @@ def build_table(
     records: Sequence[Record],
     rows: str | Sequence[str],
     cols: str | Sequence[str],
-    metric: str,
+    metric: str | Sequence[str],
     where: str | Sequence[str] = (),
     *,
     select: str | Sequence[str] = (),
@@ -40,6 +40,8 @@ def build_table(
 
     Args:
         rows, cols: dotted keys, a sequence or one text with commas; without cols the column is the metric.
+            The key `metric` has one line per metric.
+        metric: several metrics need the key `metric` among the rows or columns.
         where: conditions `key=value`, `key=a,b`, `key!=value`, all of which a run must meet.
         select: keys whose best value by validation is picked in every cell, see `picking`.
         published: numbers to show beside ours, by row and column label.
@@ -53,12 +55,18 @@ def build_table(
     """
     row_keys, col_keys, select_keys = keys_of(rows), keys_of(cols), keys_of(select)
     check_select(select_keys, (*row_keys, *col_keys))
-    records = list({record.signature: record for record in records}.values())  # a run counts once
+    metrics = keys_of(metric)
+    records = list({(record.signature, record.spec.get("arm")): record for record in records}.values())
     if not row_keys:
         raise InputError("a table needs at least one key for its rows; give for example rows=norm")
+    if METRIC in (*row_keys, *col_keys):
+        records = [_showing(record, name) for name in metrics for record in records]
+        skipped = [_showing(record, name) for name in metrics for record in skipped]
+    elif len(metrics) != 1:
+        raise InputError(f"one metric, or the key metric among rows or columns; got {', '.join(metrics)}")
     conditions = conditions_of(where)
     if axes is None:
-        records = chosen(records, (*row_keys, *col_keys, *select_keys), metric, conditions)
+        records = chosen(records, (*row_keys, *col_keys, *select_keys), metrics, conditions)
     skipped = [run for run in skipped if all(condition.admits(run) for condition in conditions)]
     knobs = knobs_to_name(records, row_keys, col_keys, select_keys) if axes is None else {}
     if axes is not None:
@@ -66,31 +74,33 @@ def build_table(
     else:
         every = [*records, *skipped]
         row_axis = ordered(every, row_keys, conditions, knobs)
-        col_axis = ordered(every, col_keys, conditions, knobs) if col_keys else Axis.of((), [metric])
+        col_axis = ordered(every, col_keys, conditions, knobs) if col_keys else Axis.of((), metrics)
 
     def place_of(record: Record) -> Place:
         row = JOINT.join(parts(record, row_keys, knobs))
-        return row, JOINT.join(parts(record, col_keys, knobs)) if col_keys else metric
+        return row, JOINT.join(parts(record, col_keys, knobs)) if col_keys else metrics[0]
 
     picks = Picks()
     if select_keys:
-        records, picks = pick(records, place_of, select_keys, metric)
+        records, picks = pick(records, place_of, select_keys, metrics[0])
     groups: dict[Place, list[Record]] = {}
     for record in sorted(records, key=lambda record: (record.spec["seed"], record.signature)):
         groups.setdefault(place_of(record), []).append(record)
     reasons = {place_of(run): str(run.provenance["error"]) for run in skipped}
+    named = ",".join(metrics)
+    table = Table(named, row_axis, col_axis, picks=picks)
     cells = {}
     for place in ((row, col) for row in row_axis.labels for col in col_axis.labels):
         beside = (published or {}).get(place)
         if place in groups or beside is not None or place in reasons:
-            cell = _cell(*place, groups.get(place, []), metric, beside)
+            cell = _cell(*place, groups.get(place, []), table.metric_at(*place), beside)
             cells[place] = cell if cell.asked else replace(cell, impossible=reasons.get(place, ""))
     shown = [groups[place] for place in cells if place in groups]
-    shared = metric in TIMING and any(r.provenance.get("stack_size", 1) != 1 for g in shown for r in g)
-    better = 0 if shared else direction(metric)
+    shared = {*metrics} & {*TIMING} and any(r.provenance.get("stack_size", 1) != 1 for g in shown for r in g)
+    better = [0 if shared else _direction(table, row_axis.labels, col) for col in col_axis.labels]
     cells, tested = mark_best(cells, row_axis.labels, col_axis.labels, better)
-    table = Table(metric, row_axis, col_axis, cells, picks=picks)
-    below = Footnotes(table, shown, tested, shared_time=shared)
+    table = replace(table, cells=cells)
+    below = Footnotes(table, shown, tested, shared_time=bool(shared))
     return replace(table, warnings=below.warnings(), notes=below.notes())
 
 
@@ -106,18 +116,31 @@ def conditions_of(where: str | Sequence[str]) -> list[Condition]:
 
 
 def chosen(
-    records: Sequence[Record], keys: Sequence[str], metric: str, conditions: Sequence[Condition]
+    records: Sequence[Record], keys: Sequence[str], metrics: Sequence[str], conditions: Sequence[Condition]
 ) -> list[Record]:
-    """The records that meet the conditions, if the keys and the metric exist.
+    """The records that meet the conditions, if the keys and the metrics exist.
 
     Raises:
         InputError: an unknown key or metric, or no run to show.
     """
     if not records:
         raise InputError("there are no records; train some, or set NORMBENCH_RESULTS to their folder")
-    check_metric(records, metric)
+    for metric in metrics:
+        check_metric(records, metric)
     check_keys(records, keys)
     return select(records, conditions)
+
+
+def _showing(record: Record, metric: str) -> Record:
+    """The record in the lines of a metric."""
+    return replace(record, spec={**record.spec, METRIC: metric})
+
+
+def _direction(table: Table, rows: Sequence[str], col: str) -> int:
+    """The direction of a column; 0 if its rows show metrics of different directions."""
+    found = {direction(table.metric_at(row, col)) for row in rows}
+    same = METRIC not in table.rows or len(table.metrics) == 1
+    return found.pop() if len(found) == 1 and same else 0
 
 
 def _cell(row: str, col: str, records: Sequence[Record], metric: str, published: float | None) -> Cell:

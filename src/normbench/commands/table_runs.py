@@ -1,0 +1,103 @@
+"""Training the runs of a paper table: its grids, what is absent, and further seeds of single cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from normbench import papers
+from normbench.commands.training import Training
+from normbench.config.compose import compose
+from normbench.config.resolve import resolve
+from normbench.data.presence import missing
+from normbench.errors import InputError
+from normbench.papers import Extra, PaperTable
+from normbench.papers.places import ARM
+from normbench.record import Record
+
+#: The name of an arm, "" without arms, and the sweep words of its runs.
+Arm = tuple[str, Sequence[str]]
+
+
+class TableRuns:
+    """The runs of one table at one scale.
+
+    absent: why a data set is not there, by its name. Its runs are left out.
+
+    Args:
+        extra: what the user set on top of the table.
+        own:   the user's configuration folder.
+
+    Raises:
+        InputError: a word that does not compose.
+    """
+
+    def __init__(self, table: PaperTable, scale: str, extra: Extra, own: str | None) -> None:
+        self.table, self.scale, self.extra = table, scale, extra
+        self._own, self._training = own, Training()
+        self._arms: dict[str, set[str]] = {}
+        self.absent = self._absent()
+        self.configs = self._composed(self._grids())
+        self.store = self._training.store
+
+    @property
+    def records(self) -> list[Record]:
+        """The records of all runs so far, each once; with arms, once per arm."""
+        distinct = list({record.signature: record for record in self._training.records}.values())
+        if ARM not in self.table.scale(self.scale).keys:
+            return distinct
+        return [
+            record
+            for arm, signatures in self._arms.items()
+            for record in papers.labelled([r for r in distinct if r.signature in signatures], arm)
+        ]
+
+    def train(self) -> None:
+        """Get or train the runs of the grids."""
+        self._training.many(self.configs)
+
+    def train_further(self, seeds: Mapping[tuple[str, ...], Sequence[int]]) -> None:
+        """Get or train further seeds of some cells."""
+        arms = [
+            arm
+            for cell, each in seeds.items()
+            for arm in papers.cell_sweeps(self.table, self.scale, cell, each, self.extra, self.absent)
+        ]
+        self._training.many(self._composed(arms))
+
+    def _grids(self) -> list[Arm]:
+        found = papers.grids(self.table.scale(self.scale), self.extra, self.absent)
+        return [("".join(grid.get(ARM, ())), papers.words_of(grid)) for grid in found]
+
+    def _composed(self, arms: Sequence[Arm]) -> list[dict[str, Any]]:
+        """The configurations of some arms; notes which runs belong to which arm."""
+        configs = []
+        for arm, words in arms:
+            made = compose(words, self._own)
+            configs += made
+            for config in made if arm else ():
+                with suppress(
+                    InputError
+                ):  # an impossible run is refused or left out when it is resolved again
+                    self._arms.setdefault(arm, set()).add(resolve(config).spec.signature)
+        return configs
+
+    def _absent(self) -> dict[str, str]:
+        """Data sets that the scale can do without and that are not there; none if all of its data are absent.
+
+        Then training downloads them, or says what is missing.
+        """
+        needs = self.table.scale(self.scale).needs
+        if not needs or "data.download" in self.extra:
+            return {}
+        found = {}
+        for _, words in self._grids():
+            [names] = [word.partition("=")[2].split(",") for word in words if word.startswith("data=")] or [
+                []
+            ]
+            for name in set(names) & set(needs):
+                one = [f"data={name}", *(word for word in words if word.startswith("data."))]
+                if reason := missing(compose(one, self._own)[0]["data"]):
+                    found[name] = reason
+        return found if papers.sweeps(self.table, self.scale, self.extra, found) else {}
