@@ -13,9 +13,11 @@ from normbench import papers
 from normbench.config.compose import compose
 from normbench.config.resolve import resolve
 from normbench.errors import InputError
+from normbench.labels import field, label
 from normbench.papers.catalogue import parse
 from normbench.papers.description import Scale
 from normbench.papers.grids import grids
+from normbench.papers.places import ARM
 
 NAME = "wu2018/batch_size"
 TEXT = (files("normbench.conf") / "paper" / f"{NAME}.yaml").read_text(encoding="utf-8")
@@ -244,3 +246,29 @@ print(sorted({"torch", "torchvision", "scipy", "wandb", "hydra"} & sys.modules.k
 def test_storing_and_rendering_import_neither_torch_nor_slow_packages() -> None:
     done = subprocess.run([sys.executable, "-c", RENDER_ALL], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# Every packaged file
+
+
+@pytest.mark.parametrize(("name", "scale"), SCALES)
+def test_the_expected_number_of_runs_is_that_of_the_grids(name, scale) -> None:
+    table = papers.load(name)
+    expects = table.scales[scale].expects
+    assert expects is not None
+    assert expects.runs == len(papers.overrides(table, scale))
+
+
+@pytest.mark.parametrize(("name", "scale"), SCALES)
+def test_every_run_lies_in_a_cell_of_its_table(name, scale) -> None:
+    """A value that a record spells in another way than the file would vanish from the table."""
+    chosen = papers.load(name).scales[scale]
+    places = {tuple(place[key] for key in chosen.keys if key != ARM) for place in chosen.places}
+    for config in configs(name, scale):
+        spec = resolve(config).spec.model_dump(mode="json")
+        assert tuple(label(field(spec, key)) for key in chosen.keys if key != ARM) in places
+
+
+@pytest.mark.parametrize("name", papers.names())
+def test_the_citation_of_a_packaged_table_begins_with_the_name_of_its_folder(name) -> None:
+    assert papers.load(name).citation.startswith(f"{name.partition('/')[0]} ")

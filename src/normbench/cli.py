@@ -1,6 +1,6 @@
 """The command `normbench VERB …`: calls the verb's module; exceptions become one line and an exit code.
 
-    0 fine · 1 a run failed, or an asserted claim does not hold · 2 bad input · 130 interrupted
+    0 fine · 1 a run failed, or an asserted claim is refuted · 2 bad input · 130 interrupted
 
 A verb is a module of `normbench.commands` with `run(argv) -> exit code`. It is imported only when called, so
 that `--help` answers fast.

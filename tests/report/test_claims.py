@@ -72,7 +72,9 @@ def test_p_is_that_of_the_paired_t_test_against_the_margin(records) -> None:
     expected = scipy.stats.ttest_rel(shifted, BN[32], alternative="greater").pvalue
     assert judge(records, greater(0.15)).p == pytest.approx(expected)
     refuted = judge(records, greater(0.6))
-    assert refuted.p == pytest.approx(scipy.stats.ttest_rel(np.array(BN[2]) - 0.6, BN[32], alternative="less").pvalue)
+    assert refuted.p == pytest.approx(
+        scipy.stats.ttest_rel(np.array(BN[2]) - 0.6, BN[32], alternative="less").pvalue
+    )
 
 
 def test_the_evidence_has_the_numbers(records) -> None:
@@ -115,7 +117,9 @@ def test_a_and_b_may_differ_in_their_metric(make) -> None:
         make(e, norm="bn", batch=2, seed=s, metrics={"test_error@precise": 0.02 + 0.001 * s * s})
         for s, e in enumerate(BN[2])
     ]
-    result = judge(made, greater(0.2, A | {"metric": "test_error"}, A | {"metric": "test_error@precise"}), grid=grid)
+    result = judge(
+        made, greater(0.2, A | {"metric": "test_error"}, A | {"metric": "test_error@precise"}), grid=grid
+    )
     assert result.outcome == "supported"
     assert "bn at 2 (test_error@precise): 2.60 ± 0.66 %" in result.evidence
 
@@ -128,7 +132,9 @@ def test_several_metrics_are_averaged_per_run(make) -> None:
         for batch, base in ((2, 0.4), (32, 0.1)) for s in range(5)
     ]  # fmt: skip
     result = judge(made, greater(0.1, metric=["test_error/fog:1", "test_error/fog:2"]), grid=grid)
-    assert "bn at 32: 17.00" in result.evidence  # 0.1 + (0.01 · 2 + 0.02 · 6) / 2, the mean of s is 2, of s² 6
+    assert (
+        "bn at 32: 17.00" in result.evidence
+    )  # 0.1 + (0.01 · 2 + 0.02 · 6) / 2, the mean of s is 2, of s² 6
     assert result.estimate == pytest.approx(0.3)
 
 
@@ -176,7 +182,9 @@ def test_ratio_compares_logarithms(records, factor, outcome) -> None:
     assert result.outcome == outcome
     logs = np.log(BN[2]) - np.log(BN[32])
     assert result.estimate == pytest.approx(np.exp(logs.mean()))
-    assert result.interval == pytest.approx(np.exp(scipy.stats.ttest_1samp(logs, 0).confidence_interval(0.95)))
+    assert result.interval == pytest.approx(
+        np.exp(scipy.stats.ttest_1samp(logs, 0).confidence_interval(0.95))
+    )
 
 
 BATCHES = [32, 16, 8, 4]
@@ -251,9 +259,7 @@ def test_best_and_worst_compare_one_cell_with_all_others(make, kind, batch, marg
 # Diverged, failed, missing
 
 
-@pytest.mark.parametrize(
-    ("how", "outcome"), [({}, "undecided"), ({"diverged": "chance"}, "supported")]
-)
+@pytest.mark.parametrize(("how", "outcome"), [({}, "undecided"), ({"diverged": "chance"}, "supported")])
 def test_a_diverged_run_counts_as_the_claim_says(make, records, how, outcome) -> None:
     kept = [r for r in records if (r.value("norm"), r.value("batch"), r.spec["seed"]) != ("bn", 2, 0)]
     made = [*kept, make(None, norm="bn", batch=2, seed=0, status="diverged")]
@@ -317,7 +323,10 @@ def test_the_largest_value_of_a_key_is_compared(make) -> None:
 def test_a_failed_or_missing_run_leaves_the_claim_without_a_verdict(make, records) -> None:
     kept = [r for r in records if (r.value("norm"), r.value("batch"), r.spec["seed"]) != ("bn", 2, 0)]
     missing = judge(kept, greater(0.1))
-    assert (missing.outcome, missing.evidence) == ("undecided", "no verdict: 1 of 5 runs of bn at 2 are missing")
+    assert (missing.outcome, missing.evidence) == (
+        "undecided",
+        "no verdict: 1 of 5 runs of bn at 2 are missing",
+    )
     failed = judge([*kept, make(None, norm="bn", batch=2, seed=0, status="failed")], greater(0.1))
     assert (failed.outcome, failed.evidence) == ("undecided", "no verdict: 1 of 5 runs of bn at 2 failed")
 

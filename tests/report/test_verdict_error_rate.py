@@ -34,7 +34,9 @@ def decided(draws: np.ndarray, looks: Sequence[int], planned: int) -> Family:
     return family
 
 
-def false_tables(looks: Sequence[int], planned: int, *, correlated: bool = False, true_claims: int = 0) -> float:
+def false_tables(
+    looks: Sequence[int], planned: int, *, correlated: bool = False, true_claims: int = 0
+) -> float:
     """Share of tables with a false verdict. Claims at the margin are false if supported and if refuted."""
     rng = np.random.default_rng(0)
     count = 0
@@ -50,7 +52,13 @@ def false_tables(looks: Sequence[int], planned: int, *, correlated: bool = False
 
 @pytest.mark.parametrize(
     ("looks", "correlated", "true_claims"),
-    [([5], False, 0), ([5], False, 2), (sizes(5, 30), False, 0), (sizes(5, 30), True, 2), (sizes(3, 30), False, 2)],
+    [
+        ([5], False, 0),
+        ([5], False, 2),
+        (sizes(5, 30), False, 0),
+        (sizes(5, 30), True, 2),
+        (sizes(3, 30), False, 2),
+    ],
 )
 def test_false_verdicts_at_the_margin_stay_at_the_level(looks, correlated, true_claims) -> None:
     assert false_tables(looks, len(looks), correlated=correlated, true_claims=true_claims) <= MOST

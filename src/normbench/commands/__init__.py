@@ -6,6 +6,7 @@ VERBS = {
     "train": "train one run, or a sweep when a key lists several values",
     "plan": "show what a train command would run, without training",
     "reproduce": "a paper's table: train the missing runs, render the table, check the claims",
+    "new": "a commented example of an ablation of your own, for reproduce",
     "table": "a table with error bars from the runs at hand",
     "norms": "the catalogue of norms; with a key, its equation and arguments",
     "info": "one run: configuration, metrics, environment, how to rerun it",

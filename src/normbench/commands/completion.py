@@ -67,11 +67,17 @@ def _runs() -> list[str]:
 
 def _tables() -> list[str]:
     from normbench import papers
+    from normbench.config.search_path import own_config_dir
 
-    return papers.names()
+    return papers.names(own_config_dir())
 
 
-_NAMES: dict[str, Callable[[], list[str]]] = {"norms": _norms, "info": _runs, "reproduce": _tables}
+_NAMES: dict[str, Callable[[], list[str]]] = {
+    "norms": _norms,
+    "info": _runs,
+    "reproduce": _tables,
+    "new": lambda: ["ablation"],
+}
 
 
 def _say(names: Iterable[str]) -> None:

@@ -37,6 +37,7 @@ class TableRuns:
         self.table, self.scale, self.extra = table, scale, extra
         self._own, self._training = own, Training()
         self._arms: dict[str, set[str]] = {}
+        self.absent: dict[str, str] = {}
         self.absent = self._absent()
         self.configs = self._composed(self._grids())
         self.store = self._training.store
