@@ -26,7 +26,7 @@ SHARED = 'model: mlp, model.hidden: "[8,8]", eval.statistics: "[running,batch]",
 SHORT = SHORT.replace("SHARED", SHARED)
 CLAIM = """\
     claims:
-      - {id: less, text: Batch norm errs less, kind: greater, a: {arm: few groups}, b: {arm: batch norm}, margin: 0.0}
+      - {id: less, text: BN errs less, kind: greater, a: {arm: few groups}, b: {arm: batch norm}, margin: 0.0}
 """
 
 
@@ -123,7 +123,8 @@ def test_cells_of_absent_data_are_not_available_and_the_reason_is_said(
 def test_a_number_from_weak_memory_is_shown_with_its_mark(trainer, capsys: Capture) -> None:
     text = SHORT.replace(
         "scales:",
-        "published:\n  - {id: p, source: S, trust: weak, setting: X, key: arm, values: {batch norm: 0.2}}\nscales:",
+        "published:\n  - {id: p, source: S, trust: weak, setting: X, key: arm, values: {batch norm: 0.2}}\n"
+        "scales:",
     )
     text = text.replace("    cols: [metric]\n", "    cols: [metric]\n    published: [{id: p}]\n")
     assert cli.run(["reproduce", written(text)]) == 0

@@ -281,7 +281,8 @@ def test_diverged_runs_that_are_behind_all_others_are_compared_by_the_sign_test(
 @pytest.mark.parametrize(("broken", "outcome"), [(5, "supported"), (3, "undecided"), (0, "refuted")])
 def test_diverges_is_a_binomial_test_of_the_share(make, broken, outcome) -> None:
     made = [
-        make(None if s < broken else 0.1, norm="bn", batch=b, seed=s, status="diverged" if s < broken else "complete")
+        make(None if s < broken else 0.1, norm="bn", batch=b, seed=s,
+             status="diverged" if s < broken else "complete")
         for s in range(5) for b in (32, 2)
     ]  # fmt: skip
     result = judge(made, {"kind": "diverges", "where": {"norm": "bn"}, "share": 0.5})

@@ -26,8 +26,8 @@ def decided(draws: np.ndarray, looks: Sequence[int], planned: int) -> Family:
         findings: list[Finding | None] = []
         for row, before in zip(draws, family.outcomes, strict=True):
             contrast = against(row[:n].tolist(), 0.0)
-            findings.append(None if before.outcome != UNDECIDED else
-                            Conjunction((contrast,)).finding(contrast.mean, contrast.interval, ""))  # fmt: skip
+            finding = Conjunction((contrast,)).finding(contrast.mean, contrast.interval, "")
+            findings.append(finding if before.outcome == UNDECIDED else None)
         family = family.after(findings)
         if all(outcome.outcome != UNDECIDED for outcome in family.outcomes):
             break
