@@ -17,6 +17,7 @@ from normbench.data.corruption import corrupted
 from normbench.data.dataset import Dataset
 from normbench.engine.arrangement import arranged, shuffled
 from normbench.engine.device import STORAGE, casting, default_memory_format
+from normbench.engine.folded import folded
 from normbench.engine.lane_assignment import running_norms, using_bank
 from normbench.engine.mixed_statistics import blended, prior
 from normbench.engine.recalibration import IMAGES, recalibrated
@@ -64,7 +65,8 @@ def evaluate(
     Images are taken in one fixed random order. Those that do not fill a batch, or a step, are left out. If
     fewer images than a step are asked for, they are one batch. Norms without running statistics evaluate the
     same way for every source. Test images are corrupted before anything is taken of them. The network is
-    left as it was.
+    left as it was. Norms that read running or population statistics are folded if there are many images
+    (`engine.folded`).
     """
     evaluation = _Evaluation(network, spec, metrics)
     results: list[list[Measured]] = [[{} for _ in range(network.lanes)] for _ in range(banks)]
@@ -81,6 +83,20 @@ def evaluate(
             for result, values in zip(bank, lanes, strict=True):
                 result |= {name + condition.suffix: value for name, value in values.items()}
     return results
+
+
+def predictions(
+    network: Network, dataset: Dataset, spec: RunSpec, *, fold: bool = True
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits (n, K, classes) and labels (n,) of the test images by running statistics, some at a time.
+
+    The order of the images is always the same. Take all: the network is in evaluation mode until the end.
+
+    Args:
+        fold: whether norms may be folded; hooks on layers need False.
+    """
+    evaluation = _Evaluation(network, spec, ())
+    return evaluation.predictions(dataset, evaluation.as_running, fold=fold)
 
 
 class _Taken(NamedTuple):
@@ -100,6 +116,11 @@ class _Evaluation:
         self.layers = running_norms(network)
         self.untracked = not all(layer.tracked for layer in self.layers)
         self.together = max([spec.batch, *(layer.batch or 1 for layer in self.layers)])
+
+    @property
+    def as_running(self) -> int | None:
+        """Images per statistic under source `running`: None, unless no running statistics are kept."""
+        return self.together if self.untracked else None
 
     def in_effect(self, source: Source) -> Source:
         """The source whose values are those of a source here. Without running statistics, all sources of raw
@@ -132,13 +153,13 @@ class _Evaluation:
 
     def _measure_by(self, source: Source, dataset: Dataset, test: Dataset) -> list[Measured]:
         if source.kind == "running":
-            return self.measure(test, self.together if self.untracked else None)
+            return self.measure(test, self.as_running)
         if source.kind == "batch":
             with _batch_statistics(self.layers):
                 return self.measure(test, self.together, source.form)
         if source.kind == "blend":
             with blended(self.network, source.share or 0.0):
-                return self.measure(test)
+                return self.measure(test, fold=False)
         taken = self._taken(source, dataset, test)
         if taken is None:
             return [nothing(self.metrics)] * self.network.lanes
@@ -182,32 +203,48 @@ class _Evaluation:
     def _in_flight(self, device: torch.device) -> int:
         return IMAGES_IN_FLIGHT[device.type] // self.network.lanes
 
+    def measure(
+        self, test: Dataset, together: int | None = None, form: str = "", *, fold: bool = True
+    ) -> list[Measured]:
+        """Measurements of every lane, see `predictions`; None if no image can be classified."""
+        tally = Tally(self.network.lanes, test.classes, test.test_images.device, self.metrics)
+        if len(test.test_labels) < (together or 1):
+            return [nothing(self.metrics)] * self.network.lanes
+        for logits, y in self.predictions(test, together, form, fold=fold):
+            tally.add(logits, y)
+        return tally.read()
+
     @torch.no_grad()
-    def measure(self, test: Dataset, together: int | None = None, form: str = "") -> list[Measured]:
-        """What a lane's classifications come to: by running statistics, or by those of so many images
-        together; None if no image can be classified.
+    def predictions(
+        self, test: Dataset, together: int | None = None, form: str = "", *, fold: bool = True
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits (n, K, classes) and labels (n,) of the test images, some at a time.
+
+        Args:
+            test:     its test images are classified.
+            together: images per statistic; None: norms read running statistics.
+            form:     how images are put together, see `engine.arrangement`.
+            fold:     whether norms that read running statistics may be folded.
         """
         network, device = self.network, test.test_images.device
         unit = together or 1
         if together is not None:
             order = arranged(test.test_labels, unit, form).to(device)
             test = replace(test, test_images=test.test_images[order], test_labels=test.test_labels[order])
-        if len(test.test_labels) < unit:
-            return [nothing(self.metrics)] * network.lanes
         spanning = together is not None and any(layer.batch is None for layer in self.layers)
         in_flight = unit if spanning else self._in_flight(device)
         size = max(1, in_flight // unit) * unit
-        tally = Tally(network.lanes, test.classes, device, self.metrics)
         network.eval()
+        fold = fold and together is None
+        used = folded(network, self.spec, len(test.test_labels)) if fold else network
         for x, y in self._batches(test, size):
             whole = len(y) // unit * unit
             if whole == 0:
                 break
             with casting(self.spec.engine, device):
-                logits = network(x[:whole])
-            tally.add(logits, y[:whole])
+                logits = used(x[:whole])
+            yield logits, y[:whole]
         network.train()
-        return tally.read()
 
     def _batches(self, dataset: Dataset, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The test split in order, with the images repeated for every lane."""
