@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import torch
 from torch import nn
@@ -110,6 +112,26 @@ def kurtosis(spec, dataset, network, result):
         for values in given.values()
     ]
     return {"mean": np.mean(by_site), "max": max(by_site)}
+
+
+def neural_efficiency(spec, dataset, network, result):
+    network.eval()
+    fires = {}
+    for i, layer in enumerate((m for m in network.modules() if isinstance(m, nn.ReLU)), 1):
+        layer.register_forward_hook(
+            lambda m, given, y, i=i: fires.setdefault(i, []).append((y > 0).movedim(1, -1).flatten(0, -2))
+        )
+    with torch.no_grad():
+        logits = network(standardized(dataset, dataset.test_images))[:, 0]
+    accuracy = (logits.argmax(1) == dataset.test_labels).double().mean().item()
+    efficiencies = []
+    for parts in fires.values():
+        patterns = Counter("".join("01"[bit] for bit in row) for row in torch.cat(parts).int().tolist())
+        shares = np.array([*patterns.values()]) / patterns.total()
+        efficiencies.append(-(shares * np.log2(shares)).sum() / len(next(iter(patterns))))
+    network.train()
+    mean = np.prod(efficiencies) ** (1 / len(efficiencies))
+    return {"mean": mean, "aiq": (accuracy**2 * mean) ** (1 / 3)}
 
 
 def percentiles(spec, dataset, network, result):
