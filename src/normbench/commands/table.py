@@ -32,10 +32,15 @@ def parser() -> Parser:
         "normbench table --rows norm --cols batch --select optim.lr",
         "normbench table --metric steps_per_s --runs --format csv",
         "normbench table --metric mce --reference norm=bn --reference batch=32",
+        "normbench table --metric ensemble_error",
     )
     made.add_argument("--rows", default="norm", metavar="KEYS", help="keys of the rows (default: norm)")
     made.add_argument("--cols", default="batch", metavar="KEYS", help="keys of the columns (default: batch)")
-    made.add_argument("--metric", default="test_error", help="what is averaged (default: test_error)")
+    made.add_argument(
+        "--metric", default="test_error",
+        help="what is averaged (default: test_error); ensemble_error, ensemble_nll and ensemble_ece: of the "
+        "mean prediction over seeds",
+    )  # fmt: skip
     made.add_argument(
         "--where", action="append", default=[], metavar="COND",
         help="only runs with key=value, key=a,b or key!=value; may be repeated; gives the order of rows",
@@ -63,6 +68,7 @@ def run(argv: Sequence[str]) -> int:
         raise InputError("a file takes the format md, csv, latex or json; got rich")
     from normbench import skipped_runs
     from normbench.commands.damage import warn_of_damage, whole_records
+    from normbench.commands.ensembles import is_ensemble, with_ensembles
     from normbench.commands.text_file import check_writable, print_file, write
     from normbench.report.mce import with_mce
     from normbench.report.run_list import list_runs
@@ -75,6 +81,10 @@ def run(argv: Sequence[str]) -> int:
     try:
         records, notes = with_mce(whole_records(store), args.metric, args.reference)
         table: Table | RunList
+        if is_ensemble(args.metric):
+            if args.runs or args.select:
+                raise InputError(f"{args.metric} belongs to a group of runs; leave out --runs and --select")
+            records = with_ensembles(store, records, args.where)
         if args.runs:
             table = list_runs(records, args.rows, args.cols, args.metric, args.where, select=args.select)
         else:

@@ -10,6 +10,7 @@ from normbench.phrases import counted
 from normbench.record import Record
 from normbench.report.axes import METRIC
 from normbench.report.cells import Table
+from normbench.report.metrics import ENSEMBLE
 from normbench.report.selection import ENVIRONMENT
 from normbench.report.stats import LEVEL, MIN_SEEDS
 from normbench.report.text import natural, visible
@@ -58,7 +59,8 @@ class Footnotes:
         """The lines under a table, most important first."""
         if not self._records:
             return ("No runs yet.", *self._impossible())
-        lines = (*self._seeds(), *self._table.picks.notes(), *self._significance())
+        alone = (*self._seeds(), *self._table.picks.notes(), *self._significance())
+        lines = self._ensembles() or alone
         return (*lines, *self._impossible(), *self._companions(), self._provenance())
 
     def _impossible(self) -> list[str]:
@@ -71,6 +73,18 @@ class Footnotes:
 
     def _differing(self, records: Sequence[Record]) -> _Differing:
         return _differing([self._settings[record.signature] for record in records])
+
+    def _ensembles(self) -> list[str]:
+        """How many runs an ensemble has; nothing if the metric is one of single runs."""
+        if self._table.metric not in ENSEMBLE:
+            return []
+        sizes = sorted({len(runs) for r in self._records if (runs := r.provenance.get("members"))})
+        if not sizes:
+            return ["No cell has a value."]
+        runs = counted(sizes[0], "run") if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} runs"
+        return [
+            f"Mean predicted probability of {runs} that differ in the seed: one number, without a spread."
+        ]
 
     def _seeds(self) -> list[str]:
         cells = self._table.cells.values()
@@ -126,7 +140,8 @@ class Footnotes:
         records = self._records
         commits = _distinct(str(commit) for r in records if (commit := r.provenance.get("commit")))
         devices = _distinct(str(device) for r in records if (device := r.environment.get("device")))
-        parts = [f"{counted(len(records), 'run')} on {_distinct(_data(r) for r in records)}"]
+        runs = sum(len(record.provenance.get("members", [record])) for record in records)
+        parts = [f"{counted(runs, 'run')} on {_distinct(_data(r) for r in records)}"]
         parts += [f"commit {commits}"] if commits else []
         parts += [f"device {devices}"] if devices else []
         return "; ".join(parts) + "."

@@ -10,6 +10,8 @@ from normbench.errors import unknown
 from normbench.record import Record, is_number
 
 TIMING = ("train_s", "steps_per_s", "stack_s")
+#: Metrics of all runs that differ in the seed alone, see `commands.ensembles`.
+ENSEMBLE = ("ensemble_error", "ensemble_nll", "ensemble_ece")
 _STANDARD = ("train_loss", "train_error", "test_loss", "test_error", *TIMING)
 
 
@@ -36,7 +38,8 @@ def direction(metric: str) -> int:
     name = quantity(metric)
     if name.endswith(("_per_s", "accuracy")):
         return 1
-    if name.endswith(("_error", "_loss", "_s")) or name.startswith("steps_to_") or name == "mce":
+    errors = ("_error", "_loss", "_nll", "_ece", "_s")
+    if name.endswith(errors) or name.startswith("steps_to_") or name == "mce":
         return -1
     return 0
 

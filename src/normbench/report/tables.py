@@ -14,7 +14,7 @@ from normbench.report.axes import JOINT, METRIC, Axis, knobs_to_name, ordered, p
 from normbench.report.best import mark_best
 from normbench.report.cells import Cell, Table
 from normbench.report.footnotes import Footnotes
-from normbench.report.metrics import TIMING, check_metric, direction, measured
+from normbench.report.metrics import ENSEMBLE, TIMING, check_metric, direction, measured
 from normbench.report.picking import Picks, check_select, pick
 from normbench.report.selection import Condition, check_keys, parse_condition, select
 from normbench.report.stats import summarize
@@ -97,7 +97,8 @@ def build_table(
             cells[place] = cell if cell.asked else replace(cell, impossible=reasons.get(place, ""))
     shown = [groups[place] for place in cells if place in groups]
     shared = {*metrics} & {*TIMING} and any(r.provenance.get("stack_size", 1) != 1 for g in shown for r in g)
-    better = [0 if shared else _direction(table, row_axis.labels, col) for col in col_axis.labels]
+    unranked = shared or {*metrics} & {*ENSEMBLE}
+    better = [0 if unranked else _direction(table, row_axis.labels, col) for col in col_axis.labels]
     cells, tested = mark_best(cells, row_axis.labels, col_axis.labels, better)
     table = replace(table, cells=cells)
     below = Footnotes(table, shown, tested, shared_time=bool(shared))
