@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from normbench import norms, rng
 from normbench.data.batches import test_batches
 from normbench.engine.device import STORAGE, default_memory_format
+from normbench.engine.probes.moments import Moments
 from normbench.engine.probes.protocol import ActivationProbe, Point
 from normbench.engine.recalibration import IMAGES, recalibrated
 from normbench.models import Network
@@ -29,14 +30,23 @@ def collect(point: Point, probes: Sequence[ActivationProbe]) -> list[dict[str, A
     if not probes:
         return []
     found: list[dict[str, Any]] = []
+    shared: dict[tuple[str, str], Moments] = {}  # PERF: probes of moments at one place share them
     with ExitStack() as hooks:
         for probe in probes:
-            layers = listened(point.network, probe.at)
-            found.append({name: probe.collector(point.lanes) for name in layers})
-            for name, layer in layers.items():
-                handle = _listen(layer, found[-1][name], before=probe.at == "input")
-                hooks.callback(handle.remove)
-        with recalibrated(point.network, images(point), point.spec.engine):
+            found.append({})
+            for name, layer in listened(point.network, probe.at).items():
+                collector = probe.collector(point.lanes)
+                known = shared.get((probe.at, name))
+                if isinstance(collector, Moments) and known is not None:
+                    known.order = max(known.order, collector.order)
+                    found[-1][name] = known
+                    continue
+                if isinstance(collector, Moments):
+                    shared[probe.at, name] = collector
+                found[-1][name] = collector
+                hooks.callback(_listen(layer, collector, before=probe.at == "input").remove)
+        # PERF: the statistics are put back, so they need not be those of all values together
+        with recalibrated(point.network, images(point), point.spec.engine, pooled=False):
             pass
     return found
 
