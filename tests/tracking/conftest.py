@@ -52,9 +52,12 @@ def logged(
     return events.StackLogged(signatures, step, (point,) * len(signatures))
 
 
-def ended(signature: str, status: str = "complete", **metrics: float | None) -> events.RunEnded:
+def ended(
+    signature: str, status: str = "complete", rows: tuple[Any, ...] = (), **metrics: float | None
+) -> events.RunEnded:
+    timing = {"train_s": 1.5}
     return events.RunEnded(
-        Record(signature, {}, status, metrics, {"train_s": 1.5}, {}, {}, history=({"step": 1.0},))
+        Record(signature, {}, status, metrics, timing, {}, {}, history=({"step": 1.0},), diagnostics=rows)
     )
 
 
@@ -126,6 +129,12 @@ class FakeWandb(ModuleType):
         self.teardowns = 0
         self.fail: dict[str, Any] = {}
         self.Settings = FakeSettings
+
+    @staticmethod
+    def Histogram(np_histogram: tuple[list[float], list[float]]) -> tuple[str, list[float], list[float]]:
+        counts, edges = np_histogram
+        assert len(edges) == len(counts) + 1
+        return "histogram", counts, edges
 
     def trip(self, method: str) -> None:
         trouble = self.fail.get(method)

@@ -21,6 +21,7 @@ from normbench.record import FAILED, Record
 from normbench.spec import TrackingSpec
 from normbench.tracking.parallel_wait import wait_for_all
 from normbench.tracking.wandb_fields import config, metrics, name
+from normbench.tracking.wandb_layers import layer_points
 from normbench.tracking.wandb_setup import (
     OFFLINE,
     ONLINE,
@@ -189,9 +190,24 @@ class WandbSession:
                 self._open(signature).log(metrics(point))
                 lane.sent = event.step
 
+    def _log_layers(self, signature: str) -> None:
+        """Log what diagnostics found by layer. It is known when a run has ended, after its curve."""
+        lane = self._lanes[signature]
+        if lane.record is None or not lane.record.diagnostics:
+            return
+        images = lane.spec.get("batch", 1) * lane.spec.get("workers", 1)
+        wandb = self._wandb
+        run = self._open(signature)
+        for point in layer_points(
+            lane.record.diagnostics, images, lambda bins: wandb.Histogram(np_histogram=bins)
+        ):
+            run.log(point)
+
     def _finish(self, signatures: list[str]) -> None:
         for start in range(0, len(signatures), PARALLEL_FINISHES):
             some = signatures[start : start + PARALLEL_FINISHES]
+            for signature in some:
+                self._log_layers(signature)
             wait_for_all([partial(_finish, self._open(s), self._lanes[s].record) for s in some])
             for signature in some:
                 del self._lanes[signature]
