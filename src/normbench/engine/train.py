@@ -37,7 +37,8 @@ class Result:
     diverged_at: int | None  # the first step at which the run was not finite, see `engine.curve`
     metrics: Metrics
     history: tuple[Metrics, ...]
-    seconds: float  # training time of the whole stack in this process
+    seconds: float  # training time of the whole stack in this process, with evaluation
+    step_seconds: float  # of these, time of the steps alone, of the whole stack
     about: dict[str, object]  # number of parameters, norms by site, graphs, layout and convolutions
     final_state: dict[str, Tensor]  # weights and the run's own statistics, on the CPU
     tables: dict[str, Table | None]  # measurements at the end that are not numbers
@@ -106,7 +107,8 @@ def _take_all_steps(
     points, evaluations = curve_steps(spec.eval, steps, batches.steps_per_epoch)
     diagnosis = Along(stack, dataset, evaluations, histories, resume)
     points |= plateau.checks | diagnosis.steps
-    began = time.perf_counter()
+    began = mark = time.perf_counter()
+    step_seconds = 0.0
 
     network.train()
     for step in range(first, steps):
@@ -114,7 +116,8 @@ def _take_all_steps(
         if (done := step + 1) not in points:
             continue
 
-        loss, error, finite_lanes = meters.read()
+        loss, error, finite_lanes = meters.read()  # waits for the device
+        step_seconds += time.perf_counter() - mark
         tests: list[list[Measured]] = [[{}] * lanes] * assignment.banks
         if done == steps:
             asked = spec.eval.conditions, assignment.banks, spec.eval.metrics
@@ -144,6 +147,7 @@ def _take_all_steps(
         listener.checkpoint(
             partial(save_lanes, network, optimizer, meters, assignment, done, histories, diagnosis.state())
         )
+        mark = time.perf_counter()
 
     seconds = time.perf_counter() - began
     loss_at = meters.first_nonfinite()
@@ -167,5 +171,7 @@ def _take_all_steps(
         metrics = summary(spec.eval, history, last_epoch, diverged=at is not None)
         metrics |= diagnosis.summary(history, diverged=at is not None)
         kept = own if at is None else dict.fromkeys(own)
-        results.append(Result(at, metrics, tuple(history), seconds, about, state, kept, tuple(rows)))
+        results.append(
+            Result(at, metrics, tuple(history), seconds, step_seconds, about, state, kept, tuple(rows))
+        )
     return results

@@ -9,10 +9,13 @@ from normbench.conditions import quantity
 from normbench.errors import unknown
 from normbench.record import Record, is_number
 
-TIMING = ("train_s", "steps_per_s", "stack_s")
+TIMING = ("train_s", "steps_per_s", "stack_s", "step_s")
+#: Costs of a run that lie in the provenance of its record: the number of its parameters, and the memory that
+#: a step of a lone run needs, estimated from shapes.
+COSTS = ("parameters", "memory_bytes")
 #: Metrics of all runs that differ in the seed alone, see `commands.ensembles`.
 ENSEMBLE = ("ensemble_error", "ensemble_nll", "ensemble_ece")
-_STANDARD = ("train_loss", "train_error", "test_loss", "test_error", *TIMING)
+_STANDARD = ("train_loss", "train_error", "test_loss", "test_error", *TIMING, *COSTS)
 
 
 def check_metric(records: Sequence[Record], metric: str) -> None:
@@ -23,9 +26,11 @@ def check_metric(records: Sequence[Record], metric: str) -> None:
 
 
 def measured(record: Record, metric: str) -> float | None:
-    """The value of a metric, or of a time such as `steps_per_s`; None if the record has no finite number."""
-    source = record.metrics if metric in record.metrics else record.timing
-    value = source.get(metric)
+    """The value of a metric, a time such as `steps_per_s` or a cost; None if the record has no finite
+    number.
+    """
+    sources = (record.metrics, record.timing, record.provenance if metric in COSTS else {})
+    value = next((source[metric] for source in sources if metric in source), None)
     return value if is_number(value) else None
 
 
@@ -38,7 +43,7 @@ def direction(metric: str) -> int:
     name = quantity(metric)
     if name.endswith(("_per_s", "accuracy")):
         return 1
-    errors = ("_error", "_loss", "_nll", "_ece", "_s")
+    errors = ("_error", "_loss", "_nll", "_ece", "_s", "_bytes")
     if name.endswith(errors) or name.startswith("steps_to_") or name == "mce":
         return -1
     return 0

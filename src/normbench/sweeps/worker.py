@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from normbench import events
+from normbench import events, models
 from normbench.autotune.tuning import Tuning
 from normbench.data.dataset import Dataset
 from normbench.engine.device import device_name, find_device
@@ -103,6 +103,7 @@ def _train_to_records(
     )
     results = train_stack(pack.specs, dataset.to(device), device, listener, states, layout)
     about = {"data": dataset.fitted, "device": device_name(device), "resumed_from": first, "steps": steps}
+    about["memory_bytes"] = models.footprint(spec, dataset.shape)
     keep_weights(pack.specs, results, steps, store, emit)
     for number, result in enumerate(results):
         status = COMPLETE if result.diverged_at is None else DIVERGED
@@ -118,10 +119,14 @@ def _train_to_records(
 
 
 def _timing(result: Result, pack: Pack, first: int) -> dict[str, float]:
-    """Seconds of the stack, seconds per run, and run-steps per second."""
-    share = result.seconds / len(pack.specs)
+    """Seconds of the stack, seconds per run, run-steps per second, and seconds per run and step. The last is
+    without evaluation, diagnostics and checkpoints; the others are with them.
+    """
+    runs = len(pack.specs)
+    share = result.seconds / runs
     steps = (result.history[-1]["step"] or 0) - first
-    return {"stack_s": result.seconds, "train_s": share, "steps_per_s": steps / share}
+    each = {"step_s": result.step_seconds / (steps * runs)} if steps else {}
+    return {"stack_s": result.seconds, "train_s": share, "steps_per_s": steps / share, **each}
 
 
 def _record(
