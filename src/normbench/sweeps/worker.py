@@ -122,10 +122,9 @@ def _timing(result: Result, pack: Pack, first: int) -> dict[str, float]:
     """Seconds of the stack, seconds per run, run-steps per second, and seconds per run and step. The last is
     without evaluation, diagnostics and checkpoints; the others are with them.
     """
-    runs = len(pack.specs)
-    share = result.seconds / runs
+    share = result.seconds / len(pack.specs)
     steps = (result.history[-1]["step"] or 0) - first
-    each = {"step_s": result.step_seconds / (steps * runs)} if steps else {}
+    each = {"step_s": result.step_seconds / len(pack.specs) / steps} if steps else {}
     return {"stack_s": result.seconds, "train_s": share, "steps_per_s": steps / share, **each}
 
 
