@@ -240,7 +240,7 @@ WandbTag = Annotated[str, _text(64)]
 
 
 class TrackingSpec(Part):
-    name: Literal["wandb", "none"]
+    name: Literal["wandb", "tensorboard", "csv", "none"]
     project: WandbName | None
     entity: WandbName | None
     mode: Literal["auto", "online", "offline"] | None

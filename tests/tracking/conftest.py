@@ -129,6 +129,7 @@ class FakeWandb(ModuleType):
         self.teardowns = 0
         self.fail: dict[str, Any] = {}
         self.Settings = FakeSettings
+        self.Image = str
 
     @staticmethod
     def Histogram(np_histogram: tuple[list[float], list[float]]) -> tuple[str, list[float], list[float]]:
@@ -153,6 +154,9 @@ class FakeWandb(ModuleType):
         self.trip(f"init {arguments['mode']}")
         self.runs.append(FakeRun(self, arguments))
         return self.runs[-1]
+
+    def Table(self, columns: list[str], data: list[list[Any]]) -> tuple[list[str], list[list[Any]]]:
+        return columns, data
 
     def teardown(self) -> None:
         self.teardowns += 1

@@ -18,7 +18,10 @@ import pytest
 
 from normbench.events import RunFound, SweepStarted
 from normbench.spec import TrackingSpec
+from normbench.tracking.sweep_summary import Summarize, SweepSummary
 from normbench.tracking.wandb_runs import WandbRuns
+
+NONE: dict[str, Any] = {"edges": []}
 
 
 class Server(ThreadingHTTPServer):
@@ -45,6 +48,17 @@ class Server(ThreadingHTTPServer):
             url = f"http://127.0.0.1:{self.server_port}/upload/"
             files = [{"name": name, "uploadUrl": url + name} for name in variables["files"]]
             return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}
+        if "Viewer" in query:
+            return {"viewer": {"id": "u", "entity": "user", "username": "user", "flags": "{}", "teams": NONE}}
+        if "ArtifactType" in query:
+            return {"project": {"artifact": None}}
+        if "createArtifact(" in query:
+            sequence = {"id": "s", "latestArtifact": {"id": "x"}}
+            return {
+                "createArtifact": {
+                    "artifact": {"id": "x", "state": "COMMITTED", "artifactSequence": sequence}
+                }
+            }
         return {}
 
     def keep(self, run: str, files: dict[str, Any]) -> None:
@@ -99,10 +113,10 @@ def server(no_credentials: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Se
     os.environ.pop("WANDB_SERVICE", None)
 
 
-def track(tracking: TrackingSpec, root: Path, *events: Any) -> list[str]:
+def track(tracking: TrackingSpec, root: Path, *events: Any, summarize: Summarize | None = None) -> list[str]:
     """What is said while these events are tracked."""
     said: list[str] = []
-    observer = WandbRuns(tracking, root, said.append)
+    observer = WandbRuns(tracking, root, said.append, summarize)
     for event in events:
         observer.notify(event)
     observer.close()
@@ -124,6 +138,22 @@ def test_every_run_of_a_sweep_reaches_the_server(
         assert (server.runs[signature]["project"], server.runs[signature]["tags"]) == ("p", ["t"])
         assert server.summaries[signature]["test_error"] == 0.125
         assert [point["step"] for point in server.history[signature]] == [10]
+
+
+def test_the_summary_of_a_sweep_reaches_the_server(
+    server: Server, tracking: TrackingSpec, tmp_path: Path, make: SimpleNamespace
+) -> None:
+    made = SweepSummary(("cell", "mean", "sd"), (("bn b2", 0.5, None), ("gn b2", 0.25, 0.125)))
+    ends = [make.ended(signature, test_error=0.5) for signature in "ab"]
+    sweep = SweepStarted(2, 0, 1, 200, varying=("norm",))
+    said = track(tracking, tmp_path, sweep, make.started(), *ends, summarize=lambda *words: made)
+    assert said == []
+    [summary] = [name for name in server.runs if name.startswith("summary-")]
+    sent = server.runs[summary]
+    assert (sent["displayName"], sent["jobType"], sent["project"]) == ("summary norm", "summary", "p")
+    assert server.runs["a"]["groupName"].startswith("bn b2 lenet5")
+    table = server.summaries[summary]["mean_and_sd"]
+    assert (table["_type"], table["nrows"], table["ncols"]) == ("table-file", 2, 3)
 
 
 def test_under_an_agent_the_server_gets_one_run_and_its_metric(

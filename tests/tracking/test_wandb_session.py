@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from threading import Barrier
@@ -9,8 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from normbench.events import Event, StackSplit, SweepStarted
+from normbench.events import Event, RunEvaluated, RunFound, StackSplit, SweepStarted
+from normbench.record import Record
 from normbench.spec import TrackingSpec
+from normbench.store import Store
+from normbench.tracking.sweep_summary import SweepSummary
 from normbench.tracking.wandb_fields import name
 from normbench.tracking.wandb_session import WandbSession
 
@@ -22,8 +26,13 @@ class Harness:
 
     def __init__(self, tracking: TrackingSpec, root: Path, fake: SimpleNamespace) -> None:
         self.said: list[str] = []
-        self.session = WandbSession(tracking, root, self.said.append)
+        self.summarized: list[tuple[list[str], tuple[str, ...]]] = []
+        self.session = WandbSession(tracking, root, self.said.append, self.summarize)
         self.fake = fake
+
+    def summarize(self, records: list[Record], varying: tuple[str, ...]) -> SweepSummary:
+        self.summarized.append(([record.signature for record in records], varying))
+        return SweepSummary(("cell", "mean"), (("bn", 0.5),), {"curve": Path("curve.png")})
 
     def tell(self, *events: Event) -> None:
         for event in events:
@@ -56,7 +65,7 @@ def test_a_run_is_opened_for_every_lane_at_once(
         "entity": None,
         "id": "a",
         "name": "gn b2x4 lenet5 s0",
-        "group": "group",
+        "group": "gn b2x4 lenet5 group",
         "job_type": "gn",
         "tags": ["t"],
         "dir": str(tmp_path / "results"),
@@ -118,6 +127,7 @@ def test_the_config_is_nested_without_absent_knobs_and_with_the_total(
         "workers": 4,
         "seed": 0,
         "total": 8,
+        "cell": "bn b2x4 lenet5",
     }
 
 
@@ -289,3 +299,99 @@ def test_runs_of_a_stack_finish_at_the_same_time(harness: Harness, make: SimpleN
     harness.tell(*(make.ended(lane) for lane in "abc"))
     assert [run.exit_code for run in harness.fake.runs] == [0, 0, 0]
     assert harness.session.alive
+
+
+def test_the_cell_names_what_varies_and_is_a_text(harness: Harness, make: SimpleNamespace) -> None:
+    rates = [
+        {"optim": {"lr": rate}, "placement": {"name": place}} for rate, place in ((0.1, "a"), (0.2, "b"))
+    ]
+    harness.tell(SweepStarted(4, 0, 1, 200, varying=("optim.lr", "placement")), make.mixed(*rates, seeds=2))
+    cells = [run.arguments["config"]["cell"] for run in harness.fake.runs]
+    assert cells == [f"bn b2 lenet5 optim.lr={rate} placement={place}" for rate, place in
+                     ((0.1, "a"), (0.1, "a"), (0.2, "b"), (0.2, "b"))]  # fmt: skip
+
+
+def test_a_group_is_one_configuration_in_every_sweep(harness: Harness, make: SimpleNamespace) -> None:
+    stack = make.started(("a", "b"), optim={"lr": 0.1})
+    harness.tell(SweepStarted(2, 0, 1, 200), stack)
+    harness.tell(SweepStarted(9, 0, 1, 200, varying=("optim.lr",)), make.started(("c",), optim={"lr": 0.1}))
+    groups = {run.arguments["group"] for run in harness.fake.runs}
+    assert groups == {"bn b2 lenet5 norm.momentum 0.1 optim.lr 0.1 group"}
+
+
+def test_an_ended_run_gets_the_lowest_errors_of_its_curve_and_the_cost_of_its_statistics(
+    harness: Harness, make: SimpleNamespace, tmp_path: Path
+) -> None:
+    folder = Store(tmp_path / "results").run_folder("aa")
+    folder.mkdir(parents=True)
+    points = [{"step": 1.0, "test_error": 0.2, "test_loss": 9.0}, {"step": 2.0, "test_error": 0.3}]
+    (folder / "history.jsonl").write_text("".join(json.dumps(point) + "\n" for point in points))
+    harness.tell(make.started(("aa",)), make.ended("aa", **{"test_error": 0.3, "test_error@batch": 0.25}))
+    summary = harness.fake.runs[0].summary
+    assert summary == {
+        "train_s": 1.5,
+        "test_error": 0.3,
+        "test_error_batch": 0.25,
+        "test_error_min": 0.2,
+        "statistics_cost": pytest.approx(0.05),
+        "status": "complete",
+    }
+
+
+def end_sweep(harness: Harness, make: SimpleNamespace) -> None:
+    """A sweep of four runs: one was found, one is evaluated, two train."""
+    found, evaluated = (make.ended(name).record for name in "xy")
+    harness.tell(
+        SweepStarted(4, 1, 1, 200, evaluations=1, varying=("norm",)),
+        RunFound(found),
+        make.started(),
+        make.ended("a"),
+        make.ended("b"),
+        RunEvaluated(evaluated, ("test_error",)),
+    )
+
+
+def test_a_sweep_has_one_summary_run_over_all_its_runs(harness: Harness, make: SimpleNamespace) -> None:
+    end_sweep(harness, make)
+    harness.session.close()
+    assert harness.summarized == [(["x", "a", "b", "y"], ("norm",))]
+    *runs, summary = harness.fake.runs
+    assert {run.arguments["job_type"] for run in runs} == {"bn"}
+    given = summary.arguments
+    assert (given["job_type"], given["name"], given["tags"]) == ("summary", "summary norm", ["t"])
+    assert given["config"] == {"runs": 4, "varying": ["norm"]}
+    [point] = summary.points
+    assert point["mean_and_sd"] == (["cell", "mean"], [["bn", 0.5]])
+    assert point["curve"] == "curve.png"
+    assert summary.exit_code == 0
+    assert harness.fake.by_id("a")[0].exit_code == 0
+
+
+def test_an_interrupted_sweep_a_lone_run_and_a_trial_have_no_summary(
+    harness: Harness, make: SimpleNamespace
+) -> None:
+    harness.tell(SweepStarted(3, 0, 1, 200), make.started(), make.ended("a"), make.ended("b"))
+    harness.session.close()
+    harness.tell(SweepStarted(1, 0, 1, 200), make.started(("c",)), make.ended("c"))
+    harness.session.close()
+    assert harness.summarized == []
+
+
+def test_a_summary_that_fails_is_said_and_harms_no_run(harness: Harness, make: SimpleNamespace) -> None:
+    def fail(*words: object) -> SweepSummary:
+        raise ValueError("no table today")
+
+    harness.session._summarize = fail
+    end_sweep(harness, make)
+    harness.session.close()
+    assert [run.exit_code for run in harness.fake.runs] == [0, 0]
+    assert "no table today" in harness.said[-1]
+
+
+def test_a_summary_that_fails_online_is_made_offline(online: Harness, make: SimpleNamespace) -> None:
+    end_sweep(online, make)
+    online.fake.fail["init online"] = GONE
+    online.session.close()
+    summary = online.fake.runs[-1]
+    assert (summary.arguments["job_type"], summary.arguments["mode"]) == ("summary", "offline")
+    assert [run.exit_code for run in online.fake.runs] == [0, 0, 0]

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from normbench import papers
+from normbench.commands.tags import tagged
 from normbench.commands.training import Training
 from normbench.config.compose import compose
 from normbench.config.resolve import resolve
@@ -75,12 +76,10 @@ class TableRuns:
         """The configurations of some arms; notes which runs belong to which arm."""
         configs = []
         for arm, words in arms:
-            made = compose(words, self._own)
+            made = [tagged(config, self.table.name, self.scale) for config in compose(words, self._own)]
             configs += made
             for config in made if arm else ():
-                with suppress(
-                    InputError
-                ):  # an impossible run is refused or left out when it is resolved again
+                with suppress(InputError):  # an impossible run is refused or left out when it is resolved again
                     self._arms.setdefault(arm, set()).add(resolve(config).spec.signature)
         return configs
 

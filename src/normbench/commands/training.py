@@ -54,6 +54,7 @@ class Training:
         """
         from normbench import tracking
         from normbench.commands.damage import warn_of_damage
+        from normbench.commands.sweep_summary import sweep_summary
         from normbench.sweeps.get_or_train import Sweep
 
         specs = resolve_sweep(configs)
@@ -62,7 +63,8 @@ class Training:
             specs = specs.without(sweep.faults)
             sweep = Sweep(specs.runs, self.store)
         tally = Tally()
-        observers = tracking.observers(specs.runs[0].spec.tracking, self.store.root, console=True)
+        asked = specs.runs[0].spec.tracking
+        observers = tracking.observers(asked, self.store.root, console=True, summarize=sweep_summary)
         records = sweep.train([*observers, tally])
         warn_of_damage(self.store)
         self.records += records

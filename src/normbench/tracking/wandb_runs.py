@@ -25,6 +25,7 @@ from normbench.events import (
     SweepStarted,
 )
 from normbench.spec import TrackingSpec
+from normbench.tracking.sweep_summary import Summarize
 from normbench.tracking.wandb_session import WandbSession
 
 CLOSE_TIMEOUT_S = 30.0
@@ -38,6 +39,7 @@ class WandbRuns:
         spec:          the tracking part of the configuration.
         root:          the results folder; wandb writes to `root`/wandb.
         notice:        called with one line for the user, by `notify` and `close` on the caller's thread.
+        summarize:     makes the table of the sweep; None: there is no summary run.
         close_timeout: seconds that `close` waits at most.
         max_points:    points of curves that may wait in the queue; further points are dropped.
     """
@@ -47,13 +49,14 @@ class WandbRuns:
         spec: TrackingSpec,
         root: Path,
         notice: Callable[[str], None],
+        summarize: Summarize | None = None,
         *,
         close_timeout: float = CLOSE_TIMEOUT_S,
         max_points: int = MAX_POINTS,
     ) -> None:
         self._notice, self._close_timeout, self._max_points = notice, close_timeout, max_points
         self._notices: deque[str] = deque()
-        self._session = WandbSession(spec, root, self._notices.append)
+        self._session = WandbSession(spec, root, self._notices.append, summarize)
         self._thread: Thread | None = None
         self._changed = Condition()  # guards the fields below
         self._queue: list[Event] = []
@@ -68,9 +71,10 @@ class WandbRuns:
             case StackStarted():
                 self._start()
                 self._put(event, 0)
-            case RunFound() | RunEvaluated() if self._session.has_agent:
-                self._start()
-                self._put(event, 0)
+            case RunFound() | RunEvaluated():
+                if self._session.has_agent:
+                    self._start()
+                self._put(event, 0)  # else it waits for the first run, as it is for the summary alone
             case StackLogged():
                 self._put(event, len(event.points))
             case RunEnded(record=record):
@@ -99,7 +103,7 @@ class WandbRuns:
             self._thread.start()
 
     def _put(self, event: Event, points: int) -> None:
-        waits = isinstance(event, SweepStarted) and not self._closing
+        waits = isinstance(event, SweepStarted | RunFound | RunEvaluated) and not self._closing
         if not (self._thread or waits) or not self._session.alive:
             return
         with self._changed:

@@ -16,11 +16,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from normbench.events import Event, RunEnded, StackLogged, StackStarted, SweepStarted
+from normbench.events import (
+    Event,
+    RunEnded,
+    RunEvaluated,
+    RunFound,
+    StackLogged,
+    StackStarted,
+    SweepStarted,
+)
 from normbench.record import FAILED, Record
 from normbench.spec import TrackingSpec
+from normbench.store import Store
 from normbench.tracking.parallel_wait import wait_for_all
-from normbench.tracking.wandb_fields import config, metrics, name
+from normbench.tracking.sweep_summary import Summarize
+from normbench.tracking.wandb_fields import config, group, metrics, name, results
 from normbench.tracking.wandb_layers import layer_points
 from normbench.tracking.wandb_setup import (
     OFFLINE,
@@ -30,6 +40,7 @@ from normbench.tracking.wandb_setup import (
     minimal_settings,
     mode_of_environment,
 )
+from normbench.tracking.wandb_summary import identity, log_summary
 from normbench.tracking.wandb_trial import Trial
 
 DEAD = "dead"
@@ -51,11 +62,19 @@ class WandbSession:
     """The wandb runs of one sweep. Errors of wandb never leave it.
 
     The curve of a run does not depend on its stack. If a stack was split, its wandb runs stay open.
-    Points that are trained again are skipped.
+    Points that are trained again are skipped. If all runs of a sweep have ended, one summary run follows.
     """
 
-    def __init__(self, spec: TrackingSpec, root: Path, notice: Callable[[str], None]) -> None:
-        self._spec, self._root, self._notice = spec, root, notice
+    def __init__(
+        self,
+        spec: TrackingSpec,
+        root: Path,
+        notice: Callable[[str], None],
+        summarize: Summarize | None = None,
+    ) -> None:
+        self._spec, self._root, self._notice, self._summarize = spec, root, notice, summarize
+        self._store = Store(root)
+        self._ended: dict[str, Record] = {}  # runs of the sweep that have a record
         self._state: str | None = None  # None until wandb is first needed
         self._wandb: Any = None
         self._is_set_up = False
@@ -81,8 +100,12 @@ class WandbSession:
 
     def handle(self, event: Event) -> None:
         """Pass an event to wandb. `finish_ended` finishes the runs that have ended."""
-        if isinstance(event, SweepStarted):
-            self._sweep = event
+        match event:
+            case SweepStarted():
+                self._sweep = event
+                self._ended.clear()
+            case RunFound(record=record) | RunEnded(record=record) | RunEvaluated(record=record):
+                self._ended[record.signature] = record
         for own in [event] if self._trial is None else self._trial.translate(event):
             self._handle(own)
 
@@ -107,6 +130,8 @@ class WandbSession:
         for own in [] if self._trial is None else self._trial.close():
             self._handle(own)
         self._attempt(lambda: self._finish(list(self._lanes)))
+        if self._state is not None and self._trial is None and 1 < self._sweep.runs == len(self._ended):
+            self._attempt(self._log_summary)
 
     def _attempt(self, action: Callable[[], object]) -> None:
         while self.alive:
@@ -159,7 +184,7 @@ class WandbSession:
                 **self._identity(signature, lane),
                 job_type=lane.spec.get("norm", {}).get("name"),
                 tags=list(self._spec.tags) or None,  # None leaves those in WANDB_TAGS
-                config=config(lane.spec),
+                config=config(lane.spec, self._sweep.varying),
                 dir=str(self._root),
                 mode=self._state,
                 reinit="create_new",  # the default returns the run that is already open
@@ -175,9 +200,10 @@ class WandbSession:
         """What names a run of wandb. Under an agent, the environment holds id, project and entity."""
         environment = os.environ
         lone = environment.get("WANDB_NAME") if self._sweep.runs == 1 or self._trial is not None else None
+        label = lane.group and group(lane.spec, lane.group)
         names = {
             "name": lone or name(lane.spec, self._sweep.varying),
-            "group": environment.get("WANDB_RUN_GROUP") or lane.group or None,
+            "group": environment.get("WANDB_RUN_GROUP") or label or None,
         }
         if self._trial is not None:
             return names
@@ -208,12 +234,21 @@ class WandbSession:
             some = signatures[start : start + PARALLEL_FINISHES]
             for signature in some:
                 self._log_layers(signature)
-            wait_for_all([partial(_finish, self._open(s), self._lanes[s].record) for s in some])
+            wait_for_all([partial(self._finish_run, s) for s in some])
             for signature in some:
                 del self._lanes[signature]
 
+    def _finish_run(self, signature: str) -> None:
+        run, record = self._open(signature), self._lanes[signature].record
+        if record is not None:
+            run.summary.update(results(record, self._store.history(signature)))
+        run.finish(exit_code=0 if record is not None and record.status != FAILED else 1)
 
-def _finish(run: Any, record: Record | None) -> None:
-    if record is not None:
-        run.summary.update({**metrics(record.timing), **metrics(record.metrics), "status": record.status})
-    run.finish(exit_code=0 if record is not None and record.status != FAILED else 1)
+    def _log_summary(self) -> None:
+        """Open the summary run of the sweep, and give it our table."""
+        varying = self._sweep.varying
+        if self._summarize is None or (made := self._summarize(list(self._ended.values()), varying)) is None:
+            return
+        open_run = partial(self._wandb.init, dir=str(self._root), mode=self._state, reinit="create_new")
+        run = open_run(**identity(self._spec, self._ended, varying), settings=minimal_settings(self._wandb))
+        log_summary(self._wandb, run, made)
