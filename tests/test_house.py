@@ -13,7 +13,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 NO_TORCH = (
     "errors", "synonyms", "spec", "record", "events", "momentum", "sources", "corruptions", "conditions",
     "labels", "store", "diagnostics", "run_series", "config", "sweeps.plan",
-    "sweeps.provenance", "papers", "report", "tracking", "data.shapes", "data.fingerprint",
+    "sweeps.provenance", "papers", "report", "tracking", "dashboard", "data.shapes", "data.fingerprint",
     "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
     "commands.parser",
 )  # fmt: skip
@@ -73,11 +73,12 @@ ROOMS = {
         "sweeps",
     ),
     "tracking": WORDS,
+    "dashboard": (*WORDS, "tracking"),
     "report": WORDS,
     "papers": (*WORDS, "report"),
     "commands": (
         *WORDS, "config", "norms", "weight_norms", "data", "models", "engine", "autotune", "sweeps", "bench",
-        "tracking", "report", "papers",
+        "tracking", "dashboard", "report", "papers",
     ),
     "cli": ("errors", "commands"),
     "__main__": ("cli",),

@@ -8,6 +8,7 @@ VERBS = {
     "reproduce": "a paper's table: train the missing runs, render the table, check the claims",
     "new": "a commented example of an ablation of your own, for reproduce",
     "table": "a table with error bars from the runs at hand",
+    "dashboard": "a wandb workspace or report for the runs at hand",
     "norms": "the catalogue of norms; with a key, its equation and arguments",
     "info": "one run: configuration, metrics, environment, how to rerun it",
     "bench": "speed of stacks, lone runs and a plain loop on this machine",
