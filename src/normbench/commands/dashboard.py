@@ -67,7 +67,7 @@ def run(argv: Sequence[str]) -> int:
     if args.paper:
         records, report = _paper(args.paper, args.words)
         tags, text = (report.paper.name, report.scale), report.markdown()
-        metric = args.metric or report.paper.metric
+        metric = args.metric or report.paper.metrics_at(report.scale)[0]
     else:
         metric = args.metric or "test_error"
         records = _chosen(args.where, metric)
@@ -120,7 +120,7 @@ def _chosen(where: Sequence[str], metric: str) -> list[Record]:
 
     store = Store.default()
     try:
-        return chosen(whole_records(store), (), metric, conditions_of(where))
+        return chosen(whole_records(store), (), (metric,), conditions_of(where))
     finally:
         warn_of_damage(store)
 
@@ -142,23 +142,20 @@ def _paper(name: str, words: Sequence[str]) -> tuple[list[Record], PaperReport]:
         InputError: an unknown table or scale, words that are not valid, or no run of the table.
     """
     from normbench import papers
-    from normbench.config.compose import compose, values_by_key
+    from normbench.commands.table_runs import TableRuns
+    from normbench.config.compose import values_by_key
     from normbench.config.search_path import own_config_dir
-    from normbench.config.sweep import resolve_sweep
-    from normbench.store import Store
 
-    table = papers.load(name)
     own = own_config_dir()
+    table = papers.load(name, own)
     extra = values_by_key(words, own)
     [scale, *others] = extra.pop("scale", [next(iter(table.scales))])
     if others:
         raise InputError(f"one scale at a time; got scale={','.join([scale, *others])}")
-    configs = [config for some in papers.sweeps(table, scale, extra) for config in compose(some, own)]
-    store = Store.default()
-    signatures = dict.fromkeys(run.spec.signature for run in resolve_sweep(configs).runs)
-    records = [record for signature in signatures if (record := store.get(signature)) is not None]
+    runs = TableRuns(table, scale, extra, own)
+    records = runs.found()
     if not records:
         raise InputError(
             f"no run of {name} at scale {scale} has ended; normbench reproduce {name} trains them"
         )
-    return records, papers.report(table, scale, records, extra)
+    return records, papers.report(table, scale, records, extra, absent=runs.absent)

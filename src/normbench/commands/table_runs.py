@@ -11,6 +11,7 @@ from normbench.commands.tags import tagged
 from normbench.commands.training import Training
 from normbench.config.compose import compose
 from normbench.config.resolve import resolve
+from normbench.config.sweep import resolve_sweep
 from normbench.data.presence import missing
 from normbench.errors import InputError
 from normbench.papers import Extra, PaperTable
@@ -46,7 +47,15 @@ class TableRuns:
     @property
     def records(self) -> list[Record]:
         """The records of all runs so far, each once; with arms, once per arm."""
-        distinct = list({record.signature: record for record in self._training.records}.values())
+        return self._in_arms(self._training.records)
+
+    def found(self) -> list[Record]:
+        """The records that the store has of the runs, as `records` gives them. Trains nothing."""
+        signatures = dict.fromkeys(run.spec.signature for run in resolve_sweep(self.configs).runs)
+        return self._in_arms([r for signature in signatures if (r := self.store.get(signature)) is not None])
+
+    def _in_arms(self, records: Sequence[Record]) -> list[Record]:
+        distinct = list({record.signature: record for record in records}.values())
         if ARM not in self.table.scale(self.scale).keys:
             return distinct
         return [
@@ -79,7 +88,7 @@ class TableRuns:
             made = [tagged(config, self.table.name, self.scale) for config in compose(words, self._own)]
             configs += made
             for config in made if arm else ():
-                with suppress(InputError):  # an impossible run is refused or left out when it is resolved again
+                with suppress(InputError):  # resolving it again refuses or skips an impossible run
                     self._arms.setdefault(arm, set()).add(resolve(config).spec.signature)
         return configs
 
