@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 WORDS = ["model=lenet5", "data=digits", "batch=16", "steps=600", "optim.lr=0.4", "engine.device=cpu"]
 #: Nets without statistics do not stand that learning rate.
-CALM = ("none", "affine", "lrn", "dyt")
+CALM = ("none", "affine", "lrn", "dyt", "derf")
 
 
 @pytest.fixture

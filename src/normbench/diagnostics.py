@@ -64,7 +64,9 @@ CATALOGUE: Mapping[str, Entry] = {
     "affine_histogram": Entry(("gamma_mean", "gamma_sd", "beta_mean", "beta_sd"), "state"),
     "small_gamma": Entry(("share",), "state", "a threshold > 0", _positive),
     "neural_efficiency": Entry(("mean", "aiq"), "state", "β > 0", _positive),
-    "mixing_weights": Entry(("mean_in", "mean_ln", "mean_bn", "var_in", "var_ln", "var_bn"), "state"),
+    "mixing_weights": Entry(
+        ("mean_in", "mean_ln", "mean_bn", "var_in", "var_ln", "var_bn", "gate_bn"), "state"
+    ),
     "weight_norm": Entry(("total", "mean"), "state"),
     "effective_lr": Entry(("mean",), "state"),
     "distance": Entry(("total", "relative"), "state"),

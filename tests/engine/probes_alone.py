@@ -160,6 +160,10 @@ def mixing_weights(spec, dataset, network, result):
             logits = [getattr(n, f"{statistic}_logits", None) for n in network.norms().values()]
             known = [np.exp(x[i].item()) / sum(np.exp(v.item()) for v in x) for x in logits if x is not None]
             shares[f"{statistic}_{part}"] = np.mean(known) if known else None
+    gates = [
+        n.gate.detach().clamp(0, 1).mean().item() for n in network.norms().values() if hasattr(n, "gate")
+    ]
+    shares["gate_bn"] = np.mean(gates) if gates else None
     return shares
 
 

@@ -22,7 +22,7 @@ FAMILIES = {
     "resnet50": ["model=resnet50", "model.width=4"],
 }
 #: Norms that need maps of several positions, which fully connected layers and late stages do not have.
-ON_MAPS = ("in", "bnet", "dbn", "mixture")
+ON_MAPS = ("in", "bin", "bnet", "dbn", "mixture")
 SMALL = [
     "data=synthetic",
     "data.train_size=64",

@@ -23,6 +23,7 @@ SMALL = (
 NETS = {
     "mlp": ("model=mlp", "model.hidden=[12,9]", "data.size=8", "norm=bn"),
     "sn": ("model=lenet5", "data.size=32", "norm=sn"),
+    "bin": ("model=lenet5", "data.size=32", "norm=bin", "placement.sites=conv*"),
 }
 ALL = "diagnostics=[" + ",".join(CATALOGUE) + "]"
 
@@ -88,7 +89,7 @@ def assert_close(one, other):
         assert other == pytest.approx(one, rel=1e-6, abs=1e-9)
 
 
-SITES = {key: ["placement.sites=conv*"] for key in ("bnet", "dbn", "in", "mixture")}
+SITES = {key: ["placement.sites=conv*"] for key in ("bin", "bnet", "dbn", "in", "mixture")}
 SITES["ghost"] = ["norm.args.ghost_size=4"]
 
 

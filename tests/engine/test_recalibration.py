@@ -27,7 +27,7 @@ SMALL = ["data=synthetic", "data.train_size=64", "data.test_size=16", "data.chan
 SMALL += ["batch=4", "engine.precision=fp64", SOURCES]
 MLP = ["model=mlp", "model.hidden=[12,9]", *SMALL, "norm.eps=0.01"]
 #: Norms for maps of several positions, which LeNet-5's fully connected layers do not have.
-ON_MAPS = ("in", "bnet", "dbn", "mixture")
+ON_MAPS = ("in", "bin", "bnet", "dbn", "mixture")
 
 
 def under(sources):

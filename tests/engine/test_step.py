@@ -29,6 +29,7 @@ QUICK = [
 ]  # fmt: skip
 #: Settings that a method needs if its defaults do not fit all sites of LeNet-5 at this batch.
 NEEDED = {
+    "bin": ["placement.sites=conv*"],
     "bnet": ["placement.sites=conv*"],
     "dbn": ["placement.sites=conv*"],
     "in": ["placement.sites=conv*"],

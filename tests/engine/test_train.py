@@ -133,7 +133,7 @@ def test_a_run_resumes_in_another_stack(make_spec, digits, words):
 def test_every_norm_resumes_from_a_checkpoint_with_the_same_bits(make_spec, padded, key):
     """Two lanes that stop half way, in the middle of the schedules of their norms."""
     words = ["model=lenet5", "batch=16", "steps=12", f"norm={key}", "optim.lr=0.05"]
-    if key in ("in", "bnet", "dbn"):  # not possible after fully connected layers
+    if key in ("in", "bin", "bnet", "dbn"):  # not possible after fully connected layers
         words.append("placement.sites=conv*")
     specs = [make_spec(*words, f"seed={seed}") for seed in (4, 5)]
     kept = {}

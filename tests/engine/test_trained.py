@@ -20,7 +20,8 @@ SMALL = [
     "optim.lr_scaling=none", "engine.precision=fp64", "model=lenet5", "batch=4",
 ]  # fmt: skip
 #: What a method needs at the sites of LeNet-5.
-OWN = {"dbn": ["placement.sites=conv*"], "bnet": ["placement.sites=conv*"], "in": ["placement.sites=conv*"],
+OWN = {"bin": ["placement.sites=conv*"], "dbn": ["placement.sites=conv*"],
+       "bnet": ["placement.sites=conv*"], "in": ["placement.sites=conv*"],
        "mixture": ["placement.sites=conv*"], "ghost": ["norm.args.ghost_size=2"]}  # fmt: skip
 
 

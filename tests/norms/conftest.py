@@ -23,8 +23,10 @@ def transcription(key: str):
     evaluated(xs, x, **args)    the output in evaluation after training on xs, if that differs
     gradients(xs, gs, **args)   the input gradients for upstream gradients gs, if the backward pass is not the
                                 gradient
-    INVARIANT                   "scale", "shift": changes of the whole input that the output of the first step
-                                ignores, ε aside
+    INVARIANT                   changes that the output of the first step ignores, ε aside. "scale", "shift":
+                                of the whole input; "weight", "filters": one factor for the weight of the
+                                convolution before it, or one per filter. The gradient of the weight is then
+                                divided by the factor
     FITTING                     arguments besides the defaults that four images of six channels need
     VARIANTS                    arguments besides those under which it is compared
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from normbench import norms
 
@@ -45,6 +46,22 @@ def test_without_spatial_axes_both_layer_norms_agree(make, draw, channels):
     same(make("ln_c", channels=channels)(x), make("ln_chw", channels=channels)(x))
 
 
+def test_instance_norm_of_one_channel_is_layer_norm_over_the_image(make, draw):
+    x = draw((4, 1, 5, 4))
+    same(make("in", channels=1)(x), make("ln_chw", channels=1)(x))
+
+
+def test_batch_norm_of_centred_channels_is_its_variance_only_half(make, draw, images):
+    x = draw(images)
+    x = x - x.mean((0, 2, 3), keepdim=True)
+    same(make("bn")(x), make("bn", center=False)(x))
+
+
+def test_extended_batch_norm_of_channels_with_equal_moments_is_batch_norm(make, draw, images):
+    x = make("bn", affine=False, eps=1e-15)(draw(images))
+    same(make("ebn")(x), make("bn")(x))
+
+
 def test_instance_norm_is_batch_norm_with_every_image_as_a_batch(make, draw, images):
     alone = torch.cat([make("bn")(image) for image in draw(images).split(1)])
     same(make("in")(draw(images)), alone)
@@ -84,6 +101,37 @@ def test_declared_invariances_hold_and_no_others(key, make, draw, images, oracle
     changed = 3 * x if change == "scale" else x + 3
     close = torch.allclose(make(key, **eps)(changed), make(key, **eps)(x), rtol=0, atol=1e-7)
     assert close == (change in getattr(oracle, "INVARIANT", ()))
+
+
+#: Factors of the weight before a norm: one for all filters, or one each.
+FACTORS = {"weight": 3.0, "filters": (1.0, 2.0, 3.0, 0.5, 1.5, 4.0)}
+
+
+def after_convolution(layer, draw, factors) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output of a new norm after a convolution whose weight has these factors, and the weight's gradient."""
+    conv = nn.Conv2d(3, 6, 3, bias=False).double()
+    with torch.no_grad():
+        conv.weight.copy_(draw(conv.weight.shape, 1) * factors)
+    layer.follow(conv)
+    y = layer(conv(draw((4, 3, 6, 5), 2)))
+    (grad,) = torch.autograd.grad((y * draw(y.shape, 3)).sum(), conv.weight)
+    return y.detach(), grad
+
+
+@pytest.mark.parametrize("change", FACTORS)
+def test_the_scale_of_the_weight_before_a_norm_counts_exactly_where_that_is_declared(
+    key, make, draw, oracle, change
+):
+    """f(c·w) = f(w) and ∂f(c·w) = ∂f(w) / c in both directions, so that every invariance is declared."""
+    eps = {"eps": 1e-12} if "eps" in norms.entry(key).arguments else {}
+    factors = torch.tensor(FACTORS[change], dtype=torch.float64).view(-1, 1, 1, 1)
+    (y, grad), (scaled, scaled_grad) = (
+        after_convolution(make(key, **eps), draw, f) for f in (torch.ones_like(factors), factors)
+    )
+    declared = change in getattr(oracle, "INVARIANT", ())
+    assert torch.allclose(scaled, y, rtol=0, atol=1e-7) == declared
+    if declared:
+        same(factors * scaled_grad, grad, 1e-6 * grad.abs().max().item())
 
 
 @pytest.mark.parametrize("key", ["bn", "ghost", "in", "gn", "ln_chw"])

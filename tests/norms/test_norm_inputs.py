@@ -14,12 +14,20 @@ from normbench.errors import InputError
 
 #: For every norm with a statistic of its own: an input of one value per statistic, with the arguments for it.
 ONE_VALUE = {
-    "bn": [({}, (1, 6, 1, 1)), ({"batch": 1}, (4, 6)), ({"track": False}, (1, 6))],
+    "bn": [
+        ({}, (1, 6, 1, 1)),
+        ({"batch": 1}, (4, 6)),
+        ({"track": False}, (1, 6)),
+        ({"center": False}, (1, 6)),
+        ({"scale": False}, (1, 6)),
+    ],
     "sync": [({}, (1, 6, 1, 1))],
     "ghost": [({"ghost_size": 1}, (4, 6, 1, 1))],
     "brn": [({}, (1, 6))],
     "noisy_bn": [({}, (1, 6))],
     "frozen": [({}, (1, 6))],
+    "bin": [({}, (4, 6)), ({}, (4, 6, 1, 1))],
+    "ebn": [({}, (1, 6)), ({"batch": 1}, (4, 6, 1))],
     "bcn": [({}, (1, 6, 1)), ({"group_size": 1}, (4, 6))],
     "bcn_est": [({"group_size": 1}, (4, 6))],
     "bnet": [({"kernel": 1}, (1, 6))],
@@ -45,7 +53,7 @@ ONE_VALUE = {
     "lcn": [({"per_channel": True}, (4, 6))],
 }
 #: Norms of which one value per statistic makes sense: they have none, or it averages over time.
-ANY_SHAPE = {"none", "affine", "dyt", "lrn", "online"}
+ANY_SHAPE = {"none", "affine", "dyt", "derf", "lrn", "online"}
 
 
 def state_of(layer) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from oracles import bn, gn
 
-INVARIANT = {"scale", "shift"}
+INVARIANT = {"scale", "shift", "weight", "filters"}
 
 VARIANTS = ({"num_groups": 3}, {"group_size": 2, "eps": 0.1}, {"num_groups": 1, "momentum": 0.7})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oracles.common import averaged, by_running, channel_sets, moments, over, scale_shift
 
-INVARIANT = {"scale", "shift"}
+INVARIANT = {"scale", "shift", "weight", "filters"}
 
 VARIANTS = ({"eps": 0.1}, {"momentum": 0.7})
 

@@ -9,7 +9,7 @@ import numpy as np
 from oracles import bn
 from oracles.common import places
 
-INVARIANT = {"scale", "shift"}
+INVARIANT = {"scale", "shift", "weight", "filters"}
 
 VARIANTS = ({"kernel": 5, "eps": 0.1}, {"axes": 1}, {"axes": 3, "momentum": 0.7})
 

@@ -7,7 +7,7 @@ import numpy as np
 from oracles import bn
 from oracles.common import by_channel, scale_shift
 
-INVARIANT = {"scale", "shift"}
+INVARIANT = {"scale", "shift", "weight", "filters"}
 
 FITTING = {"window": 2, "compensate": False}
 VARIANTS = (

@@ -8,7 +8,7 @@ import numpy as np
 
 from oracles.common import averaged, channel_sets, places, scale_shift
 
-INVARIANT = {"scale"}
+INVARIANT = {"scale", "weight", "filters"}
 
 VARIANTS = ({"eps": 0.1, "momentum": 0.4}, {"batch": 2}, {"activated": False})
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from oracles.common import places
 
-INVARIANT = {"scale"}
+INVARIANT = {"scale", "weight", "filters"}
 
 VARIANTS = (
     {"learn_eps": True, "eps": 0.3},

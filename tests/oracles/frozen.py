@@ -7,7 +7,7 @@ import numpy as np
 from oracles import bn
 from oracles.common import by_running
 
-INVARIANT = {"scale", "shift"}
+INVARIANT = {"scale", "shift", "weight", "filters"}
 
 VARIANTS = ({"after": 0.0, "eps": 0.1}, {"after": 1.0, "momentum": 0.7})
 

@@ -7,7 +7,7 @@ import numpy as np
 from oracles import bn
 from oracles.common import averaged, by_running, moments
 
-INVARIANT = {"scale", "shift"}
+INVARIANT = {"scale", "shift", "weight", "filters"}
 
 FITTING = {"ghost_size": 2}
 VARIANTS = ({"ghost_size": 2}, {"ghost_size": 4, "momentum": 0.4})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oracles.common import over, places, scale_shift
 
-INVARIANT = {"scale", "shift"}
+INVARIANT = {"scale", "shift", "weight"}
 
 VARIANTS = ({"num_groups": 3}, {"num_groups": 1}, {"group_size": 2, "eps": 0.1})
 

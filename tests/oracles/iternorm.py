@@ -6,7 +6,7 @@ import numpy as np
 
 from oracles import dbn
 
-INVARIANT = {"scale", "shift"}
+INVARIANT = {"scale", "shift", "weight"}
 
 VARIANTS = (
     {"group_size": 3, "eps": 0.1}, {"group_size": 1}, {"group_size": 2, "momentum": 0.7}, {"iterations": 0},

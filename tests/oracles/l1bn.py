@@ -8,7 +8,7 @@ import numpy as np
 
 from oracles.common import averaged, channel_sets, scale_shift
 
-INVARIANT = {"scale", "shift"}
+INVARIANT = {"scale", "shift", "weight", "filters"}
 
 VARIANTS = ({"eps": 0.1}, {"momentum": 0.7})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import convolve
 
-INVARIANT = {"scale", "shift"}
+INVARIANT = {"scale", "shift", "weight"}
 
 VARIANTS = (
     {"mode": "subtractive", "size": 3},

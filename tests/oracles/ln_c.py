@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oracles.common import over, places, scale_shift
 
-INVARIANT = {"scale", "shift"}
+INVARIANT = {"scale", "shift", "weight"}
 
 VARIANTS = ({"eps": 0.1},)
 

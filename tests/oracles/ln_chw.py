@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oracles.common import over, places, scale_shift
 
-INVARIANT = {"scale", "shift"}
+INVARIANT = {"scale", "shift", "weight"}
 
 
 def output(x, weight, bias, eps=1e-5):

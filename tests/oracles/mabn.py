@@ -6,7 +6,7 @@ import numpy as np
 
 from oracles.common import averaged, by_channel, scale_shift
 
-INVARIANT = {"scale"}
+INVARIANT = {"scale", "weight", "filters"}
 
 FITTING = {"buffer": 2}
 VARIANTS = (

@@ -8,7 +8,7 @@ import numpy as np
 
 from oracles.common import averaged, moments, places, scale_shift
 
-INVARIANT = {"scale", "shift"}
+INVARIANT = {"scale", "shift", "weight", "filters"}
 
 VARIANTS = (
     {"components": 1},

@@ -9,7 +9,7 @@ from scipy.special import ndtri
 from normbench.rng import lane_keys, uniform
 from oracles import bn
 
-INVARIANT = {"scale", "shift"}
+INVARIANT = {"scale", "shift", "weight", "filters"}
 
 VARIANTS = (
     {"n_mu": 2.0, "n_sigma": 3.0, "r_mu": 0.0, "r_sigma": 0.0},

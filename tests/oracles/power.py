@@ -6,7 +6,7 @@ import numpy as np
 
 from oracles.common import averaged, by_channel, places, scale_shift
 
-INVARIANT = {"scale"}
+INVARIANT = {"scale", "weight"}
 
 VARIANTS = (
     {"scaling": False, "momentum": 0.4, "gradient_momentum": 0.3},

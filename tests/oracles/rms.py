@@ -8,7 +8,7 @@ import numpy as np
 
 from oracles.common import places
 
-INVARIANT = {"scale"}
+INVARIANT = {"scale", "weight"}
 
 VARIANTS = ({"eps": 0.1},)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from oracles.common import averaged, channel_sets, moments, places, scale_shift
 
-INVARIANT = {"scale", "shift"}
+INVARIANT = {"scale", "shift", "weight"}
 
 VARIANTS = ({"eps": 0.1, "momentum": 0.4}, {"batch": 2})
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from oracles.common import by_channel, by_running, scale_shift
 
-INVARIANT = {"scale", "shift"}
+INVARIANT = {"scale", "shift", "weight", "filters"}
 
 VARIANTS = (
     {"alpha1": 0.7, "beta1": 0.7, "beta2": 0.0, "momentum": 0.4},

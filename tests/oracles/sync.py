@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from oracles.bn import VARIANTS, evaluated, output
 
-INVARIANT = {"scale", "shift"}
+INVARIANT = {"scale", "shift", "weight", "filters"}
 
 __all__ = ["VARIANTS", "evaluated", "output"]

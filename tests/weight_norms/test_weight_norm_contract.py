@@ -155,6 +155,45 @@ def test_the_scale_of_the_effective_weight_follows_what_is_declared(key, weights
     assert ("gain" in layer.roles) == (layer.scale == "gain")
 
 
+#: Changes of the stored weight that the effective weight ignores, ε aside. Scale: one factor for the whole
+#: weight; filters: one per filter; shift: one number added to every value.
+INVARIANT = {
+    "centered": {"shift"}, "none": set(), "scaled_ws": {"scale", "filters", "shift"}, "spectral": {"scale"},
+    "wn": {"scale", "filters"}, "ws": {"scale", "filters", "shift"},
+}  # fmt: skip
+
+
+def test_every_map_declares_its_invariances():
+    assert INVARIANT.keys() == weight_norms.catalogue().keys()
+    for key, changes in INVARIANT.items():
+        assert ("scale" in changes) == (weight_norms.entry(key).scale != "weight")
+
+
+@pytest.mark.parametrize("change", ["scale", "filters", "shift"])
+def test_declared_invariances_hold_and_no_others(key, weights, stack, change):
+    """In both directions. If a factor c is ignored, the gradient is divided by it."""
+    weight = stack(weights)
+    layer = weight_norms.build(key, weight, 3).to(weight.dtype).eval()
+    if hasattr(layer, "eps"):
+        layer.eps = 1e-12
+    numbers = torch.linspace(0.5, 4, 12, dtype=torch.float64)
+    one_each = numbers.view(3, 4, 1) if weight.dim() == 3 else numbers.view(12, 1, 1, 1)
+    factors = {"scale": torch.full_like(one_each, 3.0), "filters": one_each}.get(change)
+    changed = weight + 0.7 if factors is None else weight * factors
+    pattern = torch.sin(torch.arange(weight.numel(), dtype=weight.dtype)).view(weight.shape)
+    outputs, gradients = [], []
+    for given in (weight, changed):
+        leaf = given.clone().requires_grad_()
+        effective = layer(leaf)
+        outputs.append(effective.detach())
+        gradients += torch.autograd.grad((effective * pattern).sum(), leaf)
+    declared = change in INVARIANT[key]
+    assert torch.allclose(*outputs, rtol=0, atol=1e-9) == declared
+    if declared:
+        wanted = gradients[0] if factors is None else gradients[0] / factors
+        torch.testing.assert_close(gradients[1], wanted, rtol=0, atol=1e-9)
+
+
 def test_rescaling_multiplies_the_effective_weight_of_each_lane(key, weights, stack):
     weight, factors = stack(weights), torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64)
     layer = build(key, weight, 3).eval()

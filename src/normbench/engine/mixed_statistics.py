@@ -153,4 +153,5 @@ def _as_if_running(layer: RunningNorm, x: Tensor, share: float) -> Tensor:
     mixed_mean = mean + share * apart
     mixed_var = share * own_var + (1 - share) * var + share * (1 - share) * apart.square()
     eps = layer.eps_along(wide)
-    return mean + (wide - mixed_mean) * ((var + eps) / (mixed_var + eps)).sqrt()
+    ratio = ((var + eps) / (mixed_var + eps)).sqrt() if layer.scale else torch.ones_like(var)
+    return mean + (wide - mixed_mean) * ratio if layer.center else wide * ratio

@@ -20,8 +20,9 @@ from normbench.engine.update_rules import COUNTING, SLOTS, Block, Settings, upda
 from normbench.errors import unknown
 from normbench.spec import OptimSpec, RunSpec
 
-#: Role → factor of the learning rate, if it is not 1. Scalars: as in the code of zhang2019b.
-LR_FACTORS = {"scalar": 0.1}
+#: Role → factor of the learning rate, if it is not 1. Scalars: as in the code of zhang2019b. Gates: as in the
+#: code of nam2018.
+LR_FACTORS = {"scalar": 0.1, "gate": 10.0}
 
 
 class Optimizer:

@@ -218,7 +218,7 @@ class Builder:
         if not readers or not all(map(self.has_norm, readers)):
             return True
         adds_its_own = self.spec.norm.affine in (True, "bias")
-        return not (adds_its_own or norms.entry(self.spec.norm.name).absorbs_bias)
+        return not (adds_its_own or norms.entry(self.spec.norm.name).removes_bias(self.spec.norm.args))
 
     def _initial_values(self, name: str, shape: tuple[int, ...], gain: float | None) -> tuple[Tensor, Tensor]:
         """Initial weights (K, *shape) and biases (K, Cout), from each lane's seed and the layer's name.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -26,7 +26,7 @@ class Entry:
         reference:        citation key of docs/references.bib.
         batch_statistics: in training, the output of an image depends on the other images of the batch.
         absorbs_bias:     a bias added just before the layer has no effect in training, for all arguments of
-                          the layer.
+                          the layer but `center`, see `removes_bias`.
         eval_differs:     the output in evaluation differs from that in training.
         exact_gradient:   the backward pass is the gradient of the forward pass.
         activates:        the layer includes the activation after it. If no activation follows, it is built
@@ -51,6 +51,12 @@ class Entry:
         It follows from `banks` in conf/norm/<key>.yaml, which plans read without torch.
         """
         return self.eval_differs and not _has_banks(self.key)
+
+    def removes_bias(self, args: Mapping[str, Any]) -> bool:
+        """Whether a layer with these arguments removes a bias added just before it: `absorbs_bias`, unless
+        the layer is told not to subtract the mean.
+        """
+        return self.absorbs_bias and args.get("center", True) is not False
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -43,8 +43,11 @@ class RunningNorm(Norm):
         NormError: an argument out of range.
     """
 
-    #: Evaluation reads its input as (x − running_mean) / √(running_var + ε) alone, whatever it does next.
+    #: Evaluation reads its input as (x − running_mean) / √(running_var + ε) alone, whatever it does next;
+    #: without the subtraction if `center` is false, without the division if `scale` is false.
     standardizes: ClassVar[bool] = False
+    center: bool = True
+    scale: bool = True
     #: What the first batch does to the initial statistics, see `ema.Start`.
     first_batch: ClassVar[Start] = "blend"
 

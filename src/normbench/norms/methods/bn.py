@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from normbench.errors import NormError
 from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
-from normbench.norms.lanes import PerLane
+from normbench.norms.lanes import PerLane, along_channels
 from normbench.norms.registry import register
 from normbench.norms.running import RunningNorm, over_chunks
+from normbench.norms.spatial_moments import saturated
 
 #: What the running variance may be.
 VARIANCES = ("unbiased", "biased")
@@ -33,17 +35,21 @@ class BatchNorm(RunningNorm):
     """Batch normalization: statistics per channel over the images of a worker's batch.
 
         y = γ (x − μ) / √(σ² + ε) + β                                  Algorithm 1
+        y = γ (x − μ) + β                                              scale=False: mean-only
+        y = γ x / √(σ² + ε) + β                                        center=False: variance-only
         μ, σ² over 𝒮 = {same channel} × batch × H × W                   training
         μ, σ² ← running statistics                                      evaluation
 
-    Symbols:      μ mean · σ² var (biased) · γ weight · β bias
+    Symbols:      μ mean · σ² var (biased, around μ) · γ weight · β bias
     Reduces:      (N, H, W) for each channel; N in chunks of `batch` images if that is set (one chunk per
                   worker).
     Train / eval: differ. Batch-independent: no.
     Running statistics: mean and Bessel-corrected variance, s ← s + w_t (new − s) with w_t from `momentum`
                   (weight of the NEW batch, see normbench.momentum). They start at 0 and 1; with several
-                  chunks `new` is the chunks' mean. Training never reads them.
-    Numerics:     fp32 (fp64 for fp64 input); ε inside the root.
+                  chunks `new` is the chunks' mean. Training never reads them. Both are kept whatever `center`
+                  and `scale` say.
+    Numerics:     fp32 (fp64 for fp64 input); ε inside the root, unused without `scale`. Without `center` a
+                  bias before the layer is not removed; models drop it only if β replaces it.
 
     Shape:
         x: (N, K·C, *spatial) → y: same shape and dtype
@@ -58,18 +64,20 @@ class BatchNorm(RunningNorm):
         track:    whether to keep running statistics. Without them evaluation uses the batch.
         variance: "unbiased": the running variance is Bessel-corrected, as in torch; "biased": it is not, as
                   in Keras and flax.
+        center:   whether to subtract the mean.
+        scale:    whether to divide by the deviation. One of center and scale must be true.
         batch:    images per statistic; must divide N. None: all of x.
 
     Raises:
         NormError: an argument out of range, N not a multiple of `batch`, or one value per statistic.
 
-    Reference:  ioffe2015 — Batch Normalization, ICML 2015, arXiv:1502.03167.
+    Reference:  ioffe2015 — Batch Normalization, ICML 2015, arXiv:1502.03167. Mean-only: salimans2016, §4.
+                Variance-only: daneshmand2020; lubana2021 compares it with others.
     Deviations: none from torch.nn.BatchNorm2d, whose state_dict it shares for K = 1. As here, the paper
                 corrects the running variance by m / (m − 1); it leaves the averaging open. Keras and flax
-                move
-                the biased variance: of 2 values, half of ours. So their momentum m, keras:m here, means the
-                                     same
-                average only with variance=biased.
+                move the biased variance: of 2 values, half of ours. So their momentum m, keras:m here, means
+                the same average only with variance=biased. In Keras `center` and `scale` are β and γ; here
+                they are the two halves of the normalization, and `affine` decides on β and γ.
     """
 
     standardizes = True
@@ -86,10 +94,18 @@ class BatchNorm(RunningNorm):
         affine: Affine = True,
         track: bool = True,
         variance: str = "unbiased",
+        center: bool = True,
+        scale: bool = True,
         batch: int | None = None,
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
         self.variance = self.choice("variance", variance, VARIANCES)
+        self.center, self.scale = self.flag("center", center), self.flag("scale", scale)
+        if not (center or scale):
+            raise NormError(
+                f"{self.key}: center and scale must not both be false, or nothing is normalized. "
+                "Use norm=affine for γ and β alone"
+            )
         self.register_statistic("running_mean", partial(torch.zeros, lanes * channels))
         self.register_statistic("running_var", partial(torch.ones, lanes * channels))
 
@@ -108,7 +124,31 @@ class BatchNorm(RunningNorm):
         return self.weight, self.bias
 
     def normalize(self, x: Tensor) -> Tensor:
+        if not (self.center and self.scale):
+            return self._by_one_moment(x)
         return self._by_batch(x) if self.by_batch else self._by_running(x)
+
+    def _by_one_moment(self, x: Tensor) -> Tensor:
+        """Only subtract the mean, or only divide by the deviation."""
+        if not self.by_batch:
+            assert self.running_mean is not None and self.running_var is not None
+            mean, var = along_channels(self.running_mean, x), along_channels(self.running_var, x)
+            return self._apply_one(x, mean, var, x)
+        parts = self.by_chunk(x)
+        values = (1, *range(3, parts.dim()))
+        mean = parts.mean(values, keepdim=True)  # (S, 1, K·C, 1, …)
+        with torch.set_grad_enabled(self.scale and torch.is_grad_enabled()):  # else only tracked
+            var = saturated((parts - mean).square().mean(values, keepdim=True))
+        if self.tracks:
+            count = parts.numel() // mean.numel()
+            self._keep(mean.flatten(1), var.flatten(1) * (count / (count - 1)), count)
+        return self._apply_one(parts, mean, var, x).flatten(0, 1)
+
+    def _apply_one(self, parts: Tensor, mean: Tensor, var: Tensor, x: Tensor) -> Tensor:
+        """γ (x − μ) + β or γ x / √(σ² + ε) + β; `parts` is x or its chunks."""
+        if self.center:
+            return self.scaled_by(parts - mean, torch.ones_like(mean), x)
+        return self.scaled_by(parts, torch.rsqrt(var + self.eps_along(x)), x)
 
     def _by_running(self, x: Tensor) -> Tensor:
         assert self.running_mean is not None and self.running_var is not None

@@ -47,7 +47,7 @@ def insert(
     - Channels are the outputs of a convolution or linear layer. After an activation, pooling or dropout layer
       they are those of the layer that alone feeds it.
     - The channel axis is 1; after a torch.nn.Linear it is the last axis.
-    - Bias: if the method removes any bias before it (`Entry.absorbs_bias`), the bias of a chosen convolution
+    - Bias: if the method removes any bias before it (`Entry.removes_bias`), the bias of a chosen convolution
       or linear layer is dropped, and the report says so. Otherwise it stays.
     - Activation: as in `convert`, a method with an activation of its own replaces the ReLU that alone reads
       the layer. Without such a ReLU it is built without its activation.
@@ -130,7 +130,7 @@ class Insertions(Replacements):
             path, Found(layer, self.entry.key, channels, lanes, axis), layer if seen is not None else None
         )
         if getattr(layer, "bias", None) is not None:
-            drops = self.entry.absorbs_bias and seen is not None and not has_hooks(layer)
+            drops = self.entry.removes_bias(self.args) and seen is not None and not has_hooks(layer)
             if drops and layer._parameters.get("bias") is not None:
                 self.without_bias.append(layer)
                 notes.insert(0, f"its bias is dropped, since {self.entry.key} removes it")

@@ -211,6 +211,8 @@ def _ours(layer: Norm) -> Found | str:
         settings["track"] = layer.tracked
     if isinstance(layer, RunningNorm) and layer.tracked:
         settings["momentum"] = tuple(momentum.canonical for momentum in layer.momenta)
+    if isinstance(layer, RunningNorm):
+        settings |= {name: getattr(layer, name) for name in ("center", "scale") if name in entry.arguments}
     if isinstance(layer, GroupNorm):
         settings["num_groups"] = layer.num_groups
     for name, value in settings.items():
