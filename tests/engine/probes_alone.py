@@ -18,9 +18,9 @@ PERCENTILES = (1, 15, 20, 50, 80, 85, 99)
 def network_of(spec, dataset, state):
     """A lone network with the final state of a run, in training mode as at its last step."""
     network = models.build([spec], dataset.shape).double()
-    network.load_state_dict({name: t.view_as(network.state_dict()[name]) for name, t in state.items()})
     steps = spec.length(len(dataset.train_labels))
-    network.begin_step(steps - 1, steps)
+    network.begin_step(steps - 1, steps)  # first, since it clips the gates of bin
+    network.load_state_dict({name: t.view_as(network.state_dict()[name]) for name, t in state.items()})
     return network
 
 

@@ -241,5 +241,5 @@ def test_the_defaults_leave_signatures_as_they_were(make_spec):
 
 
 def test_both_switches_off_are_refused_with_what_to_use_instead():
-    with pytest.raises(norms.NormError, match=r"center and scale must not both be false.*Use norm=affine"):
+    with pytest.raises(norms.NormError, match=r"center and scale must not both be false.*Use affine for"):
         norms.build("bn", 6, center=False, scale=False)

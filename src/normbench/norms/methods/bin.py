@@ -122,7 +122,7 @@ class BatchInstanceNorm(RunningNorm):
         self.need_several(
             positions(shape),
             f"a map of {positions(shape)} position",
-            "use another norm, or placement.sites without this site",
+            "use another norm, or leave this layer out",
         )
         super().check(shape)
 

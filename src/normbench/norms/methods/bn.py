@@ -104,7 +104,7 @@ class BatchNorm(RunningNorm):
         if not (center or scale):
             raise NormError(
                 f"{self.key}: center and scale must not both be false, or nothing is normalized. "
-                "Use norm=affine for γ and β alone"
+                "Use affine for γ and β alone"
             )
         self.register_statistic("running_mean", partial(torch.zeros, lanes * channels))
         self.register_statistic("running_var", partial(torch.ones, lanes * channels))
