@@ -215,3 +215,18 @@ def test_a_run_that_cannot_be_trained_is_refused_before_anything_is_written(
         (folder / "file").touch()
         monkeypatch.setenv("NORMBENCH_RESULTS", str(folder / "file"))
     assert said in refused(["train", *words.split()], capsys)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_behind_standard_output_is_one_line() -> None:
+    command = f"{sys.executable} -m normbench --help > /dev/full"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: cannot write to standard output: No space left on device\n"
+
+
+def test_a_closed_standard_output_is_no_error() -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m normbench --help >&-"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")

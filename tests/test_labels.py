@@ -76,3 +76,11 @@ def test_a_field_is_found_by_its_dotted_name() -> None:
 
 def test_labels_are_text() -> None:
     assert [label(v) for v in (None, False, 1.0, 1e-05, (2, 3))] == ["–", "false", "1", "1e-05", "2-3"]
+
+
+def test_the_version_of_a_choice_is_no_difference_of_its_own() -> None:
+    """Else plans, progress lines and tables would show `numerics.schedule` beside `schedule`."""
+    constant = {"schedule": {"name": "constant"}, "numerics": {}}
+    step = {"schedule": {"name": "step"}, "numerics": {"schedule": 2}}
+    assert varying([constant, step]) == ["schedule"]
+    assert varying([step, {**step, "numerics": {"schedule": 3}}]) == ["numerics.schedule"]

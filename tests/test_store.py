@@ -496,3 +496,22 @@ def test_an_invalid_record_of_schema_1_is_reported_with_its_file(make_spec, stor
     file.write_text(file.read_text().replace('"epochs": 10', '"epochs": "ten"'), encoding="utf-8")
     assert store.records() == []
     assert "epochs" in store.damaged[0] and "cdcd" in store.damaged[0]
+
+
+@pytest.mark.parametrize("name", ["record.json", "history.jsonl", "config.yaml", "checkpoint.pt"])
+def test_a_folder_in_place_of_a_run_s_file_is_named_before_training(store, name):
+    folder = store.run_folder("a" * 16)
+    (folder / name).mkdir(parents=True)
+    with pytest.raises(InputError, match=f"{name} must be a file, but is a folder; move it away"):
+        store.check_places(["a" * 16])
+    store.check_places(["b" * 16])
+
+
+@pytest.mark.parametrize("part", ["parent", "folder"])
+def test_a_file_in_place_of_a_run_s_folder_is_named_before_training(store, part):
+    folder = store.run_folder("a" * 16)
+    place = folder if part == "folder" else folder.parent
+    place.parent.mkdir(parents=True)
+    place.write_text("")
+    with pytest.raises(InputError, match=f"{place} must be a folder, but is a file; move it away"):
+        store.check_places(["a" * 16])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from normbench.conditions import ALWAYS
 from normbench.config.choices import GROUPS, choices, declared
 from normbench.errors import unknown
+from normbench.report.metrics import TIMING
 from normbench.synonyms import SYNONYMS, meant
 
 NORMS = choices("norm")
@@ -73,5 +75,6 @@ def test_every_synonym_leads_to_an_existing_name() -> None:
     knobs = {f"{g}.{knob}" for g in GROUPS for name in choices(g) for knob in declared(g, name)}
     arguments = {f"norm.args.{a}" for name in NORMS for a in declared("norm", name)["args"]}
     top = {"batch", "workers", "total", "epochs", "steps", "seed", *GROUPS}
+    metrics = {f"{split}_{name}" for split in ("test", "valid") for name in ALWAYS} | {*TIMING}
     given = {name for meanings in SYNONYMS.values() for name in meanings.split()}
-    assert given <= names | knobs | arguments | top
+    assert given <= names | knobs | arguments | top | metrics

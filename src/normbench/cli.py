@@ -18,7 +18,7 @@ from typing import NoReturn, TextIO
 
 from normbench import __version__
 from normbench.commands import VERBS
-from normbench.commands.streams import leave_ascii, never_raise
+from normbench.commands.streams import leave_ascii, never_raise, open_closed, unwritable
 from normbench.errors import InputError, NormbenchError, unknown
 
 HELP = """normbench: normalization ablations, with error bars
@@ -44,6 +44,7 @@ INTERRUPTED = 130
 
 def main() -> NoReturn:
     """The entry point of the installed command."""
+    open_closed()
     leave_ascii(sys.argv[1:])
     never_raise()
     logging.raiseExceptions = False  # if a library cannot write its log, print no traceback
@@ -70,6 +71,10 @@ def run(argv: Sequence[str]) -> int:
         _complain(str(error), debug)
         return error.exit_code
     except Exception as error:
+        if why := unwritable(error):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as above
+            _complain(f"cannot write to standard output: {why}", debug)
+            return 1
         hint = "" if debug else "; --debug shows where"
         _complain(f"unexpected {type(error).__name__}: {error}{hint}", debug)
         return 1

@@ -86,7 +86,8 @@ def material(spec: Mapping[str, Any]) -> dict[str, Any]:
 def varying(specs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The fields in which runs differ, without the seed. Fields with the most values come first.
 
-    A knob is left out if the choice of its group determines it: bn has a momentum, gn has none.
+    A knob is left out if the choice of its group determines it: bn has a momentum, gn has none. The version
+    of a choice's numbers (`numerics.schedule`) is left out likewise.
     `workers` is left out if all runs have the same total and differ in batch.
 
     >>> varying([{"norm": {"name": "bn", "eps": 1}}, {"norm": {"name": "gn", "eps": 2}}])
@@ -115,8 +116,12 @@ def varying(specs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _choice(key: str) -> str:
-    """The field with the name of the choice of a knob's group."""
-    return f"{key.partition('.')[0]}.name"
+    """The field with the name of the choice of a knob's group.
+
+    >>> _choice("norm.momentum"), _choice("numerics.schedule")
+    ('norm.name', 'schedule.name')
+    """
+    return f"{key.removeprefix('numerics.').partition('.')[0]}.name"
 
 
 def _determined(key: str, by: Sequence[str], flat: Sequence[Mapping[str, Any]]) -> bool:

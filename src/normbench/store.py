@@ -28,7 +28,7 @@ from typing import TypeVar
 import yaml
 
 from normbench import run_series
-from normbench.errors import InputError, RunFailure, unknown
+from normbench.errors import InputError, RunFailure
 from normbench.files import last_bytes, try_writing, write_atomically
 from normbench.record import FAILED, Addition, Metrics, Record
 
@@ -38,6 +38,8 @@ T = TypeVar("T")
 _UNREADABLE = (OSError, ValueError, TypeError, LookupError, RecursionError)
 #: PERF: if PyYAML was built with libyaml, its dumper takes a tenth of the time.
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+#: If the store has more runs, an error message does not list them.
+_FEW = 8
 _REMEDY = "give another folder with NORMBENCH_RESULTS"
 
 
@@ -54,7 +56,7 @@ class Store:
     @classmethod
     def default(cls) -> Store:
         """The store in the folder `NORMBENCH_RESULTS`; if that is not set, in `results`."""
-        return cls(Path(os.environ.get("NORMBENCH_RESULTS") or "results"))
+        return cls(Path(os.environ.get("NORMBENCH_RESULTS") or "results").expanduser())
 
     def run_folder(self, signature: str) -> Path:
         return self._runs / signature[:2] / signature
@@ -190,7 +192,7 @@ class Store:
             InputError: no run or several runs match, or the record cannot be read.
         """
         known = [*(f.name for f in self._folders() if (f / "record.json").is_file()), *self._earlier]
-        matches = [signature for signature in known if name and signature.startswith(name)]
+        matches = [signature for signature in known if name and signature.startswith(name.lower())]
         if len(matches) > 1:
             some = ", ".join(matches[:8]) + (", …" if len(matches) > 8 else "")
             raise InputError(f"'{name}' is the start of {len(matches)} runs: {some}; give more digits")
@@ -199,8 +201,10 @@ class Store:
         elif name and Path(name).exists():
             file = Path(name) / "record.json" if Path(name).is_dir() else Path(name)
         elif known:
-            raise unknown(
-                f"run among {len(known):,}", name, known, remedy="give a signature's start or a folder"
+            some = f" (all: {', '.join(known)})" if len(known) <= _FEW else ""
+            raise InputError(
+                f"unknown run '{name}' among {len(known):,}{some}; give the start of a signature or a "
+                "folder; normbench table --runs lists them"
             )
         else:
             raise InputError(f"no run '{name}': {self.root} holds no records; train some, or {_REMEDY}")
@@ -224,6 +228,21 @@ class Store:
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"results cannot be written to {self.root}: {reason}; {_REMEDY}") from None
+
+    def check_places(self, signatures: Iterable[str]) -> None:
+        """Check that nothing stands where the folders and files of these runs will be written.
+
+        Raises:
+            InputError: names the first folder in place of a file, or file in place of a folder.
+        """
+        for signature in signatures:
+            folder = self.run_folder(signature)
+            for place in (folder.parent, folder):
+                if place.exists() and not place.is_dir():
+                    raise InputError(f"{place} must be a folder, but is a file; move it away")
+            for name in ("record.json", "history.jsonl", "config.yaml", "checkpoint.pt"):
+                if (folder / name).is_dir():
+                    raise InputError(f"{folder / name} must be a file, but is a folder; move it away")
 
     @property
     def _runs(self) -> Path:

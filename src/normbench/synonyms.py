@@ -66,6 +66,14 @@ SYNONYMS: dict[str, str] = {
     "datadir": "data.root data.path", "dataroot": "data.root", "datapath": "data.path data.root",
     "globalbatch": "total", "globalbatchsize": "total", "totalbatch": "total", "wandb": "tracking",
     "logger": "tracking", "sites": "placement.sites", "layers": "placement.sites",
+    "norm.decay": "norm.momentum", "norm.rho": "norm.momentum", "numclasses": "data.classes",
+    "nclasses": "data.classes", "lrschedule": "schedule", "imagesize": "data.size", "inputsize": "data.size",
+    "hiddensize": "model.hidden", "widenfactor": "model.width",
+    # metrics
+    "acc": "test_error", "accuracy": "test_error", "testacc": "test_error", "testaccuracy": "test_error",
+    "top1": "test_error", "err": "test_error", "error": "test_error", "loss": "test_loss",
+    "valacc": "valid_error", "valaccuracy": "valid_error", "valloss": "valid_loss", "time": "train_s",
+    "seconds": "train_s", "runtime": "train_s", "speed": "steps_per_s", "throughput": "steps_per_s",
 }  # fmt: skip
 
 
@@ -87,6 +95,8 @@ def meant(given: object, names: Iterable[str]) -> list[str]:
     equal = [name for name in known if _spelling(name) == _spelling(text)]
     if equal:
         return equal
+    if "." in text and (whole := [n for n in SYNONYMS.get(_spelling(text), "").split() if n in known]):
+        return whole
     alike = [name for name in known if _spelling(_leaf(name)) == _spelling(leaf)]
     if alike:
         return [name for name in alike if name.partition(".")[0] == group] or alike

@@ -266,7 +266,7 @@ BAD = {
     "a precision of GPUs": (["--device", "cpu", "engine.precision=fp16"], "needs a CUDA device"),
     "a norm that cannot": (["--models", "mlp", "--batches", "1"], "at least 2 values"),
     "data that are not here": (["data=mnist", "data.root=nowhere", "data.download=false"], "nowhere"),
-    "a folder that is not there": (["--json", "nowhere/found.json"], "needs an existing folder"),
+    "a folder in place of a file": (["--json", "."], "--json must be a file; '.' is a folder"),
     "a flag of nobody": (["--fast"], "unrecognized arguments"),
 }
 
@@ -286,7 +286,7 @@ def test_bad_input_gives_one_line_and_measures_nothing(argv, said, tmp_path, mon
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_bench_measures_on_a_gpu(tmp_path: Path):
-    file = tmp_path / "found.json"
+    file = tmp_path / "new" / "folder" / "found.json"  # made on the way
     words = [*QUICK, "--models", "lenet5", "--device", "cuda", "--json", str(file), "data=synthetic"]
     assert cli.run(["bench", *words]) == 0
     found = json.loads(file.read_text())

@@ -179,5 +179,5 @@ def test_an_unknown_run_among_many_says_how_many_there_are(trainer, capsys: Capt
     capsys.readouterr()
     assert cli.run(["info", "zz"]) == 2
     err = capsys.readouterr().err
-    assert "unknown run among 45 'zz'; give a signature's start or a folder" in err
+    assert "unknown run 'zz' among 45; give the start of a signature or a folder" in err
     assert len(err) < 300

@@ -176,3 +176,9 @@ def test_impossible_runs_are_skipped_if_asked_and_listed(trainer, capsys: Captur
     assert "2 runs: 2 trained" in said
     assert cli.run(["train", "norm=in", "batch=2,4", "invalid=skip"]) == 2
     assert "none of the 2 runs is possible" in capsys.readouterr().err
+
+
+def test_a_run_that_is_left_out_is_named_once_for_all_seeds(trainer, capsys: Capture) -> None:
+    assert cli.run(["train", "norm=bn,gn", "norm.args.group_size=5", "seed=0,1,2", "invalid=skip"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("n/a")]
+    assert len(lines) == len(set(lines)) > 0

@@ -101,7 +101,7 @@ def test_hydra_composes_once_per_set_of_choices_not_once_per_run(monkeypatch: py
         ("norm=glob(zz*)", "a sweep needs at least one value"),
         ("optim.lr=interval(0,1)", "a sweep lists its values"),
         ("~nothing", "'nothing' does not exist"),
-        ("norm=null", "group override must be a string"),
+        ("norm=null", "norm must be the name of a choice"),
         ("hydra/launcher=fast", "unknown hydra/launcher 'fast'"),
         ("hydra.verbose=true,false", "Sweeping over Hydra's configuration is not supported"),
         ("thing@norm=bn", "config group 'thing' does not exist"),

@@ -52,6 +52,24 @@ def refusal(*words: str) -> str:
         (["hydra.run.dir=out"], "NORMBENCH_RESULTS=out"),
         (["hydra.sweep.dir=out"], "NORMBENCH_RESULTS=out"),
         (["hydra.job.chdir=true"], "hydra.job.chdir has no effect"),
+        (["hydra.foo=1"], "unknown key 'hydra.foo' of Hydra"),
+        (["norm.name=gn"], "write norm=gn"),
+        (["+norm.type=gn"], "write norm=gn"),
+        (["model.name=mlp,lenet5"], "write model=mlp,lenet5"),
+        (["tracking.name=first"], "write tracking.tags=[…] to mark runs"),
+        (["norm=null"], "norm must be the name of a choice; got norm=null; write norm=none"),
+        (["tracking=false"], "write tracking=none"),
+        (["~norm"], "a run needs one norm; got ~norm; write norm=none"),
+        (["~weight=none"], "write weight=none"),
+        (["norm=bn|gn"], "write a sweep as norm=bn,gn"),
+        (["norm=bn;gn"], "write a sweep as norm=bn,gn"),
+        (["norm=bn/gn"], "unknown norm 'bn/gn'"),
+        (["optim.beta=0.9"], "nearest: optim.betas"),
+        (["norm.decay=0.9"], "nearest: norm.momentum ("),
+        (["num_classes=10"], "nearest: data.classes ("),
+        (["+learning_rate=1"], "nearest: optim.lr ("),
+        (["norm=bn,in", "norm.args.group_size=2"], "norm.args.group_size is an argument of norm="),
+        (["tracking.tags=[a,[b]]"], "tracking.tags.1 should be a valid string; got ['b']"),
     ],
 )
 def test_the_error_says_how_to_write_it(words: list[str], said: str) -> None:
@@ -85,3 +103,38 @@ def test_the_quoted_word_that_an_error_offers_can_be_read(text: str) -> None:
 def test_an_output_folder_of_hydra_is_kept_if_hydra_writes_there(tmp_path: Path) -> None:
     """With hydra.output_subdir, the sweeper writes multirun.yaml into the sweep's folder."""
     assert compose([f"hydra.sweep.dir={tmp_path}", "hydra.output_subdir=.hydra"])
+
+
+def test_an_argument_of_one_group_never_offers_those_of_another() -> None:
+    assert "norm." not in refusal("weight=ws,none", "weight.args.foo=1")
+
+
+def test_a_hint_for_an_item_of_a_list_is_no_sweep() -> None:
+    assert "sweep" not in refusal("tracking.tags=[a,[b]]")
+
+
+def test_the_keys_listed_for_an_added_key_are_those_of_the_command_line() -> None:
+    said = refusal("+foo=1")
+    assert "total" in said and "invalid" in said
+    assert "numerics" not in said and "neutral" not in said
+
+
+def test_an_own_file_without_its_package_line_is_told_the_line(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "e1.yaml").write_text("batch: 7\nnorm: gn\n")
+    with pytest.raises(InputError, match="must begin with the line '# @package _global_'"):
+        resolve_sweep(compose(["+experiment=e1"], str(tmp_path)))
+
+
+@pytest.mark.parametrize(("key", "variable"), [("project", "WANDB_PROJECT"), ("entity", "WANDB_ENTITY")])
+def test_a_variable_without_a_value_is_none_and_a_wrong_one_is_named(
+    key: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(variable, raising=False)
+    [unset] = resolve_sweep(compose(["tracking=wandb"])).runs
+    monkeypatch.setenv(variable, "")
+    [empty] = resolve_sweep(compose(["tracking=wandb"])).runs
+    assert empty.spec.tracking == unset.spec.tracking
+    monkeypatch.setenv(variable, "a/b")
+    assert f"tracking.{key} must have 1 to 128 characters" in refusal("tracking=wandb")
+    assert f"got 'a/b' from {variable}" in refusal("tracking=wandb")

@@ -118,3 +118,10 @@ def test_a_class_may_be_spelled_in_another_unicode_form_in_test(data_spec, pictu
 def test_damaged_exif_does_not_damage_an_image(data_spec, pictures, exif):
     colour().save(pictures.folder / "train" / "cat" / "9.jpg", exif=exif)
     assert data.load(data_spec("folder", path=pictures.folder)).fitted == "as is (6×6)"
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_warning_of_the_image_library_reaches_the_user(data_spec, pictures, monkeypatch):
+    """A large scan makes Pillow warn of a decompression bomb, once per image."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)
+    assert data.load(data_spec("folder", path=pictures.folder)).shape.train_images == 9

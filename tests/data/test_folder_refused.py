@@ -141,3 +141,8 @@ def test_more_than_eight_bits_a_channel_is_refused(data_spec, pictures):
 def test_a_path_that_is_neither_file_nor_folder_is_refused(data_spec):
     with pytest.raises(InputError, match=r"data.path=/dev/zero must be a directory or an archive"):
         data_spec("folder", path="/dev/zero")
+
+
+def test_a_data_set_deep_inside_an_archive_is_not_looked_for_by_a_path(data_spec, pictures, pack, tmp_path):
+    archive = pack(pictures.folder, tmp_path / "deep.tgz", top="home/me/")
+    refused(data_spec("folder", path=archive), "pack the archive again from the folder home/me$")

@@ -393,3 +393,24 @@ def test_packed_files_that_download_false_leaves_packed_are_named(data_spec, tmp
         InputError, match=r"raw/train-images-idx3-ubyte\.gz is there: data\.download=true unpacks"
     ):
         data.load(data_spec("mnist", root=str(tmp_path), download=False))
+
+
+def test_the_files_of_another_data_set_are_refused(mnist_files, data_spec, tmp_path, monkeypatch):
+    """MNIST in the folder of Fashion-MNIST is no data of the user's own."""
+    monkeypatch.setitem(published.IDX_MD5, "fashion_mnist", dict.fromkeys(mnist_files, "0" * 32))
+    folder = tmp_path / "FashionMNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, content in mnist_files.items():
+        (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match="these are the files of data=mnist"):
+        data.load(data_spec("fashion_mnist", root=str(tmp_path), download=False))
+
+
+def test_of_an_incomplete_copy_the_missing_files_are_named(mnist_files, data_spec, tmp_path):
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, content in mnist_files.items():
+        (folder / name).write_bytes(content)
+    (folder / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(InputError, match=r"\(t10k-labels-idx1-ubyte: not there\)"):
+        data.load(data_spec("mnist", root=str(tmp_path), download=False))

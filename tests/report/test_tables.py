@@ -209,6 +209,11 @@ def test_conditions_choose_runs(runs, where, rows, cols) -> None:
         ({"where": "seed!=0,1,2"}, "no run has seed not 0,1,2"),
         ({"where": ["norm=bn", "norm.momentum=null"]}, "no run meets all the conditions"),
         ({"where": "norm"}, "where must be key=value"),
+        ({"where": "batch==2"}, "where must be key=value"),
+        (
+            {"rows": "norm,batch", "cols": "batch"},
+            "rows and columns must be different keys; batch is in both",
+        ),
         ({"where": "=bn"}, "where must be key=value"),
         ({"where": "norm=bn,"}, "where must be key=value"),
         ({"rows": ""}, "at least one key"),

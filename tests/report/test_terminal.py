@@ -127,7 +127,18 @@ def test_thousands_of_cells_are_drawn_in_seconds(make) -> None:
 
 def test_runs_are_listed_with_numbers_to_the_right(runs) -> None:
     console = Console(file=io.StringIO(), width=100)
-    console.print(run_lines(list_runs(runs, "norm", "batch", "test_error")))
+    console.print(run_lines(list_runs(runs, "norm", "batch", "test_error"), console))
     lines = console.file.getvalue().splitlines()
     assert lines[0].split() == ["norm", "batch", "seed", "status", "test_error", "run"]
     assert len(lines) == 2 + len(runs)
+
+
+@pytest.mark.parametrize("width", [1, 8, 12])
+def test_no_number_is_cut_on_the_narrowest_terminal(wide, runs, width) -> None:
+    text = "\n".join(shown(wide, width))
+    assert text.count("45.00") == 23  # all cells but the diverged one
+    console = Console(file=io.StringIO(), width=width)
+    listed = list_runs(runs, "norm", "batch", "test_error")
+    console.print(run_lines(listed, console))
+    said = console.file.getvalue()
+    assert all(cell in said for row in listed.texts() for cell in row)

@@ -199,7 +199,9 @@ def test_a_damaged_final_state_is_an_error_that_names_the_run(sweep):
     asked = sweep("one")
     [record] = asked.train()
     asked.store.weights_file(record.signature).write_bytes(b"nonsense")
-    with pytest.raises(RunFailure, match=f"run {record.signature} cannot be evaluated: .*cannot be read"):
+    with pytest.raises(
+        RunFailure, match=f"run {record.signature} cannot be evaluated: .*cannot be read.*remove it"
+    ):
         sweep("one", MORE).train()
 
 

@@ -11,7 +11,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from normbench.commands.parser import Parser
+from normbench.commands.parser import Parser, own_path
+from normbench.commands.text_file import check_writable
 from normbench.errors import InputError, RunFailure
 
 
@@ -44,7 +45,7 @@ def parser() -> Parser:
     )
     made.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     made.add_argument(
-        "--json", type=Path, metavar="FILE",
+        "--json", type=own_path, metavar="FILE",
         help="write to FILE instead of .json and .md in bench/ of the results folder",
     )  # fmt: skip
     return made
@@ -53,8 +54,8 @@ def parser() -> Parser:
 def run(argv: Sequence[str]) -> int:
     """Measure, print and save."""
     args = parser().parse_intermixed_args(list(argv))
-    if args.json is not None and not args.json.absolute().parent.is_dir():
-        raise InputError(f"--json needs an existing folder; got '{args.json}'")
+    if args.json is not None:
+        check_writable(args.json, "--json")
     batches, lanes = _numbers("--batches", args.batches), _numbers("--lanes", args.lanes)
     rounds, seconds = _numbers("--rounds", args.rounds), _seconds(args.seconds)
     if len(rounds) > 1:

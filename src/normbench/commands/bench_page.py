@@ -62,7 +62,8 @@ def _sections(
             yield from (title(TITLES[name]), *table(rows), "")
     yield (
         f"peaks: {peaks['flops_per_s'] / 1e9:.0f} GFLOP/s in a matrix product, "
-        f"{peaks['bytes_per_s'] / 1e9:.0f} GB/s in a copy, {peaks['cache_bytes_per_s'] / 1e9:.0f} in a cache"
+        f"{peaks['bytes_per_s'] / 2**30:.0f} GiB/s in a copy, "
+        f"{peaks['cache_bytes_per_s'] / 2**30:.0f} in a cache"
     )
     yield from (f"note: {note}" for note in found["notes"])
 
@@ -82,9 +83,9 @@ def _share(cell: dict[str, Any]) -> Row:
     return _where(cell) | {
         "MFLOP": f"{step['flops'] / 1e6:.3g}",
         "% of product": f"{100 * share['flops']:.3g}",
-        "MB": f"{step['bytes'] / 1e6:.3g}",
+        "MiB": f"{step['bytes'] / 2**20:.3g}",
         "% of copy": f"{100 * share['bytes']:.3g}",
-        "MB with activations": f"{step['bytes_with_activations'] / 1e6:.3g}",
+        "MiB with activations": f"{step['bytes_with_activations'] / 2**20:.3g}",
         "% of copy, with": f"{100 * share['bytes_with_activations']:.3g}",
     }
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from pathlib import Path
 from typing import NoReturn
 
 from normbench.commands.arguments import explain_arguments
 from normbench.errors import InputError
+
+
+def own_path(text: str) -> Path:
+    """A path that a user gives; ~ is their home folder, also in --out=~/t.md, which no shell expands."""
+    return Path(text).expanduser()
 
 
 class Parser(ArgumentParser):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from normbench.commands.parser import Parser
+from normbench.commands.parser import Parser, own_path
 from normbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def parser() -> Parser:
         "name", nargs="?", metavar="NAME", help="a table, or the path of its file; without it, all are listed"
     )
     made.add_argument("words", nargs="*", metavar="key=value", help="scale=…, and words over the table's")
-    made.add_argument("--json", type=Path, metavar="FILE", help="also write table and claims to FILE")
+    made.add_argument("--json", type=own_path, metavar="FILE", help="also write table and claims to FILE")
     made.add_argument(
-        "--out", type=Path, metavar="DIR",
+        "--out", type=own_path, metavar="DIR",
         help="write the table's files into DIR instead of tables/ of the results folder",
     )  # fmt: skip
     made.add_argument("--strict", action="store_true", help="exit 1 also if an asserted claim is undecided")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 _HANDLER = "normbench.spelled"
 #: ASCII for the characters that tables and help use.
@@ -27,6 +29,29 @@ def leave_ascii(words: Sequence[str]) -> None:
         os.execve(
             sys.executable, [sys.executable, "-m", "normbench", *words], {**os.environ, "PYTHONUTF8": "1"}
         )
+
+
+def open_closed() -> None:
+    """Send what a command prints to nowhere if the shell closed the stream (`>&-`). Python has None there."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open until the end
+
+
+def unwritable(error: BaseException) -> str:
+    """Why standard output takes nothing more, such as a full disk; empty if the error has another cause."""
+    if not isinstance(error, OSError) or error.errno not in (
+        errno.ENOSPC,
+        errno.EIO,
+        errno.EFBIG,
+        errno.EDQUOT,
+    ):
+        return ""
+    try:
+        os.write(sys.stdout.fileno(), b"\n")  # after a failed flush, another one says nothing
+    except OSError as again:
+        return again.strerror or str(again)
+    return ""
 
 
 def never_raise() -> None:

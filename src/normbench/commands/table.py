@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from normbench.commands.parser import Parser
+from normbench.commands.parser import Parser, own_path
 from normbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def parser() -> Parser:
     )  # fmt: skip
     made.add_argument("--runs", action="store_true", help="one line per run instead of means")
     made.add_argument("--format", choices=FORMATS, help="default: rich, or what the suffix of --out says")
-    made.add_argument("--out", type=Path, metavar="FILE", help="write to FILE: .md, .csv, .tex or .json")
+    made.add_argument("--out", type=own_path, metavar="FILE", help="write to FILE: .md, .csv, .tex or .json")
     return made
 
 
@@ -112,7 +112,9 @@ def _show(table: Table | RunList) -> None:
     from normbench.report.terminal import renderable, run_lines
 
     console = Console(highlight=False)
-    shown: RenderableType = run_lines(table) if isinstance(table, RunList) else renderable(table, console)
+    shown: RenderableType = (
+        run_lines(table, console) if isinstance(table, RunList) else renderable(table, console)
+    )
     console.print(shown)
 
 

@@ -25,8 +25,8 @@ def run(argv: Sequence[str]) -> int:
     except RunFailure:
         if not training.records:
             raise  # otherwise the summary lists all runs that failed
-    for run in training.skipped:
-        print(f"n/a      {run.words or 'this run'}: {run.reason}")
+    for words, reason in dict.fromkeys((run.words, run.reason) for run in training.skipped):
+        print(f"n/a      {words or 'this run'}: {reason}")
     if training.records:
         print("\n".join(summary(training.records, training.store, trained=training.trained)))
     return int(any(record.status == FAILED for record in training.records))

@@ -23,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from normbench.config.choices import GROUPS
-from normbench.config.grammar import as_sweep
+from normbench.config.grammar import as_sweep, check_choice
 from normbench.config.hydra_errors import explained
 from normbench.config.search_path import CONFIG_NAME, dotted_keys, known_keys, open_loader
 from normbench.errors import InputError
@@ -55,7 +55,12 @@ def open_arguments(words: Sequence[str]) -> list[str]:
 
     So Hydra accepts them for choices that lack the argument, and a sweep over choices composes. `resolve`
     decides what is dropped and what is refused.
+
+    Raises:
+        InputError: a word that sets a group in a way that Hydra takes for a knob, see `check_choice`.
     """
+    for word in words:
+        check_choice(word)
     return [f"++{word.lstrip('+')}" if _ARGUMENT.match(word) else word for word in words]
 
 

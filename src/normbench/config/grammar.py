@@ -9,6 +9,9 @@ from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from normbench.config.choices import GROUPS, choices
+from normbench.errors import InputError
+
 #: Text that the grammar reads as text without quotes.
 _PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[a-z_/][\w/.:*?+-]*", re.ASCII | re.IGNORECASE)
 #: Two numbers written as a span: 0..4, 0-4, 0:4.
@@ -53,8 +56,42 @@ def unreadable(word: str) -> str:
         )
     if value.startswith(","):
         return f"cannot read '{word}'; write a sweep as {key}={value.strip(',')},…"
+    if said := several_choices(key, value):
+        return f"cannot read '{word}'; {said}"
     quoted = shlex.quote(f"{key}={QuotedString(value, Quote.double).with_quotes()}")
     return f"cannot read '{word}'; quote a value with special characters: {quoted}"
+
+
+def check_choice(word: str) -> None:
+    """Refuse words that set the choice of a group in a way that gives a mixture of two choices, or none.
+
+    Raises:
+        InputError: norm.name=gn, norm=null or ~norm; the message says how the choice is written.
+    """
+    key, sign, value = word.partition("=")
+    group, _, leaf = key.lstrip("+~").partition(".")
+    if group not in GROUPS or (key.startswith("~") and leaf):
+        return
+    name = "none" if "none" in choices(group) else "…"
+    if key.startswith("~"):
+        raise InputError(f"a run needs one {group}; got {word}; write {group}={name}")
+    if not leaf and sign and value.strip().lower() in ("null", "false", "true"):
+        raise InputError(f"{group} must be the name of a choice; got {word}; write {group}={name}")
+    if leaf in ("name", "type", "kind", "_target_"):
+        hint = "; the names of tracked runs follow from what varies" if group == "tracking" else ""
+        written_so = f"{group}={value}" if group != "tracking" else "tracking.tags=[…] to mark runs"
+        raise InputError(f"{group}.{leaf} cannot be set by itself; got {word}; write {written_so}{hint}")
+
+
+def several_choices(group: str, value: str) -> str:
+    """How to write a sweep, if a value names several choices of a group with other marks than commas.
+
+    >>> several_choices("norm", "bn|gn"), several_choices("norm", "bn")
+    ('write a sweep as norm=bn,gn', '')
+    """
+    parts = [part for part in re.split(r"[^\w]+", value) if part]
+    listed = len(parts) > 1 and group in GROUPS and set(parts) <= set(choices(group))
+    return f"write a sweep as {group}={','.join(parts)}" if listed else ""
 
 
 def as_sweep(key: str, value: object) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import (
@@ -21,7 +22,7 @@ from omegaconf.errors import (
 from yaml import YAMLError
 
 from normbench.config.choices import GROUPS, owners
-from normbench.config.grammar import unreadable
+from normbench.config.grammar import several_choices, unreadable
 from normbench.errors import InputError, NormbenchError, unknown
 from normbench.synonyms import meant
 
@@ -50,7 +51,9 @@ def explain(error: Exception, keys: Callable[[], Iterable[str]] = tuple) -> Inpu
         return InputError(unreadable(error.override))
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, choice = error.missing_cfg_file.rpartition("/")
-        return unknown(group, choice, error.options)
+        if (own := group.partition("/")[0]) in GROUPS and own != group:  # norm=bn/gn is no folder norm/bn
+            group, choice = own, error.missing_cfg_file.removeprefix(f"{own}/")
+        return unknown(group, choice, error.options, remedy=several_choices(group, choice))
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.full_key:
         return _unknown_key(str(cause.full_key), keys())
     if isinstance(cause, MissingMandatoryValue):
@@ -72,9 +75,13 @@ def explain(error: Exception, keys: Callable[[], Iterable[str]] = tuple) -> Inpu
 
 def _unknown_key(key: str, known: Iterable[str]) -> InputError:
     """Lists the keys beside the unknown one, or all if there are none. Offers any key by its meaning."""
-    parent, _, _ = key.rpartition(".")
+    parent, _, leaf = key.rpartition(".")
     names = list(known)
+    if key.startswith("hydra."):
+        return InputError(f"unknown key '{key}' of Hydra; normbench train --hydra-help lists its flags")
     neighbours = [name for name in names if name.rpartition(".")[0] == parent]
+    if parent and len(leaf) > 3 and get_close_matches(key, neighbours, cutoff=0.9):
+        return unknown("key", key, neighbours)  # a slip of the finger; the meaning is not sought elsewhere
     arguments = {f"{group}.args.{name}": having for group in GROUPS for name, having in owners(group).items()}
     error = unknown("key", key, neighbours or names, beyond=[*names, *arguments])
     path = next((path for path in meant(key, arguments) if path not in names), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -25,7 +26,14 @@ from normbench.spec import Resolved, RunSpec
 _CHOICES = ("model", "norm", "weight", "data", "optim", "schedule", "tracking")
 #: Groups whose choices compute something, so that their numbers have a version.
 _COMPUTING = ("model", "norm", "weight", "data", "optim", "schedule", "placement")
-
+#: Keys whose default is an environment variable.
+_FROM_ENVIRONMENT = {"tracking.project": "WANDB_PROJECT", "tracking.entity": "WANDB_ENTITY"}
+#: Keys below the groups, for the nearest names of an unknown key.
+_SETTABLE = tuple(
+    f"{group}.{name}"
+    for group, field in RunSpec.model_fields.items()
+    for name in getattr(field.annotation, "model_fields", ())
+)
 
 __all__ = ["choices", "declared", "resolve"]
 
@@ -54,6 +62,7 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
     unused += _drop_stem_activation(tree)
     _take_facts(tree)
     _resolve_total(tree)
+    _unset_if_empty(tree["tracking"])
     if tree["steps"] is not None:
         tree["epochs"] = None
     unused += _resolve_norm(tree["norm"], known["norm"])
@@ -109,6 +118,13 @@ def _take_facts(tree: dict[str, Any]) -> None:
         tree["neutral"] |= {f"{group}.{path}": value for path, value in facts["neutral"].items()}
         if group == "norm":
             tree["norm"]["banks"] = facts["banks"]
+
+
+def _unset_if_empty(tracking: dict[str, Any]) -> None:
+    """Take an empty environment variable as none, in place: CI systems set unused variables to ""."""
+    for key, default in (("project", "normbench"), ("entity", None)):
+        if tracking.get(key) == "" and os.environ.get(_FROM_ENVIRONMENT[f"tracking.{key}"]) == "":
+            tracking[key] = default
 
 
 def _resolve_total(tree: dict[str, Any]) -> None:
@@ -197,6 +213,15 @@ def _one_line(error: ValidationError) -> InputError:
         )
     ]
     key = ".".join(place)
+    if first["type"] == "extra_forbidden" and len(place) == 1 and isinstance(first["input"], Mapping):
+        below = ", ".join(map(str, first["input"])) or "none"
+        return InputError(
+            f"unknown key '{key}' with keys below it ({below}); a file of your own that sets "
+            "keys of a run must begin with the line '# @package _global_'"
+        )
+    if first["type"] == "extra_forbidden" and len(place) == 1:
+        own = {*RunSpec.model_fields, "total", "invalid"} - {"numerics", "neutral"}
+        return unknown("key", key, own, beyond=_SETTABLE)
     if first["type"] == "extra_forbidden":
         part = RunSpec.model_fields[place[0]].annotation if len(place) > 1 else RunSpec
         return unknown("key", key, [".".join([*place[:-1], f]) for f in part.model_fields])  # type: ignore[union-attr]
@@ -208,5 +233,7 @@ def _one_line(error: ValidationError) -> InputError:
     if any(e["type"] == "tuple_type" for e in alike):
         hint = f"write {key}={written([given])}" if isinstance(given, str | int | float) else ""
     else:
-        hint = as_sweep(key, given)
-    return InputError(f"{key} {wanted}; got {given!r}" + (f"; {hint}" if hint else ""))
+        hint = "" if place[-1].isdigit() else as_sweep(key, given)
+    variable = _FROM_ENVIRONMENT.get(key)
+    source = f" from {variable}" if variable and os.environ.get(variable) == given else ""
+    return InputError(f"{key} {wanted}; got {given!r}{source}" + (f"; {hint}" if hint else ""))

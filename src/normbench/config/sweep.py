@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from normbench.config.choices import GROUPS
+from normbench.config.choices import GROUPS, owners
 from normbench.config.knobs import arguments_of
 from normbench.config.resolve import resolve
 from normbench.errors import InputError, unknown
@@ -138,8 +138,17 @@ def _arguments(configs: Sequence[Mapping[str, Any]]) -> set[str]:
         for group in GROUPS:
             given = {name for config in configs for name in _given(config, group)}
             for path in sorted(given - having):
-                raise unknown("argument", path, having, remedy="no run of the sweep has it")
+                raise _no_owner(group, path, [each for each in having if each.startswith(f"{group}.")])
     return having
+
+
+def _no_owner(group: str, path: str, having: Sequence[str]) -> InputError:
+    """The error for an argument that no choice of the sweep has."""
+    names = owners(group).get(path.removeprefix(f"{group}.args."), [])
+    some = ", ".join(f"{group}={name}" for name in names[:4]) + (", …" if len(names) > 4 else "")
+    if some:
+        return InputError(f"{path} is an argument of {some}, but no run of the sweep has it")
+    return unknown("argument", path, having, remedy="no run of the sweep has it")
 
 
 def _given(config: Mapping[str, Any], group: str) -> list[str]:

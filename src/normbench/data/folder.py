@@ -57,7 +57,7 @@ def read(spec: DataSpec, cache: Path | None) -> Raw:
             auto_side=not isinstance(spec.size, int),
             auto_channels=not isinstance(spec.channels, int),
         )
-        with image.without_exif_warnings():
+        with image.without_warnings():
             raw = _decode(_source(spec)[0], found, whole)._replace(note=note)
         check_unchanged(spec.model_dump(), spec.fingerprint, cache)
         save(place, raw, whole)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from normbench.data.folder_names import SPLITS, SUFFIXES
 from normbench.data.folder_scan import Scan
@@ -23,11 +24,11 @@ def no_images(path: str, split: str, found: Scan) -> InputError:
     """A split has no images: say what was found instead."""
     return InputError(
         f"data.path={path} must hold images as train/<class>/* and test/<class>/* or val/<class>/*, but has "
-        f"none for the {split} split; {_cause(found)}"
+        f"none for the {split} split; {_cause(path, found)}"
     )
 
 
-def _cause(found: Scan) -> str:
+def _cause(path: str, found: Scan) -> str:
     for name in found.outside:
         parts = name.split("/")
         for depth, part in enumerate(parts[:-1]):
@@ -37,7 +38,10 @@ def _cause(found: Scan) -> str:
                 read = ", ".join(SPLITS)
                 return f"folders named {read} are read, not {printable(part)}/: rename it to {wanted}/"
             if part in SPLITS and depth > 1:
-                return f"{part}/ is too deep inside; add /{printable('/'.join(parts[:depth]))} to data.path"
+                inside = printable("/".join(parts[:depth]))
+                if Path(path).expanduser().is_dir():
+                    return f"{part}/ is too deep inside; add /{inside} to data.path"
+                return f"{part}/ is too deep inside; pack the archive again from the folder {inside}"
             if part in SPLITS and depth == len(parts) - 2:
                 return f"{printable(name)} is in no class folder: move it into one"
         if "\\" in name:

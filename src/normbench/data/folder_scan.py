@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from normbench.data.folder_names import SPLITS, is_image, position
-from normbench.data.image import Look, look, without_exif_warnings
+from normbench.data.image import Look, look, without_warnings
 from normbench.data.members import Key, Member, keyed_members, printable
 from normbench.data.walk import hidden
 from normbench.errors import InputError
@@ -51,7 +51,7 @@ def scan(path: str) -> Scan:
     Raises:
         InputError: the data cannot be read, or an entry in a split folder is refused.
     """
-    with without_exif_warnings():
+    with without_warnings():
         return _scan(path)
 
 

@@ -32,10 +32,10 @@ class Look(NamedTuple):
 
 
 @contextmanager
-def without_exif_warnings() -> Iterator[None]:
-    """Hide what Pillow says about damaged EXIF, once per file: it does not concern the pixels."""
+def without_warnings() -> Iterator[None]:
+    """Hide Pillow's warnings, one per file: damaged EXIF and tags, many pixels. Errors still raise."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Corrupt EXIF")
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         yield
 
 

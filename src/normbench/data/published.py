@@ -105,6 +105,9 @@ def idx_state(name: str, under: Path, cache: Path | None) -> str | None:
     other = [file for file, digest in found.items() if digest != IDX_MD5[name][file]]
     if not other:
         return None
+    for each, sums in IDX_MD5.items():
+        if mixed := [file for file in other if found[file] == sums[file]]:
+            raise damaged(name, under, f"{', '.join(mixed)}: these are the files of data={each}")
     _check(name, under, tuple(found.items()))
     if len(other) == 1:
         raise damaged(name, under, f"{other[0]} is not the published file, but the other three are")

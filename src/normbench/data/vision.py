@@ -138,6 +138,9 @@ def _labels(targets: Any) -> Labels:
 def _missing(name: str, root: Path, cause: str) -> InputError:
     files = FILES[name]
     first, *others = files.names
+    absent = [each for each in files.names if not (root / files.folder / each).is_file()]
+    if absent and len(absent) < len(files.names):
+        cause = f" ({', '.join(absent)}: not there){cause}"
     if packed := [archive for archive in files.archives if (root / archive).is_file()]:
         cause += f" ({packed[0]} is there: data.download=true unpacks it if it is whole)"
     return InputError(

@@ -58,7 +58,7 @@ def read(file: Path, signature: str) -> dict[str, Tensor]:
                 raise ValueError(f"it is the final state of run {found}")
             return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{file} cannot be read: {error}") from None
+        raise ValueError(f"{file} cannot be read: {error}; remove it, and the run trains again") from None
 
 
 def state_bytes(spec: RunSpec, image: Shape) -> int:

@@ -46,7 +46,7 @@ def parse_condition(text: str) -> Condition:
     key, sign, values = text.partition("=")
     refused = key.endswith("!")
     parts = tuple(part.strip() for part in values.split(","))
-    if not sign or not key.rstrip("!").strip() or not all(parts):
+    if not sign or not key.rstrip("!").strip() or not all(parts) or values.startswith("="):
         raise InputError(f"where must be key=value, key=a,b or key!=value; got '{text}'")
     return Condition(key.rstrip("!").strip(), parts, not refused)
 

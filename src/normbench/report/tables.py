@@ -59,6 +59,10 @@ def build_table(
     records = list({(record.signature, record.spec.get("arm")): record for record in records}.values())
     if not row_keys:
         raise InputError("a table needs at least one key for its rows; give for example rows=norm")
+    if both := [key for key in row_keys if key in col_keys]:
+        raise InputError(
+            f"rows and columns must be different keys; {both[0]} is in both; give another key for one"
+        )
     if METRIC in (*row_keys, *col_keys):
         records = [_showing(record, name) for name in metrics for record in records]
         skipped = [_showing(record, name) for name in metrics for record in skipped]

@@ -16,6 +16,8 @@ from normbench.report.table_layout import Line, Text, caption, corner, lines
 
 #: Characters between two columns of a grid.
 _GAP = 3
+#: Characters per line of a label, at least.
+_LABEL = 8
 
 
 def renderable(table: Table, console: Console) -> RenderableType:
@@ -26,6 +28,7 @@ def renderable(table: Table, console: Console) -> RenderableType:
     """
     starred = console.color_system is None
     body = lines(table)
+    console.width = max(console.width, _least_width(table, body, starred))
     parts: list[RenderableType] = [Styled(caption(table), style="bold")]
     parts += _grids(table, body, console.width, starred)
     parts += [Styled(f"Warning: {warning}", style="yellow") for warning in table.warnings]
@@ -33,13 +36,16 @@ def renderable(table: Table, console: Console) -> RenderableType:
     return Group(*parts)
 
 
-def run_lines(runs: RunList) -> RenderableType:
-    """A grid with one line per run; numbers stand to the right."""
+def run_lines(runs: RunList, console: Console) -> RenderableType:
+    """A grid with one line per run; numbers stand to the right. A narrow terminal wraps whole lines."""
     grid = _empty_grid()
+    texts = list(runs.texts())
+    natural = [max(map(cell_len, column)) for column in zip(runs.columns, *texts, strict=True)]
+    console.width = max(console.width, sum(natural) + _GAP * len(natural))
     for place, column in enumerate(runs.columns):
         numbers = all(isinstance(row[place], int | float | None) for row in runs.rows)
         grid.add_column(Styled(column), justify="right" if numbers else "left", overflow="fold")
-    for row in runs.texts():
+    for row in texts:
         grid.add_row(*map(Styled, row))
     return grid
 
@@ -66,6 +72,12 @@ def _grids(table: Table, body: Sequence[Line], width: int, starred: bool) -> lis
             used = first + _GAP + each
         chunks[-1].append(i)
     return [_grid(table, body, chunk, True, starred) for chunk in chunks]
+
+
+def _least_width(table: Table, body: Sequence[Line], starred: bool) -> int:
+    """The width of the widest cell beside labels that wrap. On a narrower terminal no number may be cut."""
+    cells = [_cell(text, True, starred)[1] for line in body for text in line.texts]
+    return _LABEL + _GAP + max(cells, default=0)
 
 
 def _grid(table: Table, body: Sequence[Line], columns: Sequence[int], stacked: bool, starred: bool) -> Grid:

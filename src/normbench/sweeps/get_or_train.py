@@ -237,6 +237,7 @@ class Sweep:
                 lengths[spec.stack_key()] = spec.length(shape.train_images)
                 self._data(spec)
         self.store.check_writable()
+        self.store.check_places(spec.signature for spec in self.findings.to_train)
         return sum(lengths[spec.stack_key()] for spec in self.findings.to_train)
 
     def _data(self, spec: RunSpec) -> Dataset:

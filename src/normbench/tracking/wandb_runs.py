@@ -29,7 +29,7 @@ from normbench.tracking.sweep_summary import Summarize
 from normbench.tracking.wandb_session import WandbSession
 
 CLOSE_TIMEOUT_S = 30.0
-MAX_POINTS = 50_000  # points of curves in the queue, about 25 MB
+MAX_POINTS = 50_000  # points of curves in the queue, about 24 MiB
 
 
 class WandbRuns:
