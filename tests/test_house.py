@@ -13,7 +13,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 NO_TORCH = (
     "errors", "synonyms", "spec", "record", "events", "momentum", "sources", "corruptions", "conditions",
     "labels", "store", "diagnostics", "run_series", "config", "sweeps.plan",
-    "sweeps.provenance", "papers", "report", "tracking", "dashboard", "data.shapes", "data.fingerprint",
+    "sweeps.provenance", "papers", "report", "figures", "tracking", "dashboard",
+    "data.shapes", "data.fingerprint",
     "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
     "commands.parser",
 )  # fmt: skip
@@ -76,9 +77,10 @@ ROOMS = {
     "dashboard": (*WORDS, "tracking"),
     "report": WORDS,
     "papers": (*WORDS, "report"),
+    "figures": (*WORDS, "report"),
     "commands": (
         *WORDS, "config", "norms", "weight_norms", "data", "models", "engine", "autotune", "sweeps", "bench",
-        "tracking", "dashboard", "report", "papers",
+        "tracking", "dashboard", "report", "papers", "figures",
     ),
     "cli": ("errors", "commands"),
     "__main__": ("cli",),

@@ -181,3 +181,21 @@ def test_an_unknown_run_among_many_says_how_many_there_are(trainer, capsys: Capt
     err = capsys.readouterr().err
     assert "unknown run 'zz' among 45; give the start of a signature or a folder" in err
     assert len(err) < 300
+
+
+def test_a_baseline_adds_differences(runs: list[RunSpec], capsys: Capture) -> None:
+    text = said(
+        capsys, "table", "norm=bn,gn", "batch=2,4", "seed=range(3)", "--baseline", "batch=2", "--format", "md"
+    )
+    assert "| *minus 2* | – | +2.00 [+2.00, +2.00] |" in text
+    assert cli.run(["table", "--baseline", "bm"]) == 2
+    assert "unknown baseline 'bm'; nearest: bn" in capsys.readouterr().err
+    assert cli.run(["table", "--baseline", "bn", "--runs"]) == 2
+    assert capsys.readouterr().err == "error: --baseline compares means; leave out --runs\n"
+
+
+def test_the_images_per_statistic_are_a_column_if_a_step_has_more(trainer, capsys: Capture) -> None:
+    said(capsys, "train", "norm=bn,gn", "batch=8", "total=32")
+    assert "| norm / model | images per statistic | lenet5 |" in said(
+        capsys, "table", "--rows", "norm", "--cols", "model", "--format", "md"
+    )

@@ -20,7 +20,7 @@ def test_one_run_says_its_metrics_its_record_and_the_table_command(trainer, caps
     assert f"run {spec.signature} complete in 1.5 s" in said
     assert "test_error        2.00 %" in said
     assert str(Store.default().run_folder(spec.signature)) in said
-    assert "normbench table --rows norm --cols batch" in said
+    assert "normbench table norm=bn batch=2 --rows norm --cols batch" in said
 
 
 def test_a_finished_run_is_not_trained_again_and_that_is_said(trainer, capsys: Capture) -> None:
@@ -36,7 +36,7 @@ def test_a_sweep_needs_no_flag_and_takes_one(trainer, capsys: Capture) -> None:
     assert len(trainer.trained) == 12
     said = capsys.readouterr().out
     assert "12 runs: 12 trained, 0 finished before" in said
-    assert "normbench table --rows norm --cols batch" in said
+    assert "normbench table norm=bn,gn batch=2,4 'seed=range(3)' --rows norm --cols batch" in said
 
 
 def test_a_sweep_trains_what_is_missing_and_counts_the_rest(trainer, capsys: Capture) -> None:
@@ -114,7 +114,10 @@ def test_workers_that_follow_from_the_batch_are_not_named() -> None:
 
 def test_the_table_command_has_choices_as_rows_and_numbers_as_columns(trainer, capsys: Capture) -> None:
     cli.run(["train", "optim.lr=0.1,0.2,0.3", "model=mlp,lenet5"])
-    assert "normbench table --rows model --cols optim.lr" in capsys.readouterr().out
+    assert (
+        "normbench table optim.lr=0.1,0.2,0.3 model=mlp,lenet5 --rows model --cols optim.lr"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_sweep_trains_for_real_and_only_once(capsys: Capture) -> None:
@@ -151,7 +154,7 @@ def test_the_table_command_averages_over_nothing_that_differs(
     words: list[str], line: str, trainer, capsys: Capture
 ) -> None:
     assert cli.run(["train", *words]) == 0
-    assert f"normbench table {line}\n" in capsys.readouterr().out
+    assert f"normbench table {' '.join(words)} {line}\n" in capsys.readouterr().out
 
 
 def test_an_argument_that_a_method_lacks_is_dropped_in_a_sweep_and_refused_alone(

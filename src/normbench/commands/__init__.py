@@ -9,6 +9,7 @@ VERBS = {
     "new": "a commented example of an ablation of your own, for reproduce",
     "table": "a table with error bars from the runs at hand",
     "dashboard": "a wandb workspace or report for the runs at hand",
+    "plot": "a figure from the runs at hand: lines, bars, curves, heat maps",
     "norms": "the catalogue of norms; with a key, its equation and arguments",
     "info": "one run: configuration, metrics, environment, how to rerun it",
     "bench": "speed of stacks, lone runs and a plain loop on this machine",

@@ -1,4 +1,4 @@
-"""Tab completion: verbs and their options here, the words of `train` and `plan` by Hydra.
+"""Tab completion: verbs and their options here, words of `train` by Hydra.
 
 Hydra's shell scripts call `normbench -sc query=bash` with the typed line in COMP_LINE. They do not know
 verbs, so this module answers for verbs and their options.
@@ -13,8 +13,9 @@ from importlib import import_module
 from normbench.commands import VERBS
 from normbench.errors import InputError
 
-#: Verbs whose words are overrides, which Hydra completes.
+#: Verbs that take the words of `train`, which Hydra completes. Of those that read, words need no options.
 _COMPOSING = ("train", "plan")
+_READING = ("table", "plot")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -26,7 +27,9 @@ def run(argv: Sequence[str]) -> int:
         if not words:
             _say(name for name in VERBS if name.startswith(verb))
             return 0
-        if verb not in _COMPOSING:
+        if verb in _READING and _names_runs(verb, words):
+            words = [*(word for word in words[:-1] if "=" in word and word[0] != "-"), words[-1]]
+        elif verb not in _COMPOSING:
             _say(name for name in candidates(verb) if name.startswith(words[-1]))
             return 0
         os.environ["COMP_LINE"] = " ".join([program, *words])
@@ -36,8 +39,13 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
+def _names_runs(verb: str, words: Sequence[str]) -> bool:
+    """Whether the last word of a reading verb is one of `train`, and not an option or a kind of figure."""
+    return words[-1][:1] not in ("", "-") and not (verb == "plot" and len(words) == 1)
+
+
 def candidates(verb: str) -> list[str]:
-    """All that may follow a verb other than train and plan: its options and the names that it takes."""
+    """What may follow a verb other than train and plan: its options and the names that it takes."""
     if verb not in VERBS:
         return []
     options: Iterable[str] = import_module(f"normbench.commands.{verb}").parser()._option_string_actions
@@ -65,6 +73,12 @@ def _runs() -> list[str]:
     return [record.signature for record in Store.default().records()]
 
 
+def _kinds() -> list[str]:
+    from normbench.figures import KINDS
+
+    return list(KINDS)
+
+
 def _tables() -> list[str]:
     from normbench import papers
     from normbench.config.search_path import own_config_dir
@@ -77,6 +91,7 @@ _NAMES: dict[str, Callable[[], list[str]]] = {
     "info": _runs,
     "reproduce": _tables,
     "new": lambda: ["ablation"],
+    "plot": _kinds,
 }
 
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 
 from normbench.record import Record, fault
 from normbench.store import Store
 
 
-def whole_records(store: Store) -> list[Record]:
-    """The records that a table can take. Others are noted in `store.damaged`."""
-    found = store.records()
+def whole_records(store: Store, signatures: Iterable[str] | None = None) -> list[Record]:
+    """The records that a table can take. Others are noted in `store.damaged`.
+
+    Args:
+        signatures: of the runs to read, in this order; None for all. Runs without a record are left out.
+    """
+    if signatures is None:
+        found = store.records()
+    else:
+        found = [record for each in signatures if (record := store.get(each)) is not None]
     faults = {record.signature: fault(record, whole=True) for record in found}
     wrong = {signature: text for signature, text in faults.items() if text is not None}
     store.damaged += [f"run {signature}: {text}; it is left out" for signature, text in wrong.items()]

@@ -32,6 +32,8 @@ _VALUES = ("cfg", "package", "config_path", "config_name", "config_dir", "info")
 def parse_flags(argv: Sequence[str]) -> argparse.Namespace:
     """Hydra's flags, and the words between them as `overrides`.
 
+    `reading_words` names the same runs to `normbench table`.
+
     `./conf` is searched for the user's own choices unless another folder is named. Every run goes through
     sweeper and launcher, a single one too, so there is one code path.
 
@@ -54,12 +56,24 @@ def parse_flags(argv: Sequence[str]) -> argparse.Namespace:
         raise InputError(
             "--experimental-rerun is refused: it reads a pickle. normbench info RUN shows how to rerun a run"
         )
+    flags.reading_words = _reading_words(flags)
     if flags.config_dir is None:
         flags.config_dir = own_config_dir()
     flags.multirun = not given or flags.multirun
     if flags.multirun:
         flags.overrides = open_arguments(flags.overrides)
     return flags
+
+
+def _reading_words(flags: argparse.Namespace) -> list[str]:
+    """The arguments of `normbench table` that name the runs of a train command.
+
+    Empty if its words alone do not say which runs there are: another configuration, or settings of Hydra.
+    """
+    words: list[str] = flags.overrides
+    if flags.config_name or flags.config_path or any(word.lstrip("+~").startswith("hydra") for word in words):
+        return []
+    return [*words, *(["--config-dir", flags.config_dir] if flags.config_dir else [])]
 
 
 def call_hydra(flags: argparse.Namespace, task: Callable[[Any], Any]) -> None:

@@ -33,6 +33,18 @@ class Parser(ArgumentParser):
             allow_abbrev=False,
         )
 
+    def add_runs(self) -> None:
+        """The arguments that say which runs to read: words of `train`, --where, --config-dir."""
+        self.add_argument(
+            "words", nargs="*", metavar="key=value",
+            help="the words of a train command: only its runs; without words, all runs at hand",
+        )  # fmt: skip
+        self.add_argument(
+            "--where", action="append", default=[], metavar="COND",
+            help="only runs with key=value, key=a,b or key!=value; may be repeated; gives the order of rows",
+        )  # fmt: skip
+        self.add_argument("-cd", "--config-dir", metavar="DIR", help="also search DIR for your own choices")
+
     def error(self, message: str) -> NoReturn:
         words = any(action.dest == "words" for action in self._actions)
         said = explain_arguments(message, self._option_string_actions, takes_words=words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -18,19 +19,23 @@ __all__ = ["DIGITS", "broken", "failure", "metric", "summary", "varying"]
 DIGITS = 8
 
 
-def summary(records: Sequence[Record], store: Store, *, trained: Collection[str]) -> list[str]:
+def summary(
+    records: Sequence[Record], store: Store, *, trained: Collection[str], words: Sequence[str] = ()
+) -> list[str]:
     """Lines about the runs of one command.
 
     Args:
         records: the record of every run asked for, duplicates included.
         store:   the store that holds them.
         trained: signatures of the runs trained by this command.
+        words:   arguments that make `normbench table` show these runs alone; none for all runs at hand.
     """
     distinct = list({record.signature: record for record in records}.values())
     lines = _one(distinct[0], store, trained) if len(distinct) == 1 else _many(distinct, store, trained)
     if any(record.ended_well for record in distinct):
         rows, cols = table_axes([record.spec for record in distinct])
-        lines.append(f"table    normbench table --rows {','.join(rows)} --cols {cols}")
+        axes = ["--rows", ",".join(rows), "--cols", cols]
+        lines.append(f"table    {shlex.join(['normbench', 'table', *words, *axes])}")
     return lines
 
 

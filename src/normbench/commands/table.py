@@ -1,4 +1,4 @@
-"""`normbench table`: a table with error bars from the records at hand. Nothing is trained."""
+"""`normbench table`: a table with error bars from the runs at hand. Nothing is trained."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from normbench.commands.parser import Parser, own_path
+from normbench.conditions import quantity
 from normbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def parser() -> Parser:
         "Summarize the runs at hand: mean ± sd over seeds. Bold marks the best of a column if a paired test\n"
         "finds it better; in a pipe or a log a star does.",
         "normbench table --rows norm --cols batch",
+        "normbench table norm=bn,gn batch=2,8,32 'seed=range(3)' --rows norm --cols batch",
         "normbench table --rows norm,placement --cols model --metric test_error@batch --where data=mnist",
         "normbench table --rows norm --cols batch --where batch=2,32 --out table.tex",
         "normbench table --rows norm --cols batch --select optim.lr",
@@ -34,16 +36,13 @@ def parser() -> Parser:
         "normbench table --metric mce --reference norm=bn --reference batch=32",
         "normbench table --metric ensemble_error",
     )
+    made.add_runs()
     made.add_argument("--rows", default="norm", metavar="KEYS", help="keys of the rows (default: norm)")
     made.add_argument("--cols", default="batch", metavar="KEYS", help="keys of the columns (default: batch)")
     made.add_argument(
         "--metric", default="test_error",
-        help="what is averaged (default: test_error); ensemble_error, ensemble_nll and ensemble_ece: of the "
-        "mean prediction over seeds",
-    )  # fmt: skip
-    made.add_argument(
-        "--where", action="append", default=[], metavar="COND",
-        help="only runs with key=value, key=a,b or key!=value; may be repeated; gives the order of rows",
+        help="what is averaged (default: test_error); several with commas stand side by side; "
+        "ensemble_error, ensemble_nll and ensemble_ece: of the mean prediction over seeds",
     )  # fmt: skip
     made.add_argument(
         "--select", default="", metavar="KEYS",
@@ -54,6 +53,10 @@ def parser() -> Parser:
         help="with --metric mce (mean corruption error): key=value of the run that errors are divided by; "
         "may be repeated",
     )  # fmt: skip
+    made.add_argument(
+        "--baseline", metavar="VALUE",
+        help="a row or column such as bn: adds differences from it, paired by seed, with 95 %% intervals",
+    )  # fmt: skip
     made.add_argument("--runs", action="store_true", help="one line per run instead of means")
     made.add_argument("--format", choices=FORMATS, help="default: rich, or what the suffix of --out says")
     made.add_argument("--out", type=own_path, metavar="FILE", help="write to FILE: .md, .csv, .tex or .json")
@@ -62,37 +65,54 @@ def parser() -> Parser:
 
 def run(argv: Sequence[str]) -> int:
     """Print the table or write it to a file."""
-    args = parser().parse_args(argv)
+    args = parser().parse_intermixed_args(list(argv))
     format = args.format or _format_of(args.out)
+    if args.runs and args.baseline is not None:
+        raise InputError("--baseline compares means; leave out --runs")
     if args.out is not None and format == "rich":
         raise InputError("a file takes the format md, csv, latex or json; got rich")
-    from normbench import skipped_runs
-    from normbench.commands.damage import warn_of_damage, whole_records
+    from normbench.commands.asked_runs import asked_runs
+    from normbench.commands.damage import warn_of_damage
     from normbench.commands.ensembles import is_ensemble, with_ensembles
     from normbench.commands.text_file import check_writable, print_file, write
+    from normbench.report.axes import METRIC
+    from normbench.report.baseline import with_differences
+    from normbench.report.images import with_images
+    from normbench.report.mce import METRIC as MCE
     from normbench.report.mce import with_mce
     from normbench.report.run_list import list_runs
-    from normbench.report.tables import build_table
+    from normbench.report.tables import build_table, keys_of
     from normbench.store import Store
 
     if args.out is not None:
         check_writable(args.out, "--out")
     store = Store.default()
     try:
-        records, notes = with_mce(whole_records(store), args.metric, args.reference)
+        runs = asked_runs(args.words, store, args.config_dir)
+        metrics = keys_of(args.metric)
+        alone = [name for name in metrics if is_ensemble(name) or quantity(name) == MCE]
+        if len(metrics) > 1 and alone:
+            raise InputError(f"{alone[0]} needs a table of its own; give it as the only metric")
+        cols = args.cols
+        if len(metrics) > 1 and METRIC not in (*keys_of(args.rows), *keys_of(cols)):
+            cols = f"{cols},{METRIC}" if cols else METRIC
+        records, notes = with_mce(runs.records, args.metric, args.reference)
         table: Table | RunList
         if is_ensemble(args.metric):
             if args.runs or args.select:
                 raise InputError(f"{args.metric} belongs to a group of runs; leave out --runs and --select")
             records = with_ensembles(store, records, args.where)
         if args.runs:
-            table = list_runs(records, args.rows, args.cols, args.metric, args.where, select=args.select)
+            every = [*records, *runs.missing]
+            table = list_runs(every, args.rows, args.cols, args.metric, args.where, select=args.select)
         else:
             table = build_table(
-                records, args.rows, args.cols, args.metric, args.where,
-                select=args.select, skipped=skipped_runs.read(store.root),
+                records, args.rows, cols, args.metric, args.where,
+                select=args.select, skipped=runs.skipped, missing=runs.missing,
             )  # fmt: skip
-            table = replace(table, notes=(*notes, *table.notes))
+            table = with_images(replace(table, notes=(*notes, *table.notes)), records)
+            if args.baseline is not None:
+                table = with_differences(table, args.baseline)
     finally:
         warn_of_damage(store)
     if format == "rich":

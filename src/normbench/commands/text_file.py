@@ -26,8 +26,8 @@ def check_writable(file: Path, option: str) -> None:
         raise InputError(f"{option} must be writable; '{nearest}' is not; give another place")
 
 
-def write(file: Path, text: str) -> None:
-    """Write a text file, and its folder if there is none.
+def write(file: Path, content: str | bytes) -> None:
+    """Write a file, and its folder if there is none. Text is UTF-8.
 
     Raises:
         InputError: it cannot be written.
@@ -35,9 +35,9 @@ def write(file: Path, text: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.exists() and not file.is_file():  # a pipe or a device cannot be replaced by a rename
-            file.write_text(text, encoding="utf-8", newline="\n")
+            file.write_bytes(content.encode() if isinstance(content, str) else content)
         else:
-            write_atomically(file, text)
+            write_atomically(file, content)
     except OSError as error:
         raise InputError(f"cannot write {file}: {error.strerror or error}; give another file") from None
 

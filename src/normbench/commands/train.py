@@ -28,5 +28,6 @@ def run(argv: Sequence[str]) -> int:
     for words, reason in dict.fromkeys((run.words, run.reason) for run in training.skipped):
         print(f"n/a      {words or 'this run'}: {reason}")
     if training.records:
-        print("\n".join(summary(training.records, training.store, trained=training.trained)))
+        words = flags.reading_words
+        print("\n".join(summary(training.records, training.store, trained=training.trained, words=words)))
     return int(any(record.status == FAILED for record in training.records))

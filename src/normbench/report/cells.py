@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from normbench.report.axes import METRIC, Axis
 from normbench.report.metrics import NumberFormat, number_format
@@ -13,14 +13,28 @@ from normbench.report.picking import Picks
 from normbench.report.stats import EMPTY, Summary
 from normbench.report.text import visible
 
+Place = tuple[str, str]
+
+
+class Difference(NamedTuple):
+    """Cell minus baseline over shared seeds: number of pairs, mean, 95 % interval of the mean."""
+
+    n: int
+    mean: float
+    ci95: tuple[float, float] | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"n": self.n, "mean": self.mean, "ci95": list(self.ci95) if self.ci95 else None}
+
 
 @dataclass(frozen=True)
 class Cell:
     """The runs of one row and column. `runs`, `seeds` and `values` have the same order, that of the seeds.
 
     `diverged` and `failed` count runs that broke. `without` counts complete runs without a value, such as
-    `steps_to_<target>` if the target was never met. `impossible` says why the cell can have no runs.
-    `trust` says how a published number came here (`TRUSTS`), and `mark` what stands behind it.
+    `steps_to_<target>` if the target was never met. `missing` counts runs that were asked for and have no
+    record. `impossible` says why the cell can have no runs. `trust` says how a published number came here
+    (`TRUSTS`), and `mark` what stands behind it. `difference` is that from the baseline, if there is one.
     """
 
     row: str
@@ -37,10 +51,12 @@ class Cell:
     impossible: str = ""
     trust: str = ""
     mark: str = ""
+    missing: int = 0
+    difference: Difference | None = None
 
     @property
     def asked(self) -> int:
-        """All runs of the cell, with a value or not."""
+        """All recorded runs of the cell, with a value or not."""
         return len(self.values) + self.diverged + self.failed + self.without
 
     def by_seed(self) -> dict[int, float] | None:
@@ -66,6 +82,8 @@ class Cell:
             "best": self.best,
             **({"published_trust": self.trust} if self.trust else {}),
             **({"impossible": self.impossible} if self.impossible else {}),
+            **({"missing": self.missing} if self.missing else {}),
+            **({"difference": self.difference.to_json()} if self.difference else {}),
         }
 
 
@@ -74,7 +92,9 @@ class Table:
     """Cells by row and column label, and what a reader must be told about them.
 
     `cells` holds those that have a run or a published number, row by row. If `metric` is a row or column key,
-    every line shows a metric of its own, and the field `metric` lists them with commas.
+    every line shows a metric of its own, and the field `metric` lists them with commas. `baseline` is the
+    value of a key from which cells have differences; empty if they have none. `images` has the images per
+    statistic by row label; empty if the table has no such column.
     """
 
     metric: str
@@ -84,6 +104,8 @@ class Table:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     picks: Picks = field(default_factory=Picks)
+    baseline: str = ""
+    images: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -131,6 +153,11 @@ class Table:
             for metric, cells in found.items()
         }
 
+    @property
+    def number_format(self) -> NumberFormat:
+        """How the metric is written; of the first one, if the table has several."""
+        return self.formats()[self.metrics[0]]
+
     def with_impossible(self, reasons: Mapping[tuple[str, str], str]) -> Table:
         """The table with cells that say n/a because they can have no runs.
 
@@ -170,6 +197,8 @@ class Table:
             "rows": list(self.rows),
             "cols": list(self.cols),
             **select,
+            **({"baseline": self.baseline} if self.baseline else {}),
+            **({"images_per_statistic": dict(self.images)} if self.images else {}),
             "cells": cells,
             "warnings": list(self.warnings),
             "notes": list(self.notes),

@@ -10,7 +10,8 @@ from normbench.errors import unknown
 from normbench.labels import label
 from normbench.report import escapes
 from normbench.report.axes import METRIC
-from normbench.report.cells import Table
+from normbench.report.cells import Cell, Table
+from normbench.report.images import IMAGES
 from normbench.report.picking import Pick
 from normbench.report.table_layout import Line, Text, caption, corner, lines
 
@@ -36,9 +37,13 @@ def render(table: Table, format: str) -> str:
 
 def markdown(table: Table) -> str:
     """A pipe table with its footnotes below."""
-    head = [escapes.markdown(text) for text in (corner(table), *table.col_labels)]
-    rows = [head, ["---", *("---:" for _ in table.col_labels)]]
-    rows += [[_markdown_label(line), *map(_markdown_text, line.texts)] for line in lines(table)]
+    images = (IMAGES,) if table.images else ()
+    head = [escapes.markdown(text) for text in (corner(table), *images, *table.col_labels)]
+    rows = [head, ["---", *("---:" for _ in head[1:])]]
+    rows += [
+        [_markdown_label(line), *(line.images for _ in images), *map(_markdown_text, line.texts)]
+        for line in lines(table)
+    ]
     body = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     below = [f"**Warning:** {escapes.markdown(warning)}" for warning in table.warnings]
     below += map(escapes.markdown, table.notes)
@@ -52,8 +57,14 @@ def comma_separated(table: Table) -> str:
     picks = table.picks
     chosen = (*(f"picked_{key}" for key in picks.keys), "at_edge") if picks.keys else ()
     trusted = any(cell.trust for cell in table.cells.values())
+    lacking = any(cell.missing for cell in table.cells.values())
+    own_columns = (
+        *(("images_per_statistic",) if table.images else ()),
+        *(("missing",) if lacking else ()),
+        *(("difference", "difference_low", "difference_high", "pairs") if table.baseline else ()),
+    )
     last = ("published_trust",) if trusted else ()
-    head = (*table.rows, *table.cols, *chosen, *_NUMBERS, *last)
+    head = (*table.rows, *table.cols, *chosen, *own_columns, *_NUMBERS, *last)
     writer.writerow(name for place, name in enumerate(head) if name not in head[:place])
     for cell in table.cells.values():
         n, mean, sd, ci95 = cell.summary
@@ -64,25 +75,45 @@ def comma_separated(table: Table) -> str:
         pick = picks.cells.get((cell.row, cell.col), Pick())
         values = pick.values or (None,) * len(picks.keys)
         own = (*(each if each is None else label(each) for each in values), " ".join(pick.at_edge))
-        writer.writerow((*table.parts(cell.row, cell.col), *(own if picks.keys else ()), *numbers,
-                         *((cell.trust,) if trusted else ())))  # fmt: skip
+        before = (
+            *(own if picks.keys else ()),
+            *((table.images.get(cell.row),) if table.images else ()),
+            *((cell.missing,) if lacking else ()),
+            *(_difference_columns(cell) if table.baseline else ()),
+        )
+        after = (cell.trust,) if trusted else ()
+        writer.writerow((*table.parts(cell.row, cell.col), *before, *numbers, *after))
     return out.getvalue()
+
+
+def _difference_columns(cell: Cell) -> tuple[float | None, ...]:
+    if cell.difference is None:
+        return (None,) * 4
+    n, mean, ci95 = cell.difference
+    return (mean, *(ci95 or (None, None)), n)
 
 
 def latex(table: Table) -> str:
     """A booktabs tabular, its footnotes in small print below; to be used with \\input."""
     width = len(table.col_labels)
+    images = (IMAGES,) if table.images else ()
     head = [
         "% needs \\usepackage{booktabs}",
-        f"\\begin{{tabular}}{{l{'r' * width}}}",
+        f"\\begin{{tabular}}{{l{'r' * (len(images) + width)}}}",
         "\\toprule",
     ]
     if table.cols:
-        head += [f" & \\multicolumn{{{width}}}{{c}}{{{escapes.latex(', '.join(table.cols))}}} \\\\"]
-        head += [f"\\cmidrule(lr){{2-{width + 1}}}"]
+        first_number = 2 + len(images)
+        named = escapes.latex(", ".join(table.cols))
+        head += [f"{' &' * (first_number - 1)} \\multicolumn{{{width}}}{{c}}{{{named}}} \\\\"]
+        head += [f"\\cmidrule(lr){{{first_number}-{width + first_number - 1}}}"]
     first = f"{', '.join(table.rows)}"
-    head += [" & ".join(map(_latex_first, (first, *table.col_labels))) + r" \\", r"\midrule"]
-    body = [" & ".join([_latex_label(line), *map(_latex_text, line.texts)]) + r" \\" for line in lines(table)]
+    head += [" & ".join(map(_latex_first, (first, *images, *table.col_labels))) + r" \\", r"\midrule"]
+    body = [
+        " & ".join([_latex_label(line), *(line.images for _ in images), *map(_latex_text, line.texts)])
+        + r" \\"
+        for line in lines(table)
+    ]
     below = [f"Warning: {warning}" for warning in table.warnings] + list(table.notes)
     small = " ".join(escapes.latex(line) for line in (f"{caption(table)}.", *below))
     foot = [r"\bottomrule", r"\end{tabular}", rf"\par\smallskip{{\footnotesize {small}\par}}"]

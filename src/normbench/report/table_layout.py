@@ -22,11 +22,15 @@ class Text(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One line under the header. Published numbers have a line below that of our own runs."""
+    """One line under the header. Published numbers and differences have lines below that of our own runs.
+
+    `published` says that the line is one of those. `images` is the images per statistic of the row.
+    """
 
     label: str
     published: bool
     texts: tuple[Text, ...]
+    images: str = ""
 
 
 def caption(table: Table) -> str:
@@ -50,10 +54,13 @@ def lines(table: Table) -> list[Line]:
         cells = [table.cells.get((row, col)) for col in table.col_labels]
         numbers = [formats[table.metric_at(row, col)] for col in table.col_labels]
         texts = (_text(cell, table, form, typical_n) for cell, form in zip(cells, numbers, strict=True))
-        body.append(Line(row, False, tuple(texts)))
+        body.append(Line(row, False, tuple(texts), table.images.get(row, "")))
         if any(cell is not None and cell.published is not None for cell in cells):
             published = (_published(cell, form) for cell, form in zip(cells, numbers, strict=True))
             body.append(Line("published", True, tuple(published)))
+        if any(cell is not None and cell.difference is not None for cell in cells):
+            differences = (_difference(cell, form) for cell, form in zip(cells, numbers, strict=True))
+            body.append(Line(f"minus {table.baseline}", True, tuple(differences)))
     return body
 
 
@@ -64,11 +71,33 @@ def _published(cell: Cell | None, numbers: NumberFormat) -> Text:
     return Text(f"{numbers.as_printed(cell.published)} {cell.mark}".rstrip())
 
 
+def _difference(cell: Cell | None, numbers: NumberFormat) -> Text:
+    """A difference with its sign, and its interval."""
+    if cell is None or cell.difference is None:
+        return Text(MISSING)
+    n, mean, ci95 = cell.difference
+    interval = f"[{_signed(ci95[0], numbers)}, {_signed(ci95[1], numbers)}]" if ci95 else ""
+    return Text(_signed(mean, numbers), interval, f"n={n}" if n != cell.summary.n else "")
+
+
+def _signed(value: float, numbers: NumberFormat) -> str:
+    text = numbers(value).replace("-", "−")
+    return text if text.startswith("−") or not float(text) else f"+{text}"
+
+
+def remarks_on(cell: Cell) -> list[str]:
+    """What became of the runs of a cell that do not enter its mean, such as `1/3 diverged`."""
+    counts = (
+        (cell.diverged, "diverged"), (cell.failed, "failed"), (cell.without, "no value"),
+        (cell.missing, "missing"),
+    )  # fmt: skip
+    return [f"{count}/{cell.asked + cell.missing} {word}" for count, word in counts if count]
+
+
 def _text(cell: Cell | None, table: Table, numbers: NumberFormat, typical_n: int) -> Text:
     if cell is None or cell.asked == 0:
         return Text(IMPOSSIBLE if cell is not None and cell.impossible else MISSING)
-    counts = ((cell.diverged, "diverged"), (cell.failed, "failed"), (cell.without, "no value"))
-    remarks = [f"{count}/{cell.asked} {word}" for count, word in counts if count]
+    remarks = remarks_on(cell)
     n, mean, sd, _ = cell.summary
     if mean is None:
         return Text(", ".join(remarks))

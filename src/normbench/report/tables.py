@@ -5,6 +5,7 @@ Diverged and failed runs are counted and never enter a mean.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from normbench.report.best import mark_best
 from normbench.report.cells import Cell, Table
 from normbench.report.footnotes import Footnotes
 from normbench.report.metrics import ENSEMBLE, TIMING, check_metric, direction, measured
+from normbench.report.missing import lines_on
 from normbench.report.picking import Picks, check_select, pick
 from normbench.report.selection import Condition, check_keys, parse_condition, select
 from normbench.report.stats import summarize
@@ -35,6 +37,7 @@ def build_table(
     published: Mapping[Place, float] | None = None,
     axes: tuple[Labels, Labels] | None = None,
     skipped: Sequence[Record] = (),
+    missing: Sequence[Record] = (),
 ) -> Table:
     """Arrange records by the keys `rows` and `cols` and summarize `metric` in every cell.
 
@@ -48,6 +51,7 @@ def build_table(
         axes: the row and column labels to show, in this order, whether or not they have runs. By default
             those of the records, in the order of `axes.ordered`.
         skipped: runs that cannot exist, see `skipped_runs`; a cell that has no other run says n/a.
+        missing: runs that were asked for and have no record, as records without metrics. They are counted.
 
     Raises:
         InputError: an unknown key or metric, or no run to show; nearest names are offered. Also
@@ -66,17 +70,19 @@ def build_table(
     if METRIC in (*row_keys, *col_keys):
         records = [_showing(record, name) for name in metrics for record in records]
         skipped = [_showing(record, name) for name in metrics for record in skipped]
+        missing = [_showing(record, name) for name in metrics for record in missing]
     elif len(metrics) != 1:
         raise InputError(f"one metric, or the key metric among rows or columns; got {', '.join(metrics)}")
     conditions = conditions_of(where)
     if axes is None:
         records = chosen(records, (*row_keys, *col_keys, *select_keys), metrics, conditions)
     skipped = [run for run in skipped if all(condition.admits(run) for condition in conditions)]
-    knobs = knobs_to_name(records, row_keys, col_keys, select_keys) if axes is None else {}
+    missing = [run for run in missing if all(condition.admits(run) for condition in conditions)]
+    knobs = knobs_to_name([*records, *missing], row_keys, col_keys, select_keys) if axes is None else {}
     if axes is not None:
         row_axis, col_axis = Axis.of(row_keys, axes[0]), Axis.of(col_keys, axes[1])
     else:
-        every = [*records, *skipped]
+        every = [*records, *missing, *skipped]
         row_axis = ordered(every, row_keys, conditions, knobs)
         col_axis = ordered(every, col_keys, conditions, knobs) if col_keys else Axis.of((), metrics)
 
@@ -91,14 +97,16 @@ def build_table(
     for record in sorted(records, key=lambda record: (record.spec["seed"], record.signature)):
         groups.setdefault(place_of(record), []).append(record)
     reasons = {place_of(run): str(run.provenance["error"]) for run in skipped}
+    lacking = Counter(map(place_of, missing))
     named = ",".join(metrics)
     table = Table(named, row_axis, col_axis, picks=picks)
     cells = {}
     for place in ((row, col) for row in row_axis.labels for col in col_axis.labels):
         beside = (published or {}).get(place)
-        if place in groups or beside is not None or place in reasons:
+        if place in groups or beside is not None or place in reasons or place in lacking:
             cell = _cell(*place, groups.get(place, []), table.metric_at(*place), beside)
-            cells[place] = cell if cell.asked else replace(cell, impossible=reasons.get(place, ""))
+            impossible = "" if cell.asked else reasons.get(place, "")
+            cells[place] = replace(cell, impossible=impossible, missing=lacking[place])
     shown = [groups[place] for place in cells if place in groups]
     shared = {*metrics} & {*TIMING} and any(r.provenance.get("stack_size", 1) != 1 for g in shown for r in g)
     unranked = shared or {*metrics} & {*ENSEMBLE}
@@ -106,7 +114,8 @@ def build_table(
     cells, tested = mark_best(cells, row_axis.labels, col_axis.labels, better)
     table = replace(table, cells=cells)
     below = Footnotes(table, shown, tested, shared_time=bool(shared))
-    return replace(table, warnings=below.warnings(), notes=below.notes())
+    warnings = (*below.warnings(), *lines_on(missing, len(records) + len(missing)))
+    return replace(table, warnings=warnings, notes=below.notes())
 
 
 def keys_of(keys: str | Sequence[str]) -> tuple[str, ...]:

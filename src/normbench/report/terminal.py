@@ -11,6 +11,7 @@ from rich.table import Table as Grid
 from rich.text import Text as Styled
 
 from normbench.report.cells import Table
+from normbench.report.images import IMAGES
 from normbench.report.run_list import RunList
 from normbench.report.table_layout import Line, Text, caption, corner, lines
 
@@ -56,6 +57,8 @@ def _plain(note: str) -> str:
 
 def _grids(table: Table, body: Sequence[Line], width: int, starred: bool) -> list[Grid]:
     first = max(cell_len(text) for text in (corner(table), *map(_name, body)))
+    if table.images:  # the head may take several lines: its longest word is kept whole
+        first += _GAP + max(cell_len(text) for text in (*IMAGES.split(), *table.images.values()))
     for stacked in (False, True):
         widths = [
             max(cell_len(header), *(_cell(line.texts[i], stacked, starred)[1] for line in body))
@@ -83,11 +86,14 @@ def _least_width(table: Table, body: Sequence[Line], starred: bool) -> int:
 def _grid(table: Table, body: Sequence[Line], columns: Sequence[int], stacked: bool, starred: bool) -> Grid:
     grid = _empty_grid()
     grid.add_column(Styled(corner(table)), overflow="fold")
+    if table.images:
+        grid.add_column(Styled(IMAGES.replace(" ", "\n")), justify="right", overflow="fold")
     for i in columns:
         grid.add_column(Styled(table.col_labels[i]), justify="right", overflow="fold")
     for line in body:
         texts = [_cell(line.texts[i], stacked, starred)[0] for i in columns]
-        grid.add_row(Styled(_name(line)), *texts, style="dim" if line.published else "")
+        images = [Styled(line.images)] if table.images else []
+        grid.add_row(Styled(_name(line)), *images, *texts, style="dim" if line.published else "")
     return grid
 
 

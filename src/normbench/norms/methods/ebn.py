@@ -32,10 +32,9 @@ class ExtendedBatchNorm(RunningNorm):
         σ² over 𝒮 = batch × C × H × W, around the mean of all its values training
         μ, σ² ← running statistics                                     evaluation
 
-    Many more values make σ² than a channel has, so small batches disturb it less.
-
     Symbols:      μ mean · σ² var (biased) · γ weight · β bias
     Reduces:      N, H, W | N, C, H, W. N in chunks of `batch` images if that is set (one chunk per worker).
+                  σ² has C times as many values as in bn, so small batches disturb it less.
     Train / eval: differ. Batch-independent: no.
     Running statistics: mean and Bessel-corrected variance of every channel, as bn's, s ← s + w_t (new − s)
                   with w_t from `momentum` (weight of the NEW batch, see normbench.momentum). They start at 0

@@ -1,0 +1,72 @@
+"""A table as series of cells for `line` and `bars`, and what the small print says about lost runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from normbench.report.cells import Cell, Table
+from normbench.report.table_layout import IMPOSSIBLE, remarks_on
+
+#: Cells with lost runs that the small print names; of more it gives the count.
+_NAMED = 6
+
+
+class Series(NamedTuple):
+    """Cells along the x axis. A cell that has nothing to show is empty, with no run."""
+
+    label: str
+    cells: tuple[Cell, ...]
+
+
+class Grid(NamedTuple):
+    """The series of a table: its rows, along its columns. Without columns, one series along its rows."""
+
+    x: str
+    labels: tuple[str, ...]
+    hue: str
+    series: tuple[Series, ...]
+
+
+def grid(table: Table) -> Grid:
+    """The series of a table, in the order of its rows."""
+    found = [
+        [table.cells.get((row, col), Cell(row, col)) for col in table.col_labels] for row in table.row_labels
+    ]
+    if not table.cols:
+        series = (Series("", tuple(cell for [cell] in found)),)
+        return Grid(", ".join(table.rows), table.row_labels, "", series)
+    lines = tuple(Series(row, tuple(cells)) for row, cells in zip(table.row_labels, found, strict=True))
+    return Grid(", ".join(table.cols), table.col_labels, ", ".join(table.rows), lines)
+
+
+def lost(cell: Cell) -> str:
+    """What a cell lost, in words; empty if every run that was asked for has a value."""
+    if remarks := remarks_on(cell):
+        return ", ".join(remarks)
+    if cell.asked:
+        return ""
+    return IMPOSSIBLE if cell.impossible else "no run"
+
+
+def lost_notes(places: Iterable[tuple[str, str]]) -> list[str]:
+    """A line that names what was lost.
+
+    Args:
+        places: names of cells, each with what it lost; empty if nothing.
+    """
+    named = [f"{name}: {what}" for name, what in places if what]
+    if not named:
+        return []
+    more = len(named) - _NAMED
+    return ["; ".join(named[:_NAMED]) + (f"; and {more} more cells" if more > 0 else "") + "."]
+
+
+def notes(table: Table, found: Grid, extra: Sequence[str] = ()) -> list[str]:
+    """The small print of a figure of a table: seeds, what marks mean, lost runs."""
+    places = [
+        (f"{each.label} at {label}" if each.label else label, lost(cell))
+        for each in found.series
+        for label, cell in zip(found.labels, each.cells, strict=True)
+    ]
+    return [*table.notes[:1], *extra, *lost_notes(places)]

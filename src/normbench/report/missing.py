@@ -1,0 +1,42 @@
+"""Runs that were asked for and have no record: one line that counts and names them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from normbench.labels import label, settings, varying
+from normbench.record import Record
+from normbench.report.text import visible
+
+#: Configurations that the line names; of more it gives the count.
+_NAMED = 8
+
+
+def lines_on(missing: Sequence[Record], asked: int) -> list[str]:
+    """A line on the missing runs, by configuration with their seeds; none if no run is missing.
+
+    Args:
+        missing: the runs without a record, as records without metrics.
+        asked:   number of runs asked for, the missing ones included.
+    """
+    if not missing:
+        return []
+    keys = varying([run.spec for run in missing])
+    seeds: dict[str, list[int]] = {}
+    for run in missing:
+        name = settings(run.spec, keys) or f"norm={label(run.spec['norm']['name'])}"
+        seeds.setdefault(name, []).append(run.spec["seed"])
+    named = [f"{visible(name)} ({_seeds(found)})" for name, found in seeds.items()]
+    more = len(named) - _NAMED
+    listed = ", ".join(named[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return [f"{len(missing)} of {asked} runs are missing: {listed}"]
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    ordered = sorted(seeds)
+    first, last = ordered[0], ordered[-1]
+    if len(ordered) == 1:
+        return f"seed {first}"
+    if len(ordered) > 2 and ordered == list(range(first, last + 1)):
+        return f"seeds {first} to {last}"
+    return f"seeds {', '.join(map(str, ordered))}"
