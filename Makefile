@@ -4,11 +4,15 @@ READY := .venv/.ready
 # one single-threaded process per core
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
+SCALE ?= tiny
+# the table conf/paper/<citekey>/<name>.yaml by its name
+table = $(patsubst conf/paper/%.yaml,%,$(or $(wildcard conf/paper/*/$(1).yaml),$(error no table $(1) in conf/paper)))
+
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart results test test-norms test-mutants mutants-sample test-slow docs check lint type fmt clean
+.PHONY: help setup quickstart tables tables-small results test test-norms test-mutants mutants-sample test-slow docs check lint type fmt clean
 
 help: ## Show these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Install into .venv, editable, with the tools for development
 
@@ -52,8 +56,17 @@ docs: setup ## Make docs/NORMS.md from the docstrings and the lists of README.md
 	$(BIN)/normbench norms --format md > docs/NORMS.md
 	$(BIN)/python scripts/readme_lists.py
 
+table-%: setup ## Reproduce one table, such as table-batch_size; SCALE=tiny (default), small or full
+	$(BIN)/normbench reproduce $(call table,$*) scale=$(SCALE)
+
+tables: setup ## Reproduce all tables on real digits: half an hour on 2 cores; finished runs are read
+	$(BIN)/normbench reproduce --all scale=tiny
+
+tables-small: setup ## Reproduce all tables on MNIST and CIFAR-10: for a GPU
+	$(BIN)/normbench reproduce --all scale=small
+
 results: setup ## Make the committed evidence of the paper tables, in results/reference
-	NORMBENCH_RESULTS=$$(mktemp -d) $(BIN)/normbench reproduce wu2018/batch_size scale=tiny --out results/reference
+	NORMBENCH_RESULTS=$$(mktemp -d) $(BIN)/normbench reproduce --all scale=tiny --out results/reference
 
 clean: ## Remove what tools left behind; results and .venv stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache src/*.egg-info

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def counted(number: int, noun: str) -> str:
     """A number with its noun, in the plural unless the number is 1.
@@ -13,3 +15,18 @@ def counted(number: int, noun: str) -> str:
         return f"1 {noun}"
     ending = "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
     return f"{number:,} {noun}{ending}"
+
+
+def listed_seeds(seeds: Iterable[int]) -> str:
+    """Seeds in a few words.
+
+    >>> listed_seeds([3]), listed_seeds([2, 0, 1]), listed_seeds([0, 7])
+    ('seed 3', 'seeds 0 to 2', 'seeds 0, 7')
+    """
+    ordered = sorted(set(seeds))
+    first, last = ordered[0], ordered[-1]
+    if len(ordered) == 1:
+        return f"seed {first}"
+    if len(ordered) > 2 and ordered == list(range(first, last + 1)):
+        return f"seeds {first} to {last}"
+    return f"seeds {', '.join(map(str, ordered))}"

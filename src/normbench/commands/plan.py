@@ -25,28 +25,14 @@ def run(argv: Sequence[str]) -> int:
     """Print the plan."""
     args = parser().parse_intermixed_args(list(argv))
     from normbench.commands.damage import warn_of_damage
-    from normbench.commands.momenta import momenta
-    from normbench.commands.stacks import stacks
+    from normbench.commands.planned import plan_lines
     from normbench.config.compose import compose
     from normbench.config.search_path import own_config_dir
-    from normbench.config.sweep import resolve_sweep
     from normbench.store import Store
-    from normbench.sweeps.get_or_train import Sweep
 
     configs = compose(args.words, args.config_dir or own_config_dir())
     store = Store.default()
-    specs = resolve_sweep(configs)
-    sweep = Sweep(specs.runs, store)
-    if sweep.faults:
-        specs = specs.without(sweep.faults)
-        sweep = Sweep(specs.runs, store)
-    plan = sweep.plan
-    print(plan.headline())
-    for note in [*specs.notes(), *plan.notes]:
-        print(f"note: {note}")
-    for line in (*stacks(plan.packs), *sweep.tuning_lines(), *momenta(plan.packs, store.root / "cache")):
+    for line in plan_lines(configs, store):
         print(line)
-    if plan.packs:
-        print("\n".join([*sweep.estimate().lines(), *sweep.weights_lines()]))
     warn_of_damage(store)
     return 0

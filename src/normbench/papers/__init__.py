@@ -15,6 +15,7 @@ from normbench.papers.catalogue import load, names
 from normbench.papers.claims import ClaimResult, check_claims
 from normbench.papers.description import PaperTable
 from normbench.papers.grids import Extra, cell_sweeps, grids, overrides, sweeps, words_of
+from normbench.papers.index_page import write_index
 from normbench.papers.layout import labelled
 from normbench.papers.looks import SeedPlan, asked_seeds
 from normbench.papers.reproduction import PaperReport, report, variant, write
@@ -38,4 +39,5 @@ __all__ = [
     "variant",
     "words_of",
     "write",
+    "write_index",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,6 +55,16 @@ class PaperReport:
             "environment": self.environment,
             "paper": self.paper.name,
         }
+
+    @property
+    def stem(self) -> str:
+        """The path of its files below their folder, without the suffix."""
+        return ".".join(part for part in (self.paper.name, self.scale, self.variant) if part)
+
+    def outcomes(self) -> str:
+        """Number of claims by verdict, such as `4 supported, 1 report`."""
+        counts = Counter(claim.to_json()["verdict"] for claim in self.claims)
+        return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
 
     def heading(self) -> list[str]:
         """Title, source and setting, a line each."""
@@ -142,19 +153,26 @@ def write(report: PaperReport, folder: Path) -> list[Path]:
         "tex": f"% made by: {visible(report.command)}\n{latex(report.table)}",
         "json": json.dumps(report.to_json(), indent=2, allow_nan=False, ensure_ascii=False) + "\n",
     }
-    stem = folder / report.paper.name
-    name = ".".join(part for part in (stem.name, report.scale, report.variant) if part)
-    paths = [stem.with_name(f"{name}.{suffix}") for suffix in texts]
-    try:
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        for path, text in zip(paths, texts.values(), strict=True):
+    files = {folder / f"{report.stem}.{suffix}": text for suffix, text in texts.items()}
+    write_files(files)
+    return list(files)
+
+
+def write_files(files: Mapping[Path, str]) -> None:
+    """Write files of a table, with their folders.
+
+    Raises:
+        RunFailure: one cannot be written.
+    """
+    for path, text in files.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, text)
-    except OSError as error:
-        raise RunFailure(
-            f"the table cannot be written to {stem.parent}: {error.strerror or error}; free space there "
-            "or give another folder with NORMBENCH_RESULTS; the runs are kept"
-        ) from error
-    return paths
+        except OSError as error:
+            raise RunFailure(
+                f"the table cannot be written to {path.parent}: {error.strerror or error}; free space there "
+                "or give another folder with NORMBENCH_RESULTS; the runs are kept"
+            ) from error
 
 
 def _environment(records: Sequence[Record]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 
 from normbench.labels import label, material
-from normbench.phrases import counted
+from normbench.phrases import counted, listed_seeds
 from normbench.record import Record
 from normbench.report.axes import METRIC
 from normbench.report.cells import Table
@@ -142,6 +142,9 @@ class Footnotes:
         devices = _distinct(str(device) for r in records if (device := r.environment.get("device")))
         runs = sum(len(record.provenance.get("members", [record])) for record in records)
         parts = [f"{counted(runs, 'run')} on {_distinct(_data(r) for r in records)}"]
+        parts += [listed_seeds(record.spec["seed"] for record in records)]
+        dates = sorted(str(ended)[:10] for r in records if (ended := r.provenance.get("ended")))
+        parts += [" to ".join(dict.fromkeys((dates[0], dates[-1])))] if dates else []
         parts += [f"commit {commits}"] if commits else []
         parts += [f"device {devices}"] if devices else []
         return "; ".join(parts) + "."

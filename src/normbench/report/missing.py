@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from normbench.labels import label, settings, varying
+from normbench.phrases import listed_seeds
 from normbench.record import Record
 from normbench.report.text import visible
 
@@ -26,17 +27,7 @@ def lines_on(missing: Sequence[Record], asked: int) -> list[str]:
     for run in missing:
         name = settings(run.spec, keys) or f"norm={label(run.spec['norm']['name'])}"
         seeds.setdefault(name, []).append(run.spec["seed"])
-    named = [f"{visible(name)} ({_seeds(found)})" for name, found in seeds.items()]
+    named = [f"{visible(name)} ({listed_seeds(found)})" for name, found in seeds.items()]
     more = len(named) - _NAMED
     listed = ", ".join(named[:_NAMED]) + (f" and {more} more" if more > 0 else "")
     return [f"{len(missing)} of {asked} runs are missing: {listed}"]
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    ordered = sorted(seeds)
-    first, last = ordered[0], ordered[-1]
-    if len(ordered) == 1:
-        return f"seed {first}"
-    if len(ordered) > 2 and ordered == list(range(first, last + 1)):
-        return f"seeds {first} to {last}"
-    return f"seeds {', '.join(map(str, ordered))}"
