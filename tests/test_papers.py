@@ -3,15 +3,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from normbench import papers
+from normbench import models, papers
 from normbench.config.compose import compose
 from normbench.config.resolve import resolve
+from normbench.data.shape import KNOWN, Shape
 from normbench.errors import InputError
 from normbench.labels import field, label
 from normbench.papers.catalogue import parse
@@ -30,9 +33,25 @@ def table() -> papers.PaperTable:
 
 
 @cache
+def folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder of images that stands in for ImageNet."""
+    place = tempfile.TemporaryDirectory()
+    for split in ("train", "test"):
+        (Path(place.name) / split / "cat").mkdir(parents=True)
+        (Path(place.name) / split / "cat" / "0.png").write_bytes(split.encode())
+    return place
+
+
+@cache
 def configs(name: str, scale: str) -> list[dict[str, Any]]:
-    """The composed configuration of every run of a scale."""
-    return [config for words in papers.sweeps(papers.load(name), scale) for config in compose(words)]
+    """The composed configuration of every run of a scale; a folder of images is one that is there."""
+    sweeps = papers.sweeps(papers.load(name), scale)
+    there = [[_there(word) for word in words] for words in sweeps]
+    return [config for words in there for config in compose(words)]
+
+
+def _there(word: str) -> str:
+    return f"data.path={folder().name}" if word.startswith("data.path=") else word
 
 
 # The file
@@ -51,7 +70,7 @@ def test_the_packaged_table_says_what_the_paper_says(table) -> None:
 
 @pytest.mark.parametrize("name", ["wu2018/batchsize", "wu2018", "batch_size", "../config"])
 def test_an_unknown_table_is_bad_input(name) -> None:
-    with pytest.raises(InputError, match=f"unknown paper table '{name}'.*all: {NAME}"):
+    with pytest.raises(InputError, match=f"unknown paper table '{name}'.*all: .*{NAME}"):
         papers.load(name)
 
 
@@ -267,6 +286,17 @@ def test_every_run_lies_in_a_cell_of_its_table(name, scale) -> None:
     for config in configs(name, scale):
         spec = resolve(config).spec.model_dump(mode="json")
         assert tuple(label(field(spec, key)) for key in chosen.keys if key != ARM) in places
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "scale"), SCALES)
+def test_every_network_of_a_table_fits_its_data(name, scale) -> None:
+    """ResNet-50 on ImageNet too: without data the shape of its images is known."""
+    specs = {spec.stack_key(): spec for spec in (resolve(config).spec for config in configs(name, scale))}
+    for spec in specs.values():
+        shape = KNOWN.get(spec.data.name, Shape(3, 224, 1000, 1_281_167, 50_000))
+        models.check(spec, models.fitted(spec, shape))
+        assert spec.length(shape.train_images) > 0
 
 
 @pytest.mark.parametrize("name", papers.names())
