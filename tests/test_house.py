@@ -13,7 +13,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 NO_TORCH = (
     "errors", "synonyms", "spec", "record", "events", "momentum", "sources", "corruptions", "conditions",
     "labels", "store", "diagnostics", "run_series", "config", "sweeps.plan",
-    "sweeps.provenance", "papers", "report", "figures", "tracking", "dashboard",
+    "sweeps.provenance", "papers", "report", "figures", "pages", "tracking", "dashboard",
     "data.shapes", "data.fingerprint",
     "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
     "commands.parser",
@@ -76,11 +76,12 @@ ROOMS = {
     "tracking": WORDS,
     "dashboard": (*WORDS, "tracking"),
     "report": WORDS,
-    "papers": (*WORDS, "report"),
+    "papers": (*WORDS, "report", "figures"),
+    "pages": (*WORDS, "report", "papers"),
     "figures": (*WORDS, "report"),
     "commands": (
         *WORDS, "config", "norms", "weight_norms", "data", "models", "engine", "autotune", "sweeps", "bench",
-        "tracking", "dashboard", "report", "papers", "figures",
+        "tracking", "dashboard", "report", "papers", "figures", "pages",
     ),
     "cli": ("errors", "commands"),
     "__main__": ("cli",),

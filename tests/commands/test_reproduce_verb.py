@@ -136,7 +136,9 @@ def test_other_runs_never_overwrite_the_papers_table(words: list[str], trainer, 
     cli.run([*TINY, "seed=0"])
     tables = tmp_path / "results" / "tables" / "wu2018"
     before = {file.name: file.read_bytes() for file in tables.iterdir()}
-    assert before.keys() == {f"batch_size.tiny.{suffix}" for suffix in ("md", "csv", "tex", "json")}
+    assert before.keys() == {
+        f"batch_size.tiny.{suffix}" for suffix in ("md", "csv", "tex", "json", "error_by_batch.svg")
+    }
     cli.run([*TINY, "seed=0", *words])
     after = {file.name: file.read_bytes() for file in tables.iterdir()}
     assert before.items() <= after.items()

@@ -6,8 +6,9 @@ from argparse import Namespace
 from collections.abc import Sequence
 from time import perf_counter
 
+from normbench.commands.most_seeds import MAX_SEEDS
 from normbench.commands.parser import Parser, own_path
-from normbench.commands.table_rerun import MAX_SEEDS, rerun
+from normbench.commands.table_rerun import rerun
 from normbench.errors import InputError
 
 

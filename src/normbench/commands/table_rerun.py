@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
-
-from normbench.errors import InputError
 
 if TYPE_CHECKING:
     from normbench.commands.table_runs import TableRuns
     from normbench.papers import PaperReport, PaperTable, SeedPlan
     from normbench.papers.description import Scale
-
-MAX_SEEDS = 30
 
 
 class Ended(NamedTuple):
@@ -37,22 +33,16 @@ def rerun(table: PaperTable, args: Namespace, words: Sequence[str]) -> Ended:
     from normbench import papers
     from normbench.commands.planned import plan_lines
     from normbench.commands.summary import broken
+    from normbench.commands.table_request import TableRequest
     from normbench.commands.table_runs import TableRuns
     from normbench.commands.text_file import check_writable, write
-    from normbench.config.compose import values_by_key
     from normbench.config.search_path import own_config_dir
+    from normbench.papers.drawings import declared, drawings
+    from normbench.papers.drawn_runs import Drawable
 
     own = own_config_dir()
-    extra = values_by_key([word for word in words if not word.startswith("arm=")], own)
-    for word in words:
-        if word.startswith("arm="):
-            extra["arm"] = word.partition("=")[2].split(",")
-    [scale, *others] = extra.pop("scale", [next(iter(table.scales))])
-    if others:
-        raise InputError(f"one scale at a time; got scale={','.join([scale, *others])}")
-    chosen = table.scale(scale)
-    most = _most_seeds(args.until_decided, args.max_seeds)
-    runs = TableRuns(table, scale, extra, own)
+    asked = TableRequest.of(table, args, words, own)
+    runs = TableRuns(table, asked.scale, asked.extra, own)
     folder = args.out or runs.store.root / "tables"
     for name, why in runs.absent.items():
         print(f"n/a: data={name}: {why}")
@@ -60,61 +50,37 @@ def rerun(table: PaperTable, args: Namespace, words: Sequence[str]) -> Ended:
         if file is not None:
             check_writable(file, option)
     variant = _variant(runs)
-    print(_cost(chosen, len(runs.configs)))
+    print(_cost(asked.chosen, len(runs.configs)))
     if args.plan:
         print("\n".join(plan_lines(runs.configs, runs.store)))
         return Ended(0, None)
     runs.train()
-    plan = papers.SeedPlan(papers.asked_seeds(chosen, extra, runs.absent), most)
-    given = [*(["--partial"] if args.partial else []),
-             *(["--until-decided", "--max-seeds", str(most)] if most else [])]  # fmt: skip
-
-    def judged() -> PaperReport:
-        return papers.report(
-            table, scale, runs.records, extra, variant, absent=runs.absent, plan=plan, partial=args.partial,
-            options=given,
-        )  # fmt: skip
-
-    report = judged()
-    while more := _next_look(report, plan, chosen):
+    plan = asked.plan(runs.absent)
+    report = asked.report(runs.records, variant, runs.absent, plan)
+    while more := papers.next_look(report, plan):
+        _say_look(report, plan, more)
         runs.train_further(more)
-        report = judged()
-    files = papers.write(report, folder)
+        report = asked.report(runs.records, variant, runs.absent, plan)
+    drawn = drawings(declared(report), Drawable(report.table, report.records, runs.store.history))
+    files = papers.write(report, folder, {each.name: each.svg for each in drawn if each.svg is not None})
     if args.json is not None:
         tree = report.to_json()
         write(args.json, json.dumps(tree, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
         files.append(args.json)
     _show(report)
     failed = broken(runs.records)
-    for line in [*failed, "", *(f"wrote {file}" for file in files)]:
+    undrawn = [f"figure {each.name} cannot be drawn: {each.fault}" for each in drawn if each.svg is None]
+    for line in [*undrawn, *failed, "", *(f"wrote {file}" for file in files)]:
         print(line)
     undecided = args.strict and any(claim.open for claim in report.claims)
     status = int(any(claim.broken for claim in report.claims) or bool(failed) or undecided)
     return Ended(status, report)
 
 
-def _most_seeds(until_decided: bool, most: int | None) -> int | None:
-    if most is not None and not until_decided:
-        raise InputError("--max-seeds needs --until-decided; add it, or set seeds with seed=range(10)")
-    if most is not None and most < 2:
-        raise InputError(f"--max-seeds must be at least 2; got {most}")
-    return (most or MAX_SEEDS) if until_decided else None
-
-
-def _next_look(report: PaperReport, plan: SeedPlan, scale: Scale) -> dict[tuple[str, ...], list[int]]:
-    """The further seeds of the cells of undecided claims; empty if nothing is left to decide or to spend."""
-    if plan.ended:
-        return {}
-    undecided = [claim for claim in report.claims if claim.outcome == "undecided" and claim.p is not None]
-    cells = {tuple(texts[key] for key in scale.keys): None for claim in undecided for texts in claim.cells}
-    fresh = plan.extend(list(cells)) if cells else {}
-    if fresh:
-        runs = sum(map(len, fresh.values()))
-        names = ", ".join(claim.id for claim in undecided)
-        print(
-            f"look {len(plan.asked)} of {plan.looks}: {runs} further runs in {len(fresh)} cells for {names}"
-        )
-    return fresh
+def _say_look(report: PaperReport, plan: SeedPlan, more: Mapping[tuple[str, ...], Sequence[int]]) -> None:
+    runs = sum(map(len, more.values()))
+    names = ", ".join(claim.id for claim in report.claims if claim.open_to_seeds)
+    print(f"look {len(plan.asked)} of {plan.looks}: {runs} further runs in {len(more)} cells for {names}")
 
 
 def _cost(scale: Scale, runs: int) -> str:

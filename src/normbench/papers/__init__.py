@@ -18,7 +18,7 @@ from normbench.papers.grids import Extra, cell_sweeps, grids, overrides, sweeps,
 from normbench.papers.index_page import write_index
 from normbench.papers.layout import labelled
 from normbench.papers.looks import SeedPlan, asked_seeds
-from normbench.papers.reproduction import PaperReport, report, variant, write
+from normbench.papers.reproduction import PaperReport, next_look, report, variant, write
 
 __all__ = [
     "ClaimResult",
@@ -33,6 +33,7 @@ __all__ = [
     "labelled",
     "load",
     "names",
+    "next_look",
     "overrides",
     "report",
     "sweeps",

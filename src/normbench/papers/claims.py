@@ -62,6 +62,11 @@ class ClaimResult:
         return self.asserted and self.outcome == UNDECIDED
 
     @property
+    def open_to_seeds(self) -> bool:
+        """An undecided claim that more seeds may decide."""
+        return self.outcome == UNDECIDED and self.p is not None
+
+    @property
     def verdict(self) -> str:
         """PASS, FAIL, UNDECIDED or SKIP; REPORT for a claim that is not asserted."""
         return _WORDS[self.outcome] if self.asserted or self.outcome == SKIPPED else "REPORT"

@@ -7,7 +7,7 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from normbench.papers.grids import Extra, grids
 from normbench.papers.layout import arrange
 from normbench.papers.looks import SeedPlan, asked_seeds
 from normbench.papers.measurements import Measurements
-from normbench.papers.places import cells
+from normbench.papers.places import ARM, cells
 from normbench.record import Record
 from normbench.report.axes import METRIC
 from normbench.report.cells import Table
@@ -36,6 +36,8 @@ class PaperReport:
     command:     the command that repeats it.
     environment: those of its runs, merged.
     variant:     empty for the table as the paper has it, else what tells its files from that table's.
+    records:     its runs; with arms, once per arm.
+    absent:      why a data set is not there, by its name.
     """
 
     paper: PaperTable
@@ -45,15 +47,29 @@ class PaperReport:
     claims: tuple[ClaimResult, ...]
     environment: dict[str, Any]
     variant: str = ""
+    records: tuple[Record, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The containers of `reproduce --json`: those of the table, then claims, scale and environment."""
+        """The containers of `reproduce --json`: those of the table, then claims, scale and environment.
+
+        `command`, `variant`, `runs`, `arms` and `absent` are what `normbench report` needs to judge it again.
+        """
+        arms: dict[str, list[str]] = {}
+        for record in self.records:
+            if ARM in record.spec:
+                arms.setdefault(record.spec[ARM], []).append(record.signature)
         return {
             **self.table.to_json(),
             "claims": [claim.to_json() for claim in self.claims],
             "scale": self.scale,
             "environment": self.environment,
             "paper": self.paper.name,
+            "command": self.command,
+            "variant": self.variant,
+            "runs": sorted({record.signature for record in self.records}),
+            **({"arms": arms} if arms else {}),
+            **({"absent": dict(self.absent)} if self.absent else {}),
         }
 
     @property
@@ -124,7 +140,19 @@ def report(
     table = replace(table, notes=(*table.notes, *seeds.notes(), *sensitivity(table, level)))
     words = [f"{key}={','.join(map(str, values))}" for key, values in (extra or {}).items()]
     command = shlex.join(["normbench", "reproduce", paper.given_as, f"scale={scale}", *words, *options])
-    return PaperReport(paper, scale, command, table, claims, _environment(records), variant)
+    return PaperReport(
+        paper, scale, command, table, claims, _environment(records), variant, tuple(records), missing
+    )
+
+
+def next_look(report: PaperReport, plan: SeedPlan) -> dict[tuple[str, ...], list[int]]:
+    """The further seeds of the cells of undecided claims; empty if nothing is left to decide or to spend."""
+    if plan.ended:
+        return {}
+    undecided = [claim for claim in report.claims if claim.open_to_seeds]
+    keys = report.paper.scale(report.scale).keys
+    cells = {tuple(texts[key] for key in keys): None for claim in undecided for texts in claim.cells}
+    return plan.extend(list(cells)) if cells else {}
 
 
 def variant(own: Iterable[str], asked: Iterable[str]) -> str:
@@ -141,24 +169,28 @@ def variant(own: Iterable[str], asked: Iterable[str]) -> str:
     return hashlib.sha256(" ".join(sorted(groups)).encode()).hexdigest()[:8]
 
 
-def write(report: PaperReport, folder: Path) -> list[Path]:
+def write(report: PaperReport, folder: Path, figures: Mapping[str, bytes] | None = None) -> list[Path]:
     """Write the report as md, csv, tex and json into `folder`/<citekey>; return the files.
+
+    Args:
+        figures: SVG files by name, as `drawings` makes them; they become `<table>.<scale>.<name>.svg`.
 
     Raises:
         RunFailure: they cannot be written.
     """
-    texts = {
+    texts: dict[str, str | bytes] = {
         "md": report.markdown(),
         "csv": comma_separated(report.table),
         "tex": f"% made by: {visible(report.command)}\n{latex(report.table)}",
         "json": json.dumps(report.to_json(), indent=2, allow_nan=False, ensure_ascii=False) + "\n",
     }
+    texts |= {f"{name}.svg": svg for name, svg in (figures or {}).items()}
     files = {folder / f"{report.stem}.{suffix}": text for suffix, text in texts.items()}
     write_files(files)
     return list(files)
 
 
-def write_files(files: Mapping[Path, str]) -> None:
+def write_files(files: Mapping[Path, str | bytes]) -> None:
     """Write files of a table, with their folders.
 
     Raises:

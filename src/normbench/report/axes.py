@@ -87,7 +87,8 @@ def knobs_to_name(
     for cell in cells.values():
         for group in groups if len(cell) > 1 else ():
             name = label(value(cell[0], group))
-            flat = [material({group: record.spec.get(group)}) for record in cell]
+            parts_of = {repr(part): part for part in (record.spec.get(group) for record in cell)}
+            flat = [material({group: part}) for part in parts_of.values()]  # PERF: seeds share them
             differing = {
                 knob for run in flat for knob in run if len({label(each.get(knob)) for each in flat}) > 1
             }
