@@ -9,7 +9,7 @@ SCALE ?= tiny
 table = $(patsubst conf/paper/%.yaml,%,$(or $(wildcard conf/paper/*/$(1).yaml),$(error no table $(1) in conf/paper)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart tables tables-small results test test-norms test-mutants mutants-sample test-slow docs check lint type fmt clean
+.PHONY: help setup quickstart tables tables-small results report test test-norms test-mutants mutants-sample test-slow docs check lint type fmt clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ tables-small: setup ## Reproduce all tables on MNIST and CIFAR-10: for a GPU
 
 results: setup ## Make the committed evidence of the paper tables, in results/reference
 	NORMBENCH_RESULTS=$$(mktemp -d) $(BIN)/normbench reproduce --all scale=tiny --out results/reference
+
+report: setup ## Make pages of all tables with finished runs, in results/report
+	$(BIN)/normbench report
 
 clean: ## Remove what tools left behind; results and .venv stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache src/*.egg-info

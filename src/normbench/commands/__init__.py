@@ -10,6 +10,7 @@ VERBS = {
     "table": "a table with error bars from the runs at hand",
     "dashboard": "a wandb workspace or report for the runs at hand",
     "plot": "a figure from the runs at hand: lines, bars, curves, heat maps",
+    "report": "a folder of pages: tables, verdicts, figures, every run with its command line",
     "norms": "the catalogue of norms; with a key, its equation and arguments",
     "info": "one run: configuration, metrics, environment, how to rerun it",
     "bench": "speed of stacks, lone runs and a plain loop on this machine",

@@ -28,6 +28,7 @@ def run(argv: Sequence[str]) -> int:
     """Print a record."""
     args = parser().parse_args(argv)
     from normbench.commands.damage import warn_of_damage
+    from normbench.commands.rerun import command_or_reason
     from normbench.commands.summary import failure, metric
     from normbench.store import Store
 
@@ -48,7 +49,7 @@ def run(argv: Sequence[str]) -> int:
     print("\nconfiguration")
     for line in _yaml(record.spec).splitlines():
         print(f"  {line}")
-    print(f"\nrerun\n  {_rerun(record)}")
+    print(f"\nrerun\n  {command_or_reason(record)}")
     return 0
 
 
@@ -61,15 +62,6 @@ def _momentum(record: Record, steps: float | None) -> dict[str, str]:
         return effect(norm.get("momentum"), norm.get("args", {}), int(steps)) if steps else {}
     except (NormbenchError, ArithmeticError, TypeError, ValueError):  # a record written by another version
         return {}
-
-
-def _rerun(record: Record) -> str:
-    from normbench.commands.rerun import command
-
-    try:
-        return command(record.spec)
-    except (NormbenchError, KeyError, TypeError) as error:
-        return f"not with this version of normbench: {error}"
 
 
 def _section(title: str, values: Mapping[str, Any], indent: str = "") -> None:

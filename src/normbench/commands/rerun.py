@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from normbench.config.compose import compose
 from normbench.config.grammar import written
+from normbench.errors import NormbenchError
 from normbench.labels import flatten
+from normbench.record import Record
 
 #: Fields that the words leave out: they depend on the machine and do not change the result.
 _LEFT_OUT = re.compile(
@@ -19,7 +22,7 @@ _LEFT_OUT = re.compile(
 
 def words(spec: Mapping[str, Any]) -> list[str]:
     """The words that give this specification: first group choices, then values, without defaults."""
-    [default] = compose([])
+    default = _composed(())
     groups = [group for group, part in default.items() if isinstance(part, dict) and "name" in part]
     chosen = [
         f"{group}={spec[group]['name']}"
@@ -28,8 +31,7 @@ def words(spec: Mapping[str, Any]) -> list[str]:
     ]
     if spec["data"]["path"]:
         chosen.append(f"data.path={written(spec['data']['path'])}")
-    [config] = compose(chosen)
-    before = flatten(config)
+    before = _flat(tuple(chosen))
     values = [
         f"{key}={written(value)}"
         for key, value in flatten(spec).items()
@@ -38,6 +40,26 @@ def words(spec: Mapping[str, Any]) -> list[str]:
     return [*chosen, *values]
 
 
+@cache
+def _composed(words: tuple[str, ...]) -> dict[str, Any]:
+    """The configuration of some words. PERF: thousands of runs share a few choices."""
+    [config] = compose(words)
+    return config
+
+
+@cache
+def _flat(words: tuple[str, ...]) -> dict[str, Any]:
+    return flatten(_composed(words))
+
+
 def command(spec: Mapping[str, Any]) -> str:
     """The train command, quoted for a shell."""
     return shlex.join(["normbench", "train", *words(spec)])
+
+
+def command_or_reason(record: Record) -> str:
+    """The train command that repeats a recorded run, or why this version has none."""
+    try:
+        return command(record.spec)
+    except (NormbenchError, KeyError, TypeError) as error:
+        return f"not with this version of normbench: {error}"

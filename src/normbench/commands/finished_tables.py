@@ -1,0 +1,122 @@
+"""The tables that have finished runs in a store, judged as `reproduce` judged them last.
+
+`reproduce` leaves a JSON file per table in `tables/` of the results folder. It names the command and the
+runs. The runs of other tables are composed, if the store has runs of their data, models and norms. Nothing is
+trained.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from normbench import papers
+from normbench.commands.table_request import TableRequest
+from normbench.commands.table_runs import TableRuns
+from normbench.errors import InputError
+from normbench.labels import field, label
+from normbench.papers import PaperReport
+from normbench.papers.places import text_of
+from normbench.record import Record
+
+#: Errors from a file that is damaged or was not written by this version.
+_UNREADABLE = (OSError, ValueError, TypeError, LookupError, RecursionError)
+#: Choices by which the runs of a grid are told from other runs before anything is composed.
+_TOLD_BY = ("data", "model", "norm")
+
+
+class FinishedTables:
+    """The reports of all tables with finished runs.
+
+    reports: sorted by the names of their files.
+    skipped: files and tables that could not be used, one line each.
+
+    Args:
+        root:    the results folder.
+        records: of all its runs.
+        own:     the user's configuration folder.
+    """
+
+    def __init__(self, root: Path, records: Sequence[Record], own: str | None) -> None:
+        self._own = own
+        self._records = {record.signature: record for record in records}
+        self.skipped: list[str] = []
+        found = {report.stem: report for report in self._reproduced(root / "tables")}
+        for report in self._others(found):
+            found[report.stem] = report
+        self.reports = [found[stem] for stem in sorted(found)]
+
+    def _reproduced(self, folder: Path) -> Iterable[PaperReport]:
+        for file in sorted(folder.rglob("*.json")):
+            try:
+                tree = json.loads(file.read_text(encoding="utf-8"))
+                if isinstance(tree, dict) and {"paper", "command", "runs"} <= tree.keys():
+                    report = self._again(tree)
+                else:
+                    continue  # of an earlier version
+            except InputError as error:
+                self.skipped.append(f"{file}: {error}; it is left out")
+                continue
+            except _UNREADABLE as error:
+                self.skipped.append(f"{file} is not a table of reproduce: {error}; it is left out")
+                continue
+            if report.records:
+                yield report
+
+    def _again(self, tree: Mapping[str, Any]) -> PaperReport:
+        """The report of a reproduction from its JSON file, with the same looks at the claims."""
+        from normbench.commands.reproduce import parser
+
+        _, _, *argv = shlex.split(tree["command"])
+        args = parser().parse_intermixed_args(argv)
+        asked = TableRequest.of(papers.load(args.name, self._own), args, args.words, self._own)
+        absent = {str(name): str(reason) for name, reason in tree.get("absent", {}).items()}
+        if "arms" in tree:
+            records = [
+                record
+                for arm, signatures in tree["arms"].items()
+                for record in papers.labelled(self._known(signatures), arm)
+            ]
+        else:
+            records = self._known(tree["runs"])
+        plan = asked.plan(absent)
+        report = asked.report(records, str(tree["variant"]), absent, plan)
+        while papers.next_look(report, plan):  # its runs are there: reproduce ended after the last look
+            report = asked.report(records, str(tree["variant"]), absent, plan)
+        return report
+
+    def _known(self, signatures: Iterable[str]) -> list[Record]:
+        return [self._records[each] for each in signatures if each in self._records]
+
+    def _others(self, found: Mapping[str, PaperReport]) -> Iterable[PaperReport]:
+        """The tables that have runs and no file of `reproduce`."""
+        for name in papers.names(self._own):
+            try:
+                table = papers.load(name, self._own)
+            except InputError as error:
+                self.skipped.append(f"{error}; it is left out")
+                continue
+            for scale in table.scales:
+                asked = TableRequest(table, scale)
+                if f"{name}.{scale}" in found or not self._may_have_runs(asked):
+                    continue
+                try:
+                    runs = TableRuns(table, scale, {}, self._own)
+                    records = [r for r in runs.found() if r.signature in self._records]
+                except InputError as error:
+                    self.skipped.append(f"{name} at scale {scale}: {error}; it is left out")
+                    continue
+                if records:
+                    yield asked.report(records, "", runs.absent, asked.plan(runs.absent))
+
+    def _may_have_runs(self, asked: TableRequest) -> bool:
+        """Whether some run has the data, the model and the norm of a grid."""
+        for grid in papers.grids(asked.chosen):
+            wanted = {key: set(map(text_of, grid[key])) for key in _TOLD_BY if key in grid}
+            for record in self._records.values():
+                if all(label(field(record.spec, key)) in texts for key, texts in wanted.items()):
+                    return True
+        return False
