@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from normbench import models, papers
 from normbench.config.compose import compose
@@ -30,6 +31,17 @@ SCALES = [(name, scale) for name in papers.names() for scale in papers.load(name
 @pytest.fixture
 def table() -> papers.PaperTable:
     return papers.load(NAME)
+
+
+@pytest.fixture(autouse=True)
+def imagenet(tmp_path, monkeypatch) -> None:
+    """Two images where tables of scale full expect ImageNet: data.path=imagenet, from the current folder."""
+    for split in ("train", "val"):
+        for name in ("ant", "bee"):
+            folder = tmp_path / "imagenet" / split / name
+            folder.mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(folder / "0.png")
+    monkeypatch.chdir(tmp_path)
 
 
 @cache
