@@ -12,7 +12,7 @@ SOURCE = ROOT / "src" / "normbench"
 FILES = sorted(SOURCE.rglob("*.py"))
 NO_TORCH = (
     "errors", "synonyms", "spec", "record", "events", "momentum", "sources", "corruptions", "conditions",
-    "labels", "store", "diagnostics", "run_series", "config", "sweeps.plan",
+    "labels", "store", "diagnostics", "run_series", "stored_state", "config", "sweeps.plan",
     "sweeps.provenance", "papers", "report", "figures", "pages", "tracking", "dashboard",
     "data.shapes", "data.fingerprint",
     "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
@@ -38,6 +38,7 @@ WORDS = (
     "groups",
     "diagnostics",
     "run_series",
+    "stored_state",
 )
 #: Room → what of ours it may import besides itself. Every module stands in one of them.
 ROOMS = {
@@ -59,6 +60,7 @@ ROOMS = {
     "diagnostics": ("errors",),
     "run_series": ("record",),
     "store": ("errors", "files", "record", "run_series"),
+    "stored_state": ("errors", "store"),
     "rng": (),
     "instruments": (),
     "config": (*WORDS, "data.fingerprint"),

@@ -106,6 +106,9 @@ class ModelSpec(Part):
     branch: Literal["plain", "skipinit", "fixup"] = neutral_at("plain")
     init: Initialization = neutral_at("he")
     stem_activation: Literal["before_split", "in_branch"] = neutral_at("before_split")
+    #: Where the state is from which the run starts, see `normbench.stored_state`. Its content alone counts.
+    weights: str | None = None
+    weights_hash: str | None = neutral_at(None)
 
 
 class NormSpec(Part):

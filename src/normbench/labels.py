@@ -101,10 +101,11 @@ def varying(specs: Sequence[Mapping[str, Any]]) -> list[str]:
     differ = {key: len(found) for key, found in values.items() if len(found) > 1}
     if "batch" in differ and len({field(spec, "total") for spec in specs if "workers" in spec}) == 1:
         differ.pop("workers", None)
-    if "data.fingerprint" not in differ:
-        differ.pop("data.path", None)  # the same data under another path
-    elif _determined("data.fingerprint", ("data.name", "data.path"), flat):
-        del differ["data.fingerprint"]
+    for content, place in (("data.fingerprint", "data.path"), ("model.weights_hash", "model.weights")):
+        if content not in differ:
+            differ.pop(place, None)  # the same content at another place
+        elif _determined(content, (_choice(content), place), flat):
+            del differ[content]
     names = {key: count for key, count in differ.items() if key.endswith(".name")}
     knobs = {
         key: count

@@ -52,8 +52,8 @@ __all__ = [
     "trainings",
 ]
 
-#: Fields that say where the data is stored. They do not change the images.
-_LOCATIONS = ("data.root", "data.path", "data.download")
+#: Fields that say where data and the starting state are stored. They do not change the contents.
+_LOCATIONS = ("data.root", "data.path", "data.download", "model.weights")
 #: Fields that change neither the final state nor the images: evaluation, computation and reports.
 OUTSIDE_IDENTITY = ("eval", "engine", "tracking", "keep_weights", "diagnostics", "neutral")
 
@@ -193,6 +193,7 @@ class Resolved(NamedTuple):
 #: Fields in which the lanes of one stack may differ.
 LANE_FIELDS = (
     "seed", "optim.lr", "optim.weight_decay", "optim.momentum", "norm.momentum", "norm.eps",
+    "model.weights_hash",
 )  # fmt: skip
 
 

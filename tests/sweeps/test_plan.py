@@ -78,13 +78,14 @@ def test_runs_that_differ_only_in_a_bank_share_trainings(make_sweep):
 #: What the lanes of a stack may differ in. This list is not the code's: a change there must be meant.
 LANES_MAY_DIFFER_IN = {
     "seed", "optim.lr", "optim.weight_decay", "optim.momentum", "norm.momentum", "norm.eps",
+    "model.weights_hash",
 }  # fmt: skip
 #: Another value for every leaf of the specification, in the form that records have.
 OTHER = {
     "model.name": "vgg11", "model.activation": "tanh", "model.hidden": [7], "model.width": 7,
     "model.pool": "avg", "model.stem": "imagenet", "model.shortcut": "conv", "model.dropout": 0.25,
     "model.zero_last": True, "model.bias": True, "model.branch": "skipinit", "model.init": "lsuv",
-    "model.stem_activation": "in_branch",
+    "model.stem_activation": "in_branch", "model.weights_hash": "0123456789abcdef",
     "norm.name": "ghost", "norm.momentum": 0.7, "norm.eps": 0.125, "norm.affine": False,
     "norm.args.track": False, "norm.args.variance": "biased", "weight.name": "ws", "weight.eps": 0.125,
     "placement.name": "conv_act_norm",
@@ -102,6 +103,7 @@ OTHER = {
 }  # fmt: skip
 #: Leaves that change neither the final state nor the images.
 WITHOUT_EFFECT = {
+    "model.weights": "elsewhere",
     "data.root": "/elsewhere", "data.path": "/elsewhere", "data.download": True, "eval.every": 10,
     "eval.statistics": ["running"], "eval.target": 0.5,
     "eval.corruptions": ["contrast:3"], "eval.metrics": ["ece"], "engine.device": "cuda", "engine.lanes": 3,

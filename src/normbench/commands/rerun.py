@@ -16,7 +16,7 @@ from normbench.record import Record
 
 #: Fields that the words leave out: they depend on the machine and do not change the result.
 _LEFT_OUT = re.compile(
-    r"(tracking|numerics|neutral)\b|data\.(root|download|fingerprint)$|engine\.(?!precision$)"
+    r"(tracking|numerics|neutral)\b|data\.(root|download|fingerprint)$|model\.weights_hash$|engine\.(?!precision$)"
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from normbench import diagnostics
+from normbench import diagnostics, stored_state
 from normbench.config.choices import FACTS, choices, declared
 from normbench.config.grammar import as_sweep, written
 from normbench.config.knobs import choice_name, settle
@@ -60,6 +60,7 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
     known = {group: declared(group, choice_name(group, tree[group])) for group in _CHOICES}
     unused = [knob for group in _CHOICES for knob in settle(group, tree[group], known[group], elsewhere)]
     unused += _drop_stem_activation(tree)
+    _resolve_weights(tree["model"])
     _take_facts(tree)
     _resolve_total(tree)
     _unset_if_empty(tree["tracking"])
@@ -101,6 +102,14 @@ def _drop_stem_activation(tree: dict[str, Any]) -> list[str]:
         return []
     model["stem_activation"] = "before_split"
     return [f"model.stem_activation of {placement}"]
+
+
+def _resolve_weights(model: dict[str, Any]) -> None:
+    """Find the state that the run starts from, and hash its content, in place."""
+    model["weights_hash"] = None
+    if model.get("weights") is not None:
+        model["weights"], file = stored_state.locate(model["weights"])
+        model["weights_hash"] = stored_state.contents(file).digest
 
 
 def _take_facts(tree: dict[str, Any]) -> None:

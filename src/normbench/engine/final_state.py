@@ -1,7 +1,7 @@
 """The final state of a run as a file: weights and the run's own statistics.
 
 The format is safetensors, which contains no code. Tensors have the names and shapes of a lone run, see
-`engine.state`. The metadata contain the signature and the number of finished steps.
+`engine.state`. The metadata contain the signature, the number of finished steps and the key of the norm.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ def load_final_states(
     fill(network.state_dict(), assignment, states)
 
 
-def to_bytes(state: dict[str, Tensor], signature: str, steps: int) -> bytes:
-    """The content of the file of a final state."""
+def to_bytes(state: dict[str, Tensor], spec: RunSpec, steps: int) -> bytes:
+    """The content of the file of a final state after so many steps of a run."""
     contiguous = {name: tensor.contiguous() for name, tensor in state.items()}
-    content: bytes = save(contiguous, {"signature": signature, "steps": str(steps)})
+    about = {"signature": spec.signature, "steps": str(steps), "norm": spec.norm.name}
+    content: bytes = save(contiguous, about)
     return content
 
 

@@ -9,7 +9,9 @@ import torch
 from normbench import models
 from normbench.data.batches import Batches
 from normbench.data.dataset import Dataset
+from normbench.engine import starting_state
 from normbench.engine.device import STORAGE
+from normbench.engine.lane_assignment import LaneAssignment
 from normbench.engine.stack import training_batches
 from normbench.models import Network, lsuv
 from normbench.spec import RunSpec
@@ -26,6 +28,7 @@ def initial_network(lanes: Sequence[RunSpec], dataset: Dataset) -> Network:
     network = models.build(lanes, dataset.shape).to(dataset.train_images.device, width)
     batches = training_batches(lanes, dataset, channels_last=False)
     scale_by_first_images(network, spec, batches, spec.length(len(dataset.train_labels)))
+    starting_state.load(network, LaneAssignment(lanes))
     return network
 
 

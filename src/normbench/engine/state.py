@@ -66,7 +66,7 @@ def load_lanes(
 def split(whole: Mapping[str, Tensor], assignment: LaneAssignment) -> list[dict[str, Tensor]]:
     """Copies of each run's part of the tensors of a stack, on the CPU, in the order of the runs."""
     return [
-        {name: part.cpu().clone() for name, part in _of_run(whole, assignment, lane, bank).items()}
+        {name: part.cpu().clone() for name, part in of_run(whole, assignment, lane, bank).items()}
         for lane, bank in assignment.of
     ]
 
@@ -81,7 +81,7 @@ def fill(
         ValueError: a state belongs to another network.
     """
     for (lane, bank), state in zip(assignment.of, states, strict=True):
-        own = _of_run(whole, assignment, lane, bank)
+        own = of_run(whole, assignment, lane, bank)
         if state.keys() != own.keys():
             raise ValueError("the state belongs to another network")
         for name, part in own.items():
@@ -90,7 +90,7 @@ def fill(
             part.copy_(state[name])
 
 
-def _of_run(
+def of_run(
     whole: Mapping[str, Tensor], assignment: LaneAssignment, lane: int, bank: int
 ) -> dict[str, Tensor]:
     """Views of the tensors of a run: those of its lane, with the statistics of its bank."""

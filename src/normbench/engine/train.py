@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from normbench.data.dataset import Dataset
+from normbench.engine import starting_state
 from normbench.engine.curve import curve_steps, diverged_at, summary
 from normbench.engine.device import numerics
 from normbench.engine.evaluate import Metrics, finite
@@ -102,6 +103,7 @@ def _take_all_steps(
         optimizer.scale_lanes(plateau.factors)
     else:
         scale_by_first_images(network, spec, batches, steps)
+        starting_state.load(network, assignment)
         if network.average is not None:
             network.average.restart()
     points, evaluations = curve_steps(spec.eval, steps, batches.steps_per_epoch)

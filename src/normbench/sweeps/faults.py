@@ -7,7 +7,7 @@ from pathlib import Path
 
 from normbench import models
 from normbench.data.shapes import shape_of
-from normbench.engine import device, source_check
+from normbench.engine import device, source_check, starting_state
 from normbench.engine.probes.registry import check as check_diagnostics
 from normbench.errors import InputError
 from normbench.spec import RunSpec
@@ -34,14 +34,25 @@ def find_faults(specs: Iterable[RunSpec], cache: Path) -> dict[str, InputError]:
     return {
         spec.signature: fault
         for key, runs in by_stack_key.items()
-        if (fault := found[key]) is not None
         for spec in runs
+        if (fault := found[key] or _state_fault(spec, cache)) is not None
     }
 
 
 def _architecture_fault(spec: RunSpec) -> InputError | None:
     try:
         models.architecture(spec)
+    except InputError as error:
+        return error
+    return None
+
+
+def _state_fault(spec: RunSpec, cache: Path) -> InputError | None:
+    """The lanes of a stack may start from different states, so every run is checked."""
+    if spec.model.weights is None:
+        return None
+    try:
+        starting_state.check(spec, models.fitted(spec, shape_of(spec.data, cache)))
     except InputError as error:
         return error
     return None

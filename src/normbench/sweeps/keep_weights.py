@@ -38,7 +38,7 @@ def keep_weights(
         kept += size
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, to_bytes(result.final_state, spec.signature, steps))
+            write_atomically(file, to_bytes(result.final_state, spec, steps))
         except OSError as error:
             reason = error.strerror or error
             emit(

@@ -16,13 +16,11 @@ from normbench.norms.registry import Entry
 from normbench.norms.surgery.changes import Change
 from normbench.norms.surgery.dataflow import Links, links_of
 from normbench.norms.surgery.hooks import bound_hooks, has_hooks, move_hooks
+from normbench.norms.surgery.kept_state import SYMBOLS, kept_names
 from normbench.norms.surgery.known_layers import replaced_on_instance
 from normbench.norms.surgery.last_axis import LastAxis
 from normbench.norms.surgery.neighbours import plain_linear
 from normbench.norms.surgery.recognise import Found
-
-#: Names of parameters in reports.
-SYMBOLS = {"weight": "γ", "bias": "β"}
 
 
 class Replacements:
@@ -171,14 +169,9 @@ def _carry_over(found: Found, new: Norm, entry: Entry) -> list[str]:
     """Copy the state that has the same meaning in both layers; names of what was copied."""
     mine = new.state_dict()
     common = {n: t for n, t in found.state.items() if n in mine and mine[n].shape == t.shape}
-    statistics = mine.keys() - dict(new.named_parameters()).keys()
-    batch = norms.entry(found.key).family == entry.family == "batch"
-    fitting = set(SYMBOLS)
-    if found.key == entry.key:
-        fitting |= common.keys()
-    elif batch and statistics <= common.keys():  # all or none: half a state is no state
-        fitting |= statistics
-    kept = [name for name in common if name in fitting]
+    parameters = dict(new.named_parameters()).keys()
+    statistics = mine.keys() - parameters
+    kept = kept_names(found.key, entry.key, list(common), parameters, mine.keys())
     for name in kept:
         with torch.no_grad():
             mine[name].copy_(common[name])
