@@ -47,6 +47,10 @@ def _two_or_more(text: str) -> bool:
     return text.isdecimal() and int(text) >= 2
 
 
+def _one_or_more(text: str) -> bool:
+    return text.isdecimal() and int(text) >= 1
+
+
 def _site(text: str) -> bool:
     return bool(re.fullmatch(r"[\w.]+", text))
 
@@ -70,8 +74,12 @@ CATALOGUE: Mapping[str, Entry] = {
     "weight_norm": Entry(("total", "mean"), "state"),
     "effective_lr": Entry(("mean",), "state"),
     "distance": Entry(("total", "relative"), "state"),
+    "batch_noise": Entry(("sd", "relative"), "state"),
+    "layer_jacobian": Entry(("largest", "mean_square"), "state", "a layer", _site),
     "gradient_norm": Entry(("norm", "variance"), "training"),
     "smoothness": Entry(("loss_range", "gradient_change", "effective_smoothness"), "training"),
+    "covariate_shift": Entry(("shift", "cosine"), "training"),
+    "top_eigenvalue": Entry(("eigenvalue",), "training", "a number of products ≥ 1", _one_or_more),
 }
 
 

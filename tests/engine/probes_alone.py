@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -234,3 +235,92 @@ def gradient_norm(spec, dataset, network, result):
         "norm": sum(each.norm().item() for each in g) / 4,
         "variance": sum((each - mean).norm().item() ** 2 for each in g) / 4,
     }
+
+
+def covariate_shift(spec, dataset, network, result):
+    x, y = batch_of(spec, dataset, int(result.history[-1]["step"]) - 1)
+    theta = torch.cat([p.detach().flatten() for p in network.parameters()])
+    _, g = loss_and_gradient(network, x, y)
+    shifts, cosines, start = [], [], 0
+    kinds = models.layers.Conv2d | models.layers.Linear
+    weights = {id(m.weight) for m in network.modules() if isinstance(m, kinds)}
+    for p in network.parameters():
+        end = start + p.numel()
+        if start and id(p) in weights:
+            below_moved = torch.cat([theta[:start] - spec.lr * g[:start], theta[start:]])
+            other = loss_and_gradient(network, x, y, below_moved)[1][start:end]
+            shifts.append((g[start:end] - other).norm().item())
+            cosines.append((g[start:end] @ other / g[start:end].norm() / other.norm()).item())
+        start = end
+    return {"shift": np.mean(shifts), "cosine": np.mean(cosines)}
+
+
+def top_eigenvalue(spec, dataset, network, result, products=10):
+    x, y = batch_of(spec, dataset, int(result.history[-1]["step"]) - 1)
+    names = [name for name, _ in network.named_parameters()]
+    before = {name: t.clone() for name, t in network.state_dict().items()}
+
+    def loss(*parameters):
+        named = dict(zip(names, parameters, strict=True))
+        return F.cross_entropy(torch.func.functional_call(network, named, x)[:, 0], y[:, 0])
+
+    v = [
+        torch.randn(p.shape, generator=rng.generator(0, f"probe/{name}"), dtype=torch.float64)
+        for name, p in network.named_parameters()
+    ]
+    for _ in range(products):
+        length = sum((part**2).sum() for part in v) ** 0.5
+        v = [part / length for part in v]
+        _, product = torch.autograd.functional.hvp(loss, tuple(network.parameters()), tuple(v))
+        eigenvalue = sum((a * b).sum() for a, b in zip(v, product, strict=True))
+        v = product
+    network.load_state_dict(before)
+    return {"eigenvalue": eigenvalue.item()}
+
+
+def batch_noise(spec, dataset, network, result):
+    before = {name: t.clone() for name, t in network.state_dict().items()}
+    network.eval()
+    for layer in network.norms().values():
+        layer.train()  # its statistics are those of the batch
+    tests = torch.randperm(len(dataset.test_labels), generator=rng.generator(0, "test order"))[:8]
+    logits = []
+    with torch.no_grad():
+        for image in tests.tolist():
+            for draw in range(8):
+                generator = rng.generator(0, f"companions/{image}/{draw}")
+                others = torch.randperm(len(dataset.train_labels), generator=generator)[: spec.batch - 1]
+                batch = torch.cat([dataset.test_images[image : image + 1], dataset.train_images[others]])
+                logits.append(network(standardized(dataset, batch))[0, 0].numpy())
+    network.load_state_dict(before)
+    network.train()
+    z = np.array(logits).reshape(8, 8, -1)
+    sd = np.mean([np.var(z[t, :, c], ddof=1) for t in range(8) for c in range(z.shape[2])]) ** 0.5
+    return {"sd": sd, "relative": sd / np.std(z.mean(1), ddof=1)}
+
+
+def layer_jacobian(spec, dataset, network, result):
+    network.eval()
+    chosen = torch.randperm(len(dataset.train_labels), generator=rng.generator(0, "test order"))[:2]
+    largest, squares = [], []
+    for image in chosen.tolist():
+        given = []
+        kinds = models.layers.Conv2d | models.layers.Linear
+        hooks = [
+            m.register_forward_pre_hook(lambda m, x, given=given: given.append(x[0]))
+            for m in network.modules()
+            if isinstance(m, kinds)
+        ]
+        x = standardized(dataset, dataset.train_images[image : image + 1]).requires_grad_()
+        given.append(network(x))
+        for hook in hooks:
+            hook.remove()
+        for below, above in pairwise(given):
+            rows = [
+                torch.autograd.grad(y, below, retain_graph=True)[0].flatten().numpy() for y in above.flatten()
+            ]
+            values = np.linalg.svd(np.array(rows), compute_uv=False)
+            largest.append(values.max())
+            squares.append((values**2).mean())
+    network.train()
+    return {"largest": np.mean(largest), "mean_square": np.mean(squares)}

@@ -12,10 +12,14 @@ from engine import probes_alone
 from normbench import data, norms
 from normbench.config.compose import compose
 from normbench.config.resolve import resolve
+from normbench.data.shape import Shape
 from normbench.diagnostics import CATALOGUE
+from normbench.engine.probes.registry import check
 from normbench.engine.train import train_stack
+from normbench.errors import InputError
 
 CPU = torch.device("cpu")
+LENET = Shape(1, 32, 10, 64, 32)
 SMALL = (
     "data=synthetic", "data.train_size=64", "data.test_size=32", "data.channels=1", "batch=8", "steps=20",
     "engine.precision=fp64", "optim.lr_scaling=none", "eval.every=4",
@@ -25,7 +29,9 @@ NETS = {
     "sn": ("model=lenet5", "data.size=32", "norm=sn"),
     "bin": ("model=lenet5", "data.size=32", "norm=bin", "placement.sites=conv*"),
 }
-ALL = "diagnostics=[" + ",".join(CATALOGUE) + "]"
+#: Requests that are slow at their default cadence or number.
+BRIEF = {name: f"{name}:20" for name in ("layer_jacobian", "top_eigenvalue", "covariate_shift")}
+ALL = "diagnostics=[" + ",".join(BRIEF.get(name, name) for name in CATALOGUE) + "]"
 
 
 @cache
@@ -99,7 +105,8 @@ def test_training_does_not_change_by_a_bit_with_diagnostics(make_sweep, key):
     words += ["data.size=32", "batch=8", "steps=6", "eval.every=3", "optim.lr=0.02", "model.dropout=0.2"]
     words += [f"norm={key}", *SITES.get(key, []), "seed=1,2"]
     words += ["norm.momentum=0.1,0.3"] if key in ("bn", "brn") else []  # two banks a lane
-    every = "diagnostics=[" + ",".join(f"{name}:2" for name in CATALOGUE) + "]"
+    brief = {"layer_jacobian": "layer_jacobian@7.0", "top_eigenvalue": "top_eigenvalue@2"}
+    every = "diagnostics=[" + ",".join(f"{brief.get(name, name)}:2" for name in CATALOGUE) + "]"
     plain, probed = ([r.spec for r in make_sweep(*words, *more)] for more in ((), (every,)))
     dataset = data.load(plain[0].data)
     for one, other in zip(train_stack(plain, dataset, CPU), train_stack(probed, dataset, CPU), strict=True):
@@ -117,3 +124,64 @@ def test_a_number_that_does_not_exist_is_none_and_never_nan(make_spec):
         assert result.metrics[name] is None
     values = [v for point in result.history for v in point.values() if v is not None]
     assert all(math.isfinite(value) for value in values)
+
+
+def test_power_iteration_finds_the_top_eigenvalue_of_the_whole_hessian(make_spec):
+    words = [*SMALL, "model=mlp", "model.hidden=[5]", "data.size=4", "norm=bn", "steps=3", "batch=16"]
+    spec = make_spec(*words, "diagnostics=[top_eigenvalue@200]")
+    dataset = data.load(spec.data)
+    (result,) = train_stack([spec], dataset, CPU)
+    network = probes_alone.network_of(spec, dataset, result.final_state)
+    x, y = probes_alone.batch_of(spec, dataset, 2)
+    parameters = list(network.parameters())
+    loss = torch.nn.functional.cross_entropy(network(x)[:, 0], y[:, 0])
+    g = torch.cat([t.flatten() for t in torch.autograd.grad(loss, parameters, create_graph=True)])
+    rows = [torch.autograd.grad(each, parameters, retain_graph=True, materialize_grads=True) for each in g]
+    hessian = torch.stack([torch.cat([t.flatten() for t in row]) for row in rows])
+    eigenvalues = torch.linalg.eigvalsh((hessian + hessian.T) / 2)
+    top = eigenvalues[eigenvalues.abs().argmax()].item()
+    assert result.history[-1]["top_eigenvalue@200/eigenvalue"] == pytest.approx(top, rel=1e-3)
+
+
+@pytest.mark.parametrize(("key", "exists"), [("bn", True), ("gn", True), ("brn", False), ("iternorm", False)])
+def test_norms_that_cannot_be_differentiated_twice_have_no_eigenvalue(make_spec, key, exists):
+    words = [*SMALL, "model=mlp", "model.hidden=[8]", "data.size=4", f"norm={key}", "steps=2"]
+    spec = make_spec(*words, "diagnostics=[top_eigenvalue]")
+    (result,) = train_stack([spec], data.load(spec.data), CPU)
+    assert (result.metrics["top_eigenvalue/eigenvalue"] is not None) == exists
+
+
+def test_norms_without_batch_statistics_and_batches_of_one_image_have_no_batch_noise(make_spec):
+    found = {}
+    for norm, batch in (("gn", 8), ("bn", 8), ("bn", 2)):
+        words = [*SMALL, "model=mlp", "model.hidden=[8]", "data.size=4", f"norm={norm}", f"batch={batch}"]
+        spec = make_spec(*words, "diagnostics=[batch_noise]", "workers=2")
+        (result,) = train_stack([spec], data.load(spec.data), CPU)
+        found[norm, batch] = result.metrics["batch_noise/relative"]
+    assert found["gn", 8] < 1e-12 < found["bn", 8] < found["bn", 2]
+
+
+def test_the_jacobian_of_a_linear_net_has_the_singular_values_of_its_weights(make_spec):
+    words = [*SMALL, "model=mlp", "model.hidden=[7]", "data.size=4", "norm=none", "model.init=orthogonal"]
+    spec = make_spec(*words, "steps=1", "optim.lr=1e-12", "diagnostics=[layer_jacobian@3,layer_jacobian]")
+    dataset = data.load(spec.data)
+    (result,) = train_stack([spec], dataset, CPU)
+    (row,) = [row for row in result.diagnostics if row["name"] == "layer_jacobian@3/quantiles"]
+    head = probes_alone.network_of(spec, dataset, result.final_state).body[-1].weight[0]
+    values = torch.linalg.svdvals(head.detach())
+    assert_close(row["layers"]["3"][0], values.min().item())
+    assert_close(row["layers"]["3"][-1], values.max().item())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["model=lenet5", "diagnostics=[layer_jacobian@conv9]"], "unknown layer of layer_jacobian 'conv9'"),
+        (["model=vgg11", "diagnostics=[layer_jacobian]"], "is 16384×1024, more than 2,097,152"),
+    ],
+)
+def test_a_jacobian_that_does_not_exist_or_is_too_large_is_refused(make_spec, words, said):
+    spec = make_spec(*SMALL, "data.size=32", *words)
+    with pytest.raises(InputError, match=said):
+        check(spec, data.load(spec.data).shape)
+    check(make_spec(*SMALL, "model=lenet5", "data.size=32", "diagnostics=[layer_jacobian@conv2]"), LENET)

@@ -155,7 +155,7 @@ class _Evaluation:
         if source.kind == "running":
             return self.measure(test, self.as_running)
         if source.kind == "batch":
-            with _batch_statistics(self.layers):
+            with batch_statistics(self.layers):
                 return self.measure(test, self.together, source.form)
         if source.kind == "blend":
             with blended(self.network, source.share or 0.0):
@@ -255,7 +255,7 @@ class _Evaluation:
 
 
 @contextmanager
-def _batch_statistics(layers: list[RunningNorm]) -> Iterator[None]:
+def batch_statistics(layers: list[RunningNorm]) -> Iterator[None]:
     """Let norms with running statistics use the statistics of the batch in evaluation."""
     before = [layer.source for layer in layers]
     for layer in layers:

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from normbench.data.shape import Shape
 from normbench.engine.probes.protocol import ActivationProbe, Point, Reading
 from normbench.errors import unknown
+from normbench.models import Network
 
 #: {15, 50, 85} in ioffe2015, {1, 20, 80, 99} in wu2018.
 PERCENTILES = (1, 15, 20, 50, 80, 85, 99)
@@ -39,15 +41,15 @@ class Percentiles(ActivationProbe):
         site, dot, channel = self.argument.rpartition(".")
         return (site, int(channel)) if dot and channel.isdecimal() else (self.argument, 0)
 
-    def check(self, sites: dict[str, int]) -> None:
+    def check(self, network: Network, image: Shape) -> None:
         """Refuse a site or a channel that the network does not have.
-
-        Args:
-            sites: channels of one run, by site with a norm.
 
         Raises:
             InputError: there is no such site, or no such channel.
         """
+        if not self.argument:
+            return
+        sites = {site: layer.channels for site, layer in network.norms().items()}
         site, channel = self._unit()
         if site and site not in sites:
             raise unknown("site of percentiles", site, sites)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from normbench.data.batches import Batches
 from normbench.data.dataset import Dataset
+from normbench.data.shape import Shape
 from normbench.engine.evaluate import Metrics
 from normbench.engine.lane_assignment import LaneAssignment
 from normbench.models import Network
@@ -113,11 +114,12 @@ class Probe:
         """
         raise NotImplementedError
 
-    def check(self, sites: dict[str, int]) -> None:
-        """Refuse an argument that does not fit the network.
+    def check(self, network: Network, image: Shape) -> None:
+        """Refuse a network that the probe, or its argument, does not fit.
 
         Args:
-            sites: channels of one run, by site with a norm.
+            network: of one run, with weights of 1.
+            image:   the network's input.
 
         Raises:
             InputError: it does not fit.

@@ -12,17 +12,18 @@ from normbench.spec import RunSpec
 
 
 def check(spec: RunSpec, image: Shape) -> None:
-    """Refuse diagnostics whose arguments do not fit a run, before it starts.
+    """Refuse diagnostics that do not fit a run, before it starts.
 
     Raises:
-        InputError: a site or a channel that the network does not have.
+        InputError: as the `check` of the probes.
     """
-    with_argument = [asked for asked in parse_all(spec.diagnostics) if asked.argument]
-    if not with_argument:
+    probes = [probe_of(asked) for asked in parse_all(spec.diagnostics)]
+    checking = [probe for probe in probes if type(probe).check is not Probe.check]
+    if not checking:
         return
-    layers = models.build([spec], image, dry=True).norms()
-    for asked in with_argument:
-        probe_of(asked).check({site: layer.channels for site, layer in layers.items()})
+    network = models.build([spec], image, dry=True)
+    for probe in checking:
+        probe.check(network, image)
 
 
 def probe_of(asked: Diagnostic) -> Probe:

@@ -43,7 +43,7 @@ class Smoothness(Probe):
             rates = torch.tensor([s.lr for s in point.assignment.lanes], dtype=torch.float64, device=x.device)
             losses, changes, smoothness = [loss], [], []
             for factor in FACTORS:
-                moves = [_scaled(g, -factor * rates) for g in gradients.values()]
+                moves = [scaled(g, -factor * rates) for g in gradients.values()]
                 with torch.no_grad():
                     for p, old, move in zip(trained, start, moves, strict=True):
                         p.copy_(old + move)
@@ -64,7 +64,7 @@ class Smoothness(Probe):
         )
 
 
-def _scaled(tensor: Tensor, factors: Tensor) -> Tensor:
+def scaled(tensor: Tensor, factors: Tensor) -> Tensor:
     """A lane-major tensor times one factor per lane."""
     by_lane = tensor.unflatten(0, (len(factors), -1))
     moved: Tensor = by_lane * factors.to(tensor.dtype).view(-1, *(1,) * (by_lane.dim() - 1))
