@@ -18,6 +18,8 @@ FAMILIES = {
     "mlp": ["model=mlp", "model.hidden=[12,9]"],
     "lenet5": ["model=lenet5"],
     "vgg11": ["model=vgg11", "model.width=4"],
+    "alexnet": ["model=alexnet", "model.width=3", "model.dropout=0.2"],
+    "nin": ["model=nin", "model.width=6", "model.dropout=0.2"],
     "resnet20": ["model=resnet20", "model.width=4"],
     "resnet50": ["model=resnet50", "model.width=4"],
 }
@@ -90,7 +92,9 @@ def fitting(key: str, family: str) -> list[str]:
     args = getattr(import_module(f"oracles.{key}"), "FITTING", {})
     words = [f"norm.args.{name}={value}" for name, value in args.items()]
     if key in ON_MAPS:
-        sites = {"lenet5": "conv*", "vgg11": "[conv1*,conv2*]"}.get(family, "stage1*")
+        sites = {"lenet5": "conv*", "vgg11": "[conv1*,conv2*]", "alexnet": "conv*", "nin": "conv*"}.get(
+            family, "stage1*"
+        )
         words.append(f"placement.sites={sites}")
     return words
 

@@ -36,6 +36,8 @@ def count(network):
         (["model=resnet101", "norm=bn", "model.stem=imagenet"], IMAGENET, 44_549_160),  # torchvision
         (["model=resnet152", "norm=bn", "model.stem=imagenet"], IMAGENET, 60_192_808),  # torchvision
         (["model=resnet18", "norm=bn"], RGB32, 11_173_962),  # the CIFAR variant in common use
+        (["model=nin", "norm=none"], RGB32, 966_986),  # lin2014: 0.97M
+        (["model=alexnet", "norm=none"], RGB32, 9_636_234),  # krizhevsky2012 scaled down; see the next test
         (["model=vgg11", "norm=bn", "model.bias=true"], RGB32, 9_231_114),  # the CIFAR variant in common use
         (["model=vgg13", "norm=bn", "model.bias=true"], RGB32, 9_416_010),
         (["model=vgg16", "norm=bn", "model.bias=true"], RGB32, 14_728_266),
@@ -44,6 +46,16 @@ def count(network):
 )
 def test_parameter_counts_are_those_of_the_literature(make_spec, words, image, parameters):
     assert count(models.build([make_spec(*words)], image, dry=True)) == parameters
+
+
+def test_alexnet_has_the_layers_of_the_paper_in_small(make_spec):
+    network = models.build([make_spec("model=alexnet", "norm=none")], RGB32, dry=True)
+    weights = [tuple(p.shape) for name, p in network.named_parameters() if name.endswith("weight")]
+    assert weights == [
+        (96, 3, 5, 5), (256, 96, 5, 5), (384, 256, 3, 3), (384, 384, 3, 3), (256, 384, 3, 3),
+        (1, 1536, 256 * 3 * 3), (1, 1536, 1536), (1, 10, 1536),  # pooled 32 → 15 → 7 → 3
+    ]  # fmt: skip
+    assert network.sites == ("conv1", "conv2", "conv3", "conv4", "conv5", "fc1", "fc2")
 
 
 @pytest.mark.parametrize("model", sorted(ARCHITECTURES))

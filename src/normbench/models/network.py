@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from normbench import norms
 from normbench.data.shape import Shape
 from normbench.errors import InputError, NormError, unknown
-from normbench.models import branch, lenet, lsuv, mlp, resnet, trained, vgg
+from normbench.models import alexnet, branch, lenet, lsuv, mlp, nin, resnet, trained, vgg
 from normbench.models.builder import Builder
 from normbench.models.keys import of_norm
 from normbench.models.layers import Dropout
@@ -45,6 +45,8 @@ ARCHITECTURES = {
     "mlp": Architecture(mlp.mlp, None, PLAIN),
     "lenet300": Architecture(mlp.lenet300, 28, PLAIN),
     "lenet5": Architecture(lenet.lenet5, 32, POOLING),
+    "alexnet": Architecture(alexnet.alexnet, 32, POOLING),
+    "nin": Architecture(nin.nin, 32, POOLING),
     **{name: Architecture(vgg.vgg, 32, POOLING) for name in vgg.STAGES},
     **{name: Architecture(resnet.resnet, None, RESIDUAL) for name in resnet.DEPTHS},
 }
