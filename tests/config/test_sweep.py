@@ -111,3 +111,23 @@ def test_a_bad_value_in_a_sweep_is_one_line_with_the_run(words: tuple[str, ...])
     said = refusal(*words)
     assert "runs cannot exist" in said
     assert "\n" not in said
+
+
+def test_sources_of_averaged_weights_are_dropped_for_runs_without_an_average_and_named() -> None:
+    sweep = sweep_of("optim.ema=null,0.99", "eval.statistics=[running,ema_copy,ema_precise]")
+    without, averaged = sweep.runs
+    assert [str(source) for source in without.spec.eval.statistics] == ["running"]
+    assert [str(source) for source in averaged.spec.eval.statistics] == ["running", "ema_copy", "ema_precise"]
+    assert without.unused == (
+        "eval.statistics=ema_copy of optim.ema=null", "eval.statistics=ema_precise of optim.ema=null",
+    )  # fmt: skip
+    assert averaged.unused == ()
+    [alone] = sweep_of("eval.statistics=[running]").runs
+    assert without.spec == alone.spec
+    [only, _] = sweep_of("optim.ema=null,0.99", "eval.statistics=[ema_copy]").runs
+    assert [str(source) for source in only.spec.eval.statistics] == ["running"]
+
+
+def test_sources_of_averaged_weights_are_refused_if_no_run_of_the_sweep_has_an_average() -> None:
+    for words in (("norm=bn,gn",), ("optim.ema=null",)):
+        assert "optim.ema is null" in refusal(*words, "eval.statistics=[running,ema_copy]")

@@ -19,7 +19,7 @@ from normbench.data.fingerprint import state
 from normbench.errors import InputError, unknown
 from normbench.groups import PREACTIVATION
 from normbench.momentum import parse_momentum
-from normbench.sources import parse_source
+from normbench.sources import RUNNING, parse_source
 from normbench.spec import Resolved, RunSpec
 
 #: Groups whose choices need not have every knob.
@@ -44,7 +44,8 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
     Args:
         config:    plain dicts and lists with the keys of `conf/config.yaml`, interpolations resolved.
         elsewhere: arguments that other runs of the sweep have, such as "norm.args.group_size". If this run's
-                   choice lacks one, it is dropped instead of refused.
+                   choice lacks one, it is dropped instead of refused. "optim.ema": another run averages its
+                   weights, so sources of averaged weights are dropped here if this run does not.
 
     Raises:
         InputError: an unknown key, a wrong type, a value out of range, or values that contradict each other.
@@ -69,6 +70,8 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
     unused += _resolve_norm(tree["norm"], known["norm"])
     _resolve_sites(tree["placement"])
     _resolve_eval(tree["eval"])
+    if "optim.ema" in elsewhere:
+        unused += _drop_averages(tree)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(tree["engine"]["device"])):
         raise InputError(f"unknown engine.device={tree['engine']['device']}; use auto, cpu, cuda or cuda:N")
     _resolve_diagnostics(tree)
@@ -93,6 +96,16 @@ def _check_average(spec: RunSpec) -> None:
             f"eval.statistics={asked[0]} evaluates averaged weights, but optim.ema is null; "
             "set optim.ema to a decay such as 0.99, or leave it out"
         )
+
+
+def _drop_averages(tree: dict[str, Any]) -> list[str]:
+    """Drop sources of averaged weights, in place, if the run has no average; return what was dropped."""
+    statistics = tree["eval"].get("statistics")
+    if tree["optim"].get("ema") is not None or not isinstance(statistics, list):
+        return []
+    dropped = [source for source in statistics if source.averaged]
+    tree["eval"]["statistics"] = [s for s in statistics if not s.averaged] or [RUNNING]
+    return [f"eval.statistics={source} of optim.ema=null" for source in dropped]
 
 
 def _drop_stem_activation(tree: dict[str, Any]) -> list[str]:

@@ -126,7 +126,7 @@ def resolve_sweep(configs: Sequence[Mapping[str, Any]]) -> SweepSpecs:
 
 
 def _arguments(configs: Sequence[Mapping[str, Any]]) -> set[str]:
-    """The arguments that the choices of all runs have.
+    """The arguments that the choices of all runs have, and "optim.ema" if a run averages its weights.
 
     Raises:
         InputError: several runs are given an argument that none of them has.
@@ -139,7 +139,15 @@ def _arguments(configs: Sequence[Mapping[str, Any]]) -> set[str]:
             given = {name for config in configs for name in _given(config, group)}
             for path in sorted(given - having):
                 raise _no_owner(group, path, [each for each in having if each.startswith(f"{group}.")])
+    if any(_averages(config) for config in configs):
+        having.add("optim.ema")
     return having
+
+
+def _averages(config: Mapping[str, Any]) -> bool:
+    """Whether a run averages its weights."""
+    optim = config.get("optim")
+    return isinstance(optim, Mapping) and optim.get("ema") is not None
 
 
 def _no_owner(group: str, path: str, having: Sequence[str]) -> InputError:
