@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import scipy.stats
 
 from normbench.report.contrasts import against, paired
-from normbench.report.power import POWER, detectable, power, seeds_to_decide
+from normbench.report.power import MOST, POWER, detectable, power, seeds_to_decide
 
 DIFFERENCES = [0.31, 0.42, 0.28, 0.55, 0.40]
 
@@ -85,6 +86,14 @@ def test_power_is_that_of_the_noncentral_t_distribution(n, beyond, sd) -> None:
     critical = scipy.stats.t.ppf(0.975, n - 1)
     expected = scipy.stats.nct.sf(critical, n - 1, beyond * math.sqrt(n) / sd)
     assert power(n, beyond, sd, 0.025) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("beyond", [0.3, 0.9, 1.75, 4.0, 20.0])
+def test_power_rises_with_the_seeds_up_to_the_most(beyond) -> None:
+    powers = [power(n, beyond, 1.0, 0.0083) for n in range(2, MOST + 1)]
+    assert all(later >= earlier - 1e-9 for earlier, later in pairwise(powers))
+    needed = seeds_to_decide(beyond, 1.0, 0.0083)
+    assert needed == 2 + next(place for place, each in enumerate(powers) if each >= POWER)
 
 
 def test_power_is_how_often_simulated_seeds_decide() -> None:

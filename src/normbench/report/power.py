@@ -22,8 +22,13 @@ def power(n: int, beyond: float, sd: float, level: float) -> float:
         return 0.0
     from scipy.special import nctdtr, stdtrit
 
-    critical = -float(stdtrit(n - 1, level))
-    return 1 - float(nctdtr(n - 1, beyond * math.sqrt(n) / sd, critical))
+    critical, shift = -float(stdtrit(n - 1, level)), beyond * math.sqrt(n) / sd
+    below = float(nctdtr(n - 1, shift, critical))
+    if math.isnan(below):  # scipy's fast function fails at some shifts above 37
+        from scipy.stats import nct
+
+        return float(nct.sf(critical, n - 1, shift))
+    return 1 - below
 
 
 def seeds_to_decide(beyond: float, sd: float, level: float) -> int | None:
