@@ -1,7 +1,7 @@
-"""The list of choices in README.md, made from the registries and from `conf/`.
+"""The lists in README.md: choices and paper tables, made from the registries and from `conf/`.
 
-scripts/readme_lists.py          rewrites the list in README.md
-scripts/readme_lists.py --check  exits with 1 if it is not up to date
+scripts/readme_lists.py          rewrites the lists in README.md
+scripts/readme_lists.py --check  exits with 1 if they are not up to date
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ import re
 import sys
 from pathlib import Path
 
-from normbench import norms
+from normbench import norms, papers
 from normbench.config.choices import choices
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-BEGIN, END = "<!-- choices: made by scripts/readme_lists.py -->", "<!-- end of choices -->"
 #: Families of norms in the order of the list, with what their statistics range over.
 FAMILIES = {
     "batch": "batch statistics", "sample": "per image", "channel": "over channels", "whitening": "whitening",
@@ -22,8 +21,8 @@ FAMILIES = {
 }  # fmt: skip
 
 
-def listing() -> str:
-    """The list as a Markdown table."""
+def choices_list() -> str:
+    """The choices of every group, as a Markdown table."""
     by_family = {
         title: [key for key, entry in norms.catalogue().items() if entry.family == family]
         for family, title in FAMILIES.items()
@@ -45,11 +44,24 @@ def _by_number(name: str) -> list[object]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
+def tables_list() -> str:
+    """The paper tables with their questions, as a Markdown table."""
+    tables = [papers.load(name) for name in papers.names()]
+    lines = (f"| `{table.name}` | {table.question} | `{' '.join(table.scales)}` |" for table in tables)
+    return "\n".join(["| table | question | scales |", "|---|---|---|", *lines])
+
+
+LISTS = {"choices": choices_list, "tables": tables_list}
+
+
 def updated(text: str) -> str:
-    """The README with today's list."""
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}\n{listing()}\n{END}{tail}"
+    """The README with today's lists."""
+    for name, made in LISTS.items():
+        begin, end = f"<!-- {name}: made by scripts/readme_lists.py -->", f"<!-- end of {name} -->"
+        head, _, rest = text.partition(begin)
+        _, _, tail = rest.partition(end)
+        text = f"{head}{begin}\n{made()}\n{end}{tail}"
+    return text
 
 
 def main() -> int:
