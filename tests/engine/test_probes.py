@@ -143,12 +143,14 @@ def test_power_iteration_finds_the_top_eigenvalue_of_the_whole_hessian(make_spec
     assert result.history[-1]["top_eigenvalue@200/eigenvalue"] == pytest.approx(top, rel=1e-3)
 
 
-@pytest.mark.parametrize(("key", "exists"), [("bn", True), ("gn", True), ("brn", False), ("iternorm", False)])
+@pytest.mark.parametrize(
+    ("key", "exists"), [("bn", True), ("gn", True), ("brn", False), ("mode", False), ("dbn", False)]
+)
 def test_norms_that_cannot_be_differentiated_twice_have_no_eigenvalue(make_spec, key, exists):
-    words = [*SMALL, "model=mlp", "model.hidden=[8]", "data.size=4", f"norm={key}", "steps=2"]
-    spec = make_spec(*words, "diagnostics=[top_eigenvalue]")
+    words = [*SMALL, "model=lenet5", "data.size=32", "placement.sites=conv*", f"norm={key}", "steps=1"]
+    spec = make_spec(*words, "diagnostics=[top_eigenvalue@1]")
     (result,) = train_stack([spec], data.load(spec.data), CPU)
-    assert (result.metrics["top_eigenvalue/eigenvalue"] is not None) == exists
+    assert (result.metrics["top_eigenvalue@1/eigenvalue"] is not None) == exists
 
 
 def test_norms_without_batch_statistics_and_batches_of_one_image_have_no_batch_noise(make_spec):

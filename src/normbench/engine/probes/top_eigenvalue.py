@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -44,11 +46,11 @@ class TopEigenvalue(Probe):
         with preserved(point.network), torch.enable_grad():
             losses = lane_losses(point.network(x), y, point.spec.optim.label_smoothing).mean(0)
             gradients = torch.autograd.grad(losses.sum(), list(parameters.values()), create_graph=True)
+            if _end_of_derivatives(gradients):
+                return nothing
             v = _unit([start(name, p, point.lanes) for name, p in parameters.items()], point.lanes)
             for _ in range(int(self.argument or PRODUCTS)):
                 product = _product(list(parameters.values()), gradients, v)
-                if product is None:
-                    return nothing
                 eigenvalue = _dot(v, product, point.lanes)
                 v = _unit(product, point.lanes)
         return Reading({"eigenvalue": per_lane(eigenvalue)})
@@ -65,16 +67,29 @@ def _norms(point: Point) -> list[Norm]:
     return list(point.network.norms().values())
 
 
-def _product(parameters: list[Tensor], gradients: tuple[Tensor, ...], v: list[Tensor]) -> list[Tensor] | None:
-    """H v; None if a backward pass cannot be differentiated."""
-    try:
-        found = torch.autograd.grad(
-            gradients, parameters, v, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-    except RuntimeError as error:
-        if "once_differentiable" in str(error):
-            return None
-        raise
+def _end_of_derivatives(gradients: Sequence[Tensor]) -> bool:
+    """Whether a backward pass on the way to these gradients was declared with @once_differentiable.
+
+    torch puts a node named Error there. `autograd.grad` does not visit it, since no parameter is behind it,
+    so the product would silently lack this part.
+    """
+    seen, waiting = set(), [g.grad_fn for g in gradients]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node.name().endswith("Error"):
+            return True
+        seen.add(node)
+        waiting += [following for following, _ in node.next_functions]
+    return False
+
+
+def _product(parameters: list[Tensor], gradients: Sequence[Tensor], v: list[Tensor]) -> list[Tensor]:
+    """H v."""
+    found = torch.autograd.grad(
+        gradients, parameters, v, retain_graph=True, allow_unused=True, materialize_grads=True
+    )
     return [product.detach() for product in found]
 
 
