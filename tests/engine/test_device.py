@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from typing import ClassVar
+
 import pytest
 import torch
 
+from normbench.autotune import measurement
+from normbench.bench import processes
+from normbench.engine import device, evaluate_again, train
 from normbench.engine.device import check, numerics
 from normbench.errors import InputError
+
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
@@ -30,10 +40,110 @@ def test_settings_that_a_cpu_supports_are_accepted(make_spec, monkeypatch, word)
     check(make_spec("engine.device=cpu", word).engine)
 
 
+@pytest.mark.parametrize(
+    ("hidden", "said"),
+    [
+        ("triton", "needs Triton, and there is none"),
+        ("gcc", "needs a C compiler, and there is no nowhere/cc"),
+    ],
+)
+def test_compiling_on_a_gpu_needs_triton_and_a_c_compiler(make_spec, monkeypatch, hidden, said):
+    monkeypatch.setattr(device, "find_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(device.importlib.util, "find_spec", lambda name: None if name == hidden else name)
+    monkeypatch.setenv("CC", "nowhere/cc")
+    with pytest.raises(InputError, match=said):
+        check(make_spec("engine.device=cpu", "engine.compile=true").engine)
+    monkeypatch.setattr(device.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setenv("CC", sys.executable)
+    check(make_spec("engine.device=cpu", "engine.compile=true").engine)
+
+
+def test_a_device_that_is_neither_a_cpu_nor_a_gpu_is_refused_by_its_name():
+    with pytest.raises(InputError, match=r"engine\.device=mps is not supported; use auto, cpu, cuda"):
+        device.find_device("mps")
+
+
+def tf32() -> tuple[object, object]:
+    """TF32 in products and in convolutions, as the interface of this torch says."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(matmul, "fp32_precision"):
+        return matmul.fp32_precision == "tf32", cudnn.conv.fp32_precision == "tf32"
+    return matmul.allow_tf32, cudnn.allow_tf32
+
+
 @pytest.mark.parametrize(("precision", "allowed"), [("tf32", True), ("fp32", False), ("bf16", False)])
 def test_tf32_is_on_only_for_precision_tf32_and_only_during_the_run(make_spec, precision, allowed):
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    with numerics(make_spec(f"engine.precision={precision}").engine):
-        assert torch.backends.cuda.matmul.allow_tf32 is allowed
-        assert torch.backends.cudnn.allow_tf32 is allowed
+    with numerics(make_spec(f"engine.precision={precision}").engine, CPU):
+        assert tf32() == (allowed, allowed)
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch before 2.9")
+def test_a_program_that_uses_the_other_interface_of_tf32_can_train(make_spec):
+    code = (
+        "import torch, types\nb = torch.backends\n"
+        "b.cuda.matmul.fp32_precision = b.cudnn.conv.fp32_precision = 'tf32'\n"
+        "from normbench.engine.device import numerics\n"
+        "engine = types.SimpleNamespace(precision='fp32', deterministic=False)\n"
+        "with numerics(engine, torch.device('cpu')): print('in')\n"
+        "print(torch.backends.cuda.matmul.fp32_precision)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert said.stdout.split() == ["in", "tf32"], said.stderr
+
+
+def test_cublas_gets_its_workspace_before_the_first_product():
+    code = "import normbench.engine.device, os; print(os.environ['CUBLAS_WORKSPACE_CONFIG'])"
+    clean = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
+    said = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == ":4096:8"
+
+
+class Entered:
+    """A stand-in for torch.cuda.device that notes which devices are entered now."""
+
+    now: ClassVar[list[str]] = []
+
+    def __init__(self, device: torch.device) -> None:
+        self.name = str(device)
+
+    def __enter__(self) -> None:
+        self.now.append(self.name)
+
+    def __exit__(self, *error: object) -> None:
+        self.now.pop()
+
+
+def test_the_device_of_a_run_is_the_current_one_and_only_during_the_run(make_spec, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device", Entered)
+    with numerics(make_spec().engine, torch.device("cuda:1")):
+        assert Entered.now == ["cuda:1"]
+    assert Entered.now == []
+
+
+@pytest.mark.parametrize("of", ["training", "trial", "bench", "evaluation"])
+def test_training_trials_bench_and_evaluation_enter_their_device(make_spec, monkeypatch, of):
+    """A CUDA graph is captured on the current device; on another one it would be empty."""
+    entered: list[torch.device] = []
+
+    class Stop(Exception):
+        pass
+
+    def stand_in(engine, device):
+        entered.append(device)
+        raise Stop
+
+    spec, second = make_spec(), torch.device("cuda:1")
+    for module in (train, evaluate_again, measurement, processes):
+        monkeypatch.setattr(module, "numerics", stand_in)
+    monkeypatch.setattr(measurement, "find_device", lambda name: second)
+    contestant = processes.Contestant("stack of 1", "stack", (spec,))
+    with pytest.raises(Stop):
+        {
+            "training": lambda: train.train_stack([spec], None, second),
+            "evaluation": lambda: evaluate_again.evaluate_again([spec], [], None, second, ()),
+            "trial": lambda: measurement.step_time(spec, None, 1, None),
+            "bench": lambda: processes.Rig(second).enter(contestant, 1.0, 1.0),
+        }[of]()
+    assert entered == [second]

@@ -36,7 +36,7 @@ RANDOM_IMAGES = 512
 
 def release_memory() -> None:
     """Give back the memory of measured stacks that are no longer used."""
-    gc.collect()  # a stack and its step refer to each other
+    gc.collect()  # a stack whose measurement failed is part of a traceback
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
@@ -57,17 +57,17 @@ def step_time(spec: RunSpec, shape: Shape, lanes: int, layout: StackLayout) -> t
     """
     device = find_device(spec.engine.device)
     specs = _endless_runs(spec, lanes)
-    with numerics(spec.engine):
+    with numerics(spec.engine, device):
         release_memory()
         before = _reserved(device)
-        stack = Stack(specs, _random_data(spec, shape).to(device), device, layout)
-        if device.type == "cuda":
-            stack.step(0)
-            memory = torch.cuda.max_memory_reserved(device) - before
-        else:
-            memory = stack_bytes(stack)
-        number = iter(range(1, stack.steps))
-        return _seconds(lambda: stack.step(next(number)), device, STEP_BUDGET_S) / lanes, memory
+        with Stack(specs, _random_data(spec, shape).to(device), device, layout) as stack:
+            if device.type == "cuda":
+                stack.step(0)
+                memory = torch.cuda.max_memory_reserved(device) - before
+            else:
+                memory = stack_bytes(stack)
+            number = iter(range(1, stack.steps))
+            return _seconds(lambda: stack.step(next(number)), device, STEP_BUDGET_S) / lanes, memory
 
 
 def conv_times(
@@ -112,7 +112,7 @@ def conv_times(
         device=device, dtype=STORAGE[spec.engine.precision], generator=torch.Generator(device).manual_seed(0),
     ).contiguous(memory_format=layout.torch_format)  # fmt: skip
     network.begin_step(0, 1)
-    with numerics(spec.engine), casting(spec.engine, device):
+    with numerics(spec.engine, device), casting(spec.engine, device):
         network(x)
     return found
 
@@ -138,6 +138,8 @@ def _times_of_layer(
         call()
         give_up = GIVE_UP_RATIO * min(seconds, default=float("inf"))
         seconds.append(_seconds(call, device, CONV_BUDGET_S, give_up))
+        if replay is not None:
+            replay.release()
     return seconds
 
 

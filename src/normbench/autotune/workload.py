@@ -10,12 +10,13 @@ import torch
 
 from normbench import models
 from normbench.autotune.cores import thread_count
-from normbench.autotune.memory import free_bytes, lanes_that_fit
+from normbench.autotune.memory import lanes_that_fit
 from normbench.autotune.tuning import Measurement, nearest
 from normbench.autotune.tuning_cache import read, tuning_file
 from normbench.data.shape import Shape
 from normbench.data.shapes import shape_of
 from normbench.engine.device import device_name, find_device
+from normbench.engine.free_memory import free_bytes
 from normbench.spec import RunSpec
 
 #: Version of how measurements are taken. A new version does not read measurements of an older one.

@@ -7,7 +7,6 @@ its phase.
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -52,7 +51,6 @@ def phases(
         seconds: how long steps are timed. As many steps are profiled, but at most MOST_STEPS.
     """
     steps, passed = _warm(specs, dataset, device, seconds)
-    gc.collect()  # the stack is part of a cycle, and there may be no room for two
     engine = specs[0].engine.model_copy(update={"graphs": False, "compile": False})
     bare = Stack([spec.model_copy(update={"engine": engine}) for spec in specs], dataset, device)
     if steps > 1:
@@ -68,9 +66,9 @@ def _warm(
     specs: Sequence[RunSpec], dataset: Dataset, device: torch.device, seconds: float
 ) -> tuple[int, float]:
     """Time the steps of a stack after its first one: their number, and the seconds they took."""
-    stack = Stack(specs, dataset, device)
-    timed(stack.step, 0, 0.0, device)
-    return timed(stack.step, 1, seconds, device)
+    with Stack(specs, dataset, device) as stack:
+        timed(stack.step, 0, 0.0, device)
+        return timed(stack.step, 1, seconds, device)
 
 
 def _profiled(stack: Stack, steps: int, device: torch.device) -> dict[str, float]:

@@ -51,11 +51,15 @@ class Rig:
         self.device = device
         self.dataset: Dataset | None = None
         self.steps: dict[str, Callable[[int], object]] = {}
+        self.stacks: dict[str, Stack] = {}
         self.next: dict[str, int] = {}
 
     def clear(self, dataset: Dataset | None) -> None:
         """Drop all contestants. The next ones train on the given data set."""
+        for stack in self.stacks.values():
+            stack.close()
         self.steps.clear()
+        self.stacks.clear()
         self.next.clear()
         gc.collect()
         if self.device.type == "cuda":
@@ -80,7 +84,8 @@ class Rig:
         name, engine = contestant.name, contestant.specs[0].engine
         warm_ups = WARM_UPS["cuda" if engine.compile else self.device.type]
         try:
-            self.steps[name], self.next[name] = self._built(contestant), 0
+            with numerics(engine, self.device):
+                self.steps[name], self.next[name] = self._built(contestant), 0
             done, passed = [self.time(contestant, turn / warm_ups) for _ in range(warm_ups)][-1]
         except harmless as error:
             why = reason(error)
@@ -89,12 +94,14 @@ class Rig:
                 return ""
             why = f"a step takes {passed / done:.1f} s"
         self.steps.pop(name, None)
+        if stack := self.stacks.pop(name, None):
+            stack.close()
         return why
 
     def time(self, contestant: Contestant, seconds: float) -> tuple[int, float]:
         """Let a contestant take steps for so many seconds: their number, and the seconds they took."""
         first = self.next[contestant.name]
-        with numerics(contestant.specs[0].engine):
+        with numerics(contestant.specs[0].engine, self.device):
             done, passed = timed(self.steps[contestant.name], first, seconds, self.device)
         self.next[contestant.name] += done
         return done, passed
@@ -102,7 +109,7 @@ class Rig:
     def phases(self, contestant: Contestant, seconds: float) -> dict[str, float]:
         """Seconds of a stack's step by phase; so many seconds of steps are timed."""
         assert self.dataset is not None
-        with numerics(contestant.specs[0].engine):
+        with numerics(contestant.specs[0].engine, self.device):
             return phases(contestant.specs, self.dataset, self.device, seconds)
 
     def _built(self, contestant: Contestant) -> Callable[[int], object]:
@@ -111,7 +118,8 @@ class Rig:
             return probe(contestant.loop, spec.engine, self.device)
         assert self.dataset is not None
         if contestant.loop == "stack":
-            return Stack(contestant.specs, self.dataset, self.device).step
+            stack = self.stacks[contestant.name] = Stack(contestant.specs, self.dataset, self.device)
+            return stack.step
         return PlainLoop(spec, self.dataset, self.device, tuned=contestant.loop == "tuned")
 
 
@@ -153,8 +161,6 @@ class Processes:
 @cache
 def _rig(device: torch.device) -> Rig:
     """The rig of this process."""
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)
     return Rig(device)
 
 

@@ -16,12 +16,13 @@ import torch
 
 from normbench import models
 from normbench.autotune.cores import process_count
-from normbench.autotune.memory import free_bytes, lanes_that_fit
+from normbench.autotune.memory import lanes_that_fit
 from normbench.bench.grid import Case, Grid
 from normbench.bench.plain import refusal
 from normbench.bench.processes import Contestant, Processes
 from normbench.bench.roofline import PROBES, StepCounts, amount, count_step
 from normbench.engine.device import device_name, find_device
+from normbench.engine.free_memory import free_bytes
 from normbench.momentum import parse_momentum
 from normbench.spec import RunSpec
 

@@ -8,7 +8,7 @@ With `class_pure`, the order depends on the batch size, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -132,10 +132,21 @@ def test_batches(
 
     n is `size`; the last batch holds the remaining images.
     """
-    standardize = Standardize(dataset, lanes, channels_last, dtype)
+    read = test_reader(dataset, lanes=lanes, channels_last=channels_last, dtype=dtype)
     for start in range(0, len(dataset.test_images), size):
-        images = dataset.test_images[start : start + size]
-        yield standardize(images.repeat(1, lanes, 1, 1)), dataset.test_labels[start : start + size]
+        yield read(slice(start, start + size))
+
+
+def test_reader(
+    dataset: Dataset, *, lanes: int = 1, channels_last: bool = False, dtype: torch.dtype = torch.float32
+) -> Callable[[slice], tuple[Tensor, Tensor]]:
+    """A function that returns some test images, the same for every lane: x (n, K·C, H, W) and labels (n,)."""
+    standardize = Standardize(dataset, lanes, channels_last, dtype)
+
+    def read(some: slice) -> tuple[Tensor, Tensor]:
+        return standardize(dataset.test_images[some].repeat(1, lanes, 1, 1)), dataset.test_labels[some]
+
+    return read
 
 
 def _first_row_pixels(dataset: Dataset, images: int, crop: int) -> Tensor:

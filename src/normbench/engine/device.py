@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
@@ -9,11 +10,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
 from normbench.errors import InputError
 from normbench.spec import EngineSpec
+
+# NUMERICS: cuBLAS reads this before its first product and never again; deterministic runs need it
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 #: Precision → type of parameters, buffers and optimiser state.
 STORAGE = {"fp64": torch.float64, **dict.fromkeys(("fp32", "tf32", "bf16", "fp16"), torch.float32)}
@@ -25,12 +30,14 @@ def find_device(name: str) -> torch.device:
     """The device of this machine that `engine.device` names.
 
     Raises:
-        InputError: the machine has no such device.
+        InputError: the machine has no such device, or it is neither a CPU nor a CUDA device.
     """
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return torch.device("cuda" if available else "cpu")
     device = torch.device(name)
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"engine.device={name} is not supported; use auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= available:
         found = f"{available} CUDA device(s)" if available else "no CUDA device"
         raise InputError(
@@ -44,23 +51,40 @@ def check(engine: EngineSpec) -> None:
 
     Raises:
         InputError: the device is missing, a CPU is asked for a precision or for graphs that only a GPU has,
-            or a CPU has no compiler.
+            or `engine.compile` lacks a compiler.
     """
     device = find_device(engine.device)
+    if engine.compile:
+        _check_compiler(device)
     if device.type == "cuda":
         return
-    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-    if engine.compile and shutil.which(compiler) is None:
-        raise InputError(
-            f"engine.compile=true on a CPU needs a C++ compiler, and there is no {compiler}; install one, "
-            "name yours in CXX, or use engine.compile=false"
-        )
     if engine.precision in ("tf32", "fp16"):
         raise InputError(
             f"engine.precision={engine.precision} needs a CUDA device; use fp32, bf16 or fp64 on a CPU"
         )
     if engine.graphs is True:
         raise InputError("engine.graphs=true needs a CUDA device; use auto or false")
+
+
+def _check_compiler(device: torch.device) -> None:
+    """Refuse `engine.compile` without the compilers that torch.compile calls on a device."""
+    if device.type == "cuda":
+        if importlib.util.find_spec("triton") is None:
+            raise InputError(
+                "engine.compile=true on a GPU needs Triton, and there is none; install the package triton, "
+                "or use engine.compile=false"
+            )
+        given, language, variable = os.environ.get("CC"), "C", "CC"
+        compilers = [given] if given else ["gcc", "clang", "cc"]
+    else:
+        given, language, variable = os.environ.get("CXX"), "C++", "CXX"
+        compilers = [given or ("clang++" if sys.platform == "darwin" else "g++")]
+    if not any(map(shutil.which, compilers)):
+        where = "GPU" if device.type == "cuda" else "CPU"
+        raise InputError(
+            f"engine.compile=true on a {where} needs a {language} compiler, and there is no "
+            f"{' or '.join(compilers)}; install one, name yours in {variable}, or use engine.compile=false"
+        )
 
 
 def casting(engine: EngineSpec, device: torch.device) -> AbstractContextManager[object]:
@@ -72,27 +96,52 @@ def casting(engine: EngineSpec, device: torch.device) -> AbstractContextManager[
 
 
 @contextmanager
-def numerics(engine: EngineSpec) -> Iterator[None]:
-    """Set torch's numerics for a run; restore them at the end.
+def numerics(engine: EngineSpec, device: torch.device) -> Iterator[None]:
+    """Enter the device of a run and set torch's numerics; restore both at the end.
 
-    TF32 is on only for precision tf32. With `engine.deterministic` results have the same bits every time, and
+    A CUDA graph captures the current device, so `cuda:1` must be entered. TF32 is on only for precision
+    tf32. With `engine.deterministic` results have the same bits every time, and
     an operation that cannot give them raises an error.
     """
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark
-    cudnn.allow_tf32 = matmul.allow_tf32 = engine.precision == "tf32"
+    cudnn = torch.backends.cudnn
+    benchmark = cudnn.benchmark
     cudnn.benchmark = not engine.deterministic  # PERF: a run always has the same shapes
     try:
-        with _deterministic() if engine.deterministic else nullcontext():
+        with (
+            torch.cuda.device(device) if device.type == "cuda" else nullcontext(),
+            _tf32(allowed=engine.precision == "tf32"),
+            _deterministic() if engine.deterministic else nullcontext(),
+        ):
             yield
     finally:
-        cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark = before
+        cudnn.benchmark = benchmark
+
+
+@contextmanager
+def _tf32(*, allowed: bool) -> Iterator[None]:
+    """Allow or forbid TF32 in products and convolutions.
+
+    Torch 2.9 has a second interface for this. It refuses to read the first one after a change by the second
+    one, but not the other way round.
+    """
+    cudnn: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    name, places, value = "allow_tf32", [matmul, cudnn], cast(object, allowed)
+    if hasattr(matmul, "fp32_precision"):
+        name, places, value = "fp32_precision", [matmul, cudnn.conv, cudnn.rnn], "tf32" if allowed else "ieee"
+    before = [getattr(place, name) for place in places]
+    try:
+        for place in places:
+            setattr(place, name, value)
+        yield
+    finally:
+        for place, old in zip(places, before, strict=True):
+            setattr(place, name, old)
 
 
 @contextmanager
 def _deterministic() -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it
     # PERF: this imports torch's compiler, which takes 2 s, so other runs never call it
     torch.use_deterministic_algorithms(True)
     try:

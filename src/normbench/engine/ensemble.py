@@ -44,7 +44,7 @@ def ensemble(
     """
     sums: list[Tensor] = []
     labels: list[Tensor] = []
-    with numerics(specs[0].engine):
+    with numerics(specs[0].engine, device):
         for start in range(0, len(specs), TOGETHER):
             some = slice(start, start + TOGETHER)
             network, _ = restored(specs[some], states[some], dataset, device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,12 +12,13 @@ from torch import Tensor
 
 from normbench.conditions import Condition
 from normbench.corruptions import Corruption
-from normbench.data.batches import test_batches
+from normbench.data.batches import test_reader
 from normbench.data.corruption import corrupted
 from normbench.data.dataset import Dataset
 from normbench.engine.arrangement import arranged, shuffled
 from normbench.engine.device import STORAGE, casting, default_memory_format
 from normbench.engine.folded import folded
+from normbench.engine.in_flight import images_in_flight, in_pieces
 from normbench.engine.lane_assignment import running_norms, using_bank
 from normbench.engine.mixed_statistics import blended, prior
 from normbench.engine.recalibration import IMAGES, recalibrated
@@ -30,9 +31,9 @@ from normbench.spec import RunSpec
 
 __all__ = ["Metrics", "evaluate", "finite", "lane_losses"]
 
-#: Most images at a time, summed over all lanes, by device. PERF: on a CPU their activations must stay in its
-#: cache (docs/LOG.md).
-IMAGES_IN_FLIGHT = {"cpu": 256, "cuda": 8192}
+#: Images of one pass under a prior, summed over all lanes. NUMERICS: the same on all devices, because later
+#: passes see the statistics of earlier ones.
+PASS_IMAGES = 256
 
 
 def evaluate(
@@ -195,13 +196,10 @@ class _Evaluation:
         return prior(self.network, batches, engine, source.prior, per_statistic)
 
     def _pass(self, taken: _Taken) -> int:
-        """Images of one pass under a prior: as many steps as are in flight, of those that divide all."""
+        """Images of one pass under a prior: whole steps, at most PASS_IMAGES, that divide all."""
         steps = len(taken.labels) // taken.step
-        most = max(1, self._in_flight(taken.labels.device) // taken.step)
+        most = max(1, PASS_IMAGES // self.network.lanes // taken.step)
         return taken.step * next(n for n in range(min(most, steps), 0, -1) if steps % n == 0)
-
-    def _in_flight(self, device: torch.device) -> int:
-        return IMAGES_IN_FLIGHT[device.type] // self.network.lanes
 
     def measure(
         self, test: Dataset, together: int | None = None, form: str = "", *, fold: bool = True
@@ -232,24 +230,30 @@ class _Evaluation:
             order = arranged(test.test_labels, unit, form).to(device)
             test = replace(test, test_images=test.test_images[order], test_labels=test.test_labels[order])
         spanning = together is not None and any(layer.batch is None for layer in self.layers)
-        in_flight = unit if spanning else self._in_flight(device)
-        size = max(1, in_flight // unit) * unit
+        most = unit if spanning else images_in_flight(self.spec, test.shape, network.lanes, device)
+        size = max(1, most // unit) * unit
         network.eval()
         fold = fold and together is None
         used = folded(network, self.spec, len(test.test_labels)) if fold else network
-        for x, y in self._batches(test, size):
-            whole = len(y) // unit * unit
-            if whole == 0:
-                break
+        read = self._reader(test)
+
+        def classify(some: slice) -> tuple[Tensor, Tensor]:
+            x, y = read(some)
             with casting(self.spec.engine, device):
-                logits = used(x[:whole])
-            yield logits, y[:whole]
+                return used(x), y
+
+        yield from in_pieces(len(test.test_labels) // unit * unit, size, unit, classify)
         network.train()
 
     def _batches(self, dataset: Dataset, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The test split in order, with the images repeated for every lane."""
-        return test_batches(
-            dataset, size, lanes=self.network.lanes, dtype=STORAGE[self.spec.engine.precision],
+        read = self._reader(dataset)
+        return (read(slice(start, start + size)) for start in range(0, len(dataset.test_labels), size))
+
+    def _reader(self, dataset: Dataset) -> Callable[[slice], tuple[Tensor, Tensor]]:
+        """Reads test images, repeated for every lane."""
+        return test_reader(
+            dataset, lanes=self.network.lanes, dtype=STORAGE[self.spec.engine.precision],
             channels_last=default_memory_format(dataset.test_images.device) == torch.channels_last,
         )  # fmt: skip
 

@@ -45,7 +45,7 @@ def evaluate_again(
         ValueError: a state belongs to another network.
     """
     spec = specs[0]
-    with numerics(spec.engine):
+    with numerics(spec.engine, device):
         network, assignment = restored(specs, states, dataset, device, layout)
         measured = evaluate_splits(network, dataset, spec, conditions, assignment.banks, metrics)
     return [measured[bank][lane] for lane, bank in assignment.of]

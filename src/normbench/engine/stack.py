@@ -22,6 +22,9 @@ from normbench.spec import RunSpec
 class Stack:
     """The network of some runs on a device, with their batches, optimiser, meters and training step.
 
+    Close it before the next stack is built, or use it as a context manager. Otherwise both are in memory at
+    the same time: a CUDA graph and its step refer to each other.
+
     Args:
         specs:   the runs, equal outside lane fields; a lone run is a stack of one. Runs that differ only in
                  the momentum of statistics that training never reads share a lane.
@@ -61,6 +64,16 @@ class Stack:
         self.batches = training_batches(self.assignment.lanes, dataset, channels_last=channels_last)
         self.meters = Meters(self.lanes, self.spec.total, device)
         self.step = Step(self.spec, self.steps, self.network, self.optimizer, self.batches, self.meters)
+
+    def __enter__(self) -> Stack:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free what only the collector could free. No step can follow."""
+        self.step.close()
 
 
 def training_batches(lanes: Sequence[RunSpec], dataset: Dataset, *, channels_last: bool) -> Batches:

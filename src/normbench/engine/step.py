@@ -6,6 +6,7 @@ operations on the same memory at every step, so a GPU can replay it as one CUDA 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -46,11 +47,21 @@ class Step:
         self.spec, self.steps = spec, steps
         self.network, self.optimizer, self.batches, self.meters = network, optimizer, batches, meters
         self.device = optimizer.parameters[0].device
-        self._forward: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = self._predict
+        self._forward: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = Forward(spec, network, self.device)
         if spec.engine.compile:
-            self._forward = torch.compile(self._predict, dynamic=False)
+            torch.compiler.reset()  # torch stops to compile silently after eight stacks in a process
+            _graph_breaks().clear()
+            self._forward = torch.compile(self._forward, dynamic=False)
         wanted = spec.engine.graphs == "auto" or spec.engine.graphs is True
-        self._graphs = Graphs(self._perform, self.state) if wanted and self.device.type == "cuda" else None
+        self._graphs: Graphs | None = None
+        if wanted and self.device.type == "cuda":
+            self._graphs = Graphs(
+                self._perform,
+                self.state,
+                refusal=network.waits_for_host(),
+                required=spec.engine.graphs is True,
+            )
+        self._replayed: bool | str = self._graphs is not None
 
     def __call__(self, number: int) -> None:
         """Take step `number`, counted from 0."""
@@ -66,7 +77,21 @@ class Step:
     @property
     def graphs(self) -> bool | str:
         """Whether steps are replayed as CUDA graphs, or the reason why they could not be captured."""
-        return False if self._graphs is None else self._graphs.refusal or True
+        return self._replayed if self._graphs is None else self._graphs.refusal or True
+
+    @property
+    def graph_breaks(self) -> int | None:
+        """How often torch.compile has divided the forward pass; None if it is not compiled."""
+        return sum(_graph_breaks().values()) if self.spec.engine.compile else None
+
+    def close(self) -> None:
+        """Free the CUDA graph and what was compiled. No step can follow."""
+        if self._graphs is not None:
+            self._replayed = self.graphs
+            self._graphs.release()
+            self._graphs = None  # it refers to this step
+        if self.spec.engine.compile:
+            torch.compiler.reset()
 
     def state(self) -> list[Tensor]:
         """Every tensor that a step changes."""
@@ -84,7 +109,27 @@ class Step:
             self.network.average.update()
         self.meters.add(losses.detach(), logits.detach(), y)
 
-    def _predict(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+
+def _graph_breaks() -> Counter[str]:
+    """How often torch's compiler has divided a function, by reason."""
+    from torch._dynamo.utils import counters  # PERF: it takes 2 s, so other runs never import it
+
+    return counters["graph_break"]
+
+
+class Forward:
+    """The forward pass of a stack. It does not refer to the step, so a step is freed without the collector.
+
+    Args:
+        spec:    the settings that the lanes share.
+        network: K lanes.
+        device:  of the network.
+    """
+
+    def __init__(self, spec: RunSpec, network: Network, device: torch.device) -> None:
+        self.spec, self.network, self.device = spec, network, device
+
+    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The mean loss of every lane, (K,), and the logits, (N, K, classes)."""
         with casting(self.spec.engine, self.device):
             logits = self.network(x)

@@ -79,8 +79,8 @@ def train_stack(
     Returns:
         One result per run, in the order of specs.
     """
-    with numerics(specs[0].engine):
-        return _take_all_steps(Stack(specs, dataset, device, layout), specs, dataset, listener, resume)
+    with numerics(specs[0].engine, device), Stack(specs, dataset, device, layout) as stack:
+        return _take_all_steps(stack, specs, dataset, listener, resume)
 
 
 def _take_all_steps(
@@ -162,6 +162,7 @@ def _take_all_steps(
         "parameters": sum(p.numel() for p in network.parameters()) // lanes,
         "sites": {site: str(layer) for site, layer in network.norms().items()},
         "graphs": stack.step.graphs,
+        **({"graph_breaks": stack.step.graph_breaks} if spec.engine.compile else {}),
         "layout": stack.layout.memory_format,
         "convolution": describe_convolutions(network),
     }

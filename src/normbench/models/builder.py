@@ -143,6 +143,7 @@ class Builder:
             raise norms.NormError(f"site {site}: {of_norm(error, norm.name)}") from None
         layer.site = site
         layer.activated = activated
+        layer.in_double = self.spec.engine.precision == "tf32"
         return layer
 
     def norm_act(self, site: str, channels: int) -> tuple[nn.Module, ...]:
@@ -240,9 +241,11 @@ class Builder:
         if head and not weight_norms.entry(key).on_head:
             key, eps = "none", None
         try:
-            return weight_norms.build(key, weight, self.lanes, eps)
+            built = weight_norms.build(key, weight, self.lanes, eps)
         except norms.NormError as error:
             raise norms.NormError(f"layer {name}: {of_weight_norm(error)}") from None
+        built.in_double = self.spec.engine.precision == "tf32"
+        return built
 
 
 @torch.no_grad()

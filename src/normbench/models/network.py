@@ -85,6 +85,11 @@ class Network(nn.Module):
         """Number of changes of the forward pass up to a step: within a phase, its operations are the same."""
         return sum(step / steps >= change for change in self._phase_changes)
 
+    def waits_for_host(self) -> str:
+        """Why a CUDA graph cannot hold a step of this network; empty if it can."""
+        waiting = {layer.key: layer.waits_for_host for layer in self.norms().values() if layer.waits_for_host}
+        return "; ".join(f"the {what} of norm {key} waits for the host" for key, what in waiting.items())
+
     def train(self, mode: bool = True) -> Network:
         """As torch's. Also finds the layers of `begin_step` again, since some may have been replaced."""
         self._step_layers = [module for module in self.modules() if isinstance(module, Dropout | Norm)]

@@ -45,9 +45,14 @@ class Norm(Arguments, nn.Module):
     site: str = ""
     #: The layer replaces the activation after it, too; set by whoever builds the network.
     activated: bool = False
+    #: Matrix products and convolutions of the method are in fp64; set by whoever builds the network, because
+    #: TF32 would give them 10 bits of mantissa.
+    in_double: bool = False
     #: Share of the run after which the forward pass changes; None if it never does. Before and after that,
     #: every step runs the same operations on the same memory; what changes from step to step is in tensors.
     phase_change_at: float | None = None
+    #: The operation of a step that waits for the host, if there is one. A CUDA graph cannot hold such a step.
+    waits_for_host: ClassVar[str] = ""
     #: Evaluation computes what training computes, so it needs the same statistics. Set by the registry.
     same_in_evaluation: ClassVar[bool] = False
 
@@ -129,6 +134,10 @@ class Norm(Arguments, nn.Module):
     def normalize(self, x: Tensor) -> Tensor:
         """The method itself, in fp32 or fp64: (N, K·C, *spatial) → the same shape. The base returns x."""
         return x
+
+    def for_products(self, x: Tensor) -> Tensor:
+        """A factor of a matrix product, in fp64 if `in_double`."""
+        return x.double() if self.in_double else x
 
     @property
     def takes_statistics(self) -> bool:

@@ -65,6 +65,7 @@ class WhiteningNorm(RunningNorm):
         return covariance
 
     def normalize(self, x: Tensor) -> Tensor:
+        x = self.for_products(x)
         with without_autocast(x):
             return self._by_batch(x) if self.by_batch else self._by_running(x)
 

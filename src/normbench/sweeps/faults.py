@@ -7,7 +7,7 @@ from pathlib import Path
 
 from normbench import models
 from normbench.data.shapes import shape_of
-from normbench.engine import device, source_check, starting_state
+from normbench.engine import device, graph_check, source_check, starting_state
 from normbench.engine.probes.registry import check as check_diagnostics
 from normbench.errors import InputError
 from normbench.spec import RunSpec
@@ -42,6 +42,7 @@ def find_faults(specs: Iterable[RunSpec], cache: Path) -> dict[str, InputError]:
 def _architecture_fault(spec: RunSpec) -> InputError | None:
     try:
         models.architecture(spec)
+        graph_check.check(spec)
     except InputError as error:
         return error
     return None

@@ -102,6 +102,9 @@ def _train_to_records(
         checkpoint=_Checkpointer(pack, store, emit),
     )
     results = train_stack(pack.specs, dataset.to(device), device, listener, states, layout)
+    if breaks := results[0].about.get("graph_breaks"):
+        norm = spec.norm.name
+        emit(events.Notice(f"norm={norm}: engine.compile=true divides the forward pass {breaks} times"))
     about = {"data": dataset.fitted, "device": device_name(device), "resumed_from": first, "steps": steps}
     about["memory_bytes"] = models.footprint(spec, dataset.shape)
     keep_weights(pack.specs, results, steps, store, emit)

@@ -56,6 +56,9 @@ class WeightNorm(nn.Module):
     reference: ClassVar[str]
     on_head: ClassVar[bool]
     scale: ClassVar[Scale]
+    #: Matrix products of the map are in fp64; set by whoever builds the network, because TF32 would give them
+    #: 10 bits of mantissa.
+    in_double: bool = False
     #: Parameter name → role; optimisers decide on weight decay by role.
     roles: ClassVar[dict[str, str]] = {}
 

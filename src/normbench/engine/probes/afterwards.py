@@ -48,7 +48,7 @@ def diagnose_again(
     """
     spec = specs[0]
     steps = spec.length(len(dataset.train_labels))
-    with numerics(spec.engine):
+    with numerics(spec.engine, device):
         network, assignment = restored(specs, states, dataset, device, layout)
         by_place = dict(zip(assignment.of, curves, strict=True))
         point = Point(

@@ -136,8 +136,15 @@ class BatchNormEnhanced(BatchNorm):
         padding = (*(0 for _ in beside), *(self.kernel // 2,) * self.axes)
         convolve = CONVOLUTIONS[len(padding)]
         with without_autocast(x):
-            mixed = convolve(maps, filters, self.bias, padding=padding, groups=len(filters))
-        return mixed.view(x.shape)
+            bias = None if self.bias is None else self.for_products(self.bias)
+            mixed = convolve(
+                self.for_products(maps),
+                self.for_products(filters),
+                bias,
+                padding=padding,
+                groups=len(filters),
+            )
+        return mixed.to(x.dtype).view(x.shape)
 
     def check(self, shape: Sequence[int]) -> None:
         super().check(shape)

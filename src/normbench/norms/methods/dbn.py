@@ -77,6 +77,8 @@ class DecorrelatedBatchNorm(WhiteningNorm):
                 W, not Σ: with d = 1 it averages 1/σ, while batch norm averages σ².
     """
 
+    waits_for_host = "eigendecomposition"
+
     def whiten(self, covariance: Tensor, eps: float | Tensor) -> Tensor:
         whitening: Tensor = InverseRoot.apply(covariance, eps)
         return whitening

@@ -123,6 +123,7 @@ class MixtureNorm(RunningNorm):
                 self.register_buffer(f"running_{name}", make(), persistent=False)
 
     def normalize(self, x: Tensor) -> Tensor:
+        x = self.for_products(x)
         with without_autocast(x):
             chunks = self.chunks(x.shape[0]) if self.by_batch else 1
             values = as_matrices(x, chunks, self.lanes)  # (L, C, m) with L = S·K

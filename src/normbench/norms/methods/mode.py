@@ -104,6 +104,7 @@ class ModeNorm(RunningNorm):
         self.register_statistic("running_mode_var", partial(torch.ones, lanes * modes, channels))
 
     def normalize(self, x: Tensor) -> Tensor:
+        x = self.for_products(x)
         with without_autocast(x):
             return self._by_mode(x)
 

@@ -72,6 +72,7 @@ class SpectralNormalization(WeightNorm):
 
     def normalize(self, filters: Tensor) -> Tensor:
         matrices = filters.unflatten(0, (self.lanes, -1))  # (K, Cout, fan-in)
+        matrices = matrices.double() if self.in_double else matrices
         u, v = self.u.to(matrices.dtype), self.v.to(matrices.dtype)
         if self.training:
             with torch.no_grad():
