@@ -134,8 +134,8 @@ if [ $device = cuda ]; then
     step train 300 "$python" -m normbench train model=lenet5 data=mnist norm=bn,gn batch=2,32 'seed=range(16)' steps=2000 tracking=none
 else
     step tests 600 "$python" -m pytest -p no:cacheprovider tests/engine/test_graph.py tests/engine/test_scaling.py
-    bench mlp-2 --models mlp --batches 2 --lanes 1,8 --seconds 0.1 --rounds 1
-    bench mlp-tuned --models mlp --batches 8 --lanes 1 --seconds 0.1 --rounds 1 "${tuned[@]:0:2}"
+    bench mlp-2 --models mlp --batches 2 --lanes 1,8 --seconds 0.5 --rounds 1
+    bench mlp-tuned --models mlp --batches 8 --lanes 1 --seconds 0.5 --rounds 1 "${tuned[@]:0:2}"
     step train 300 "$python" -m normbench train model=lenet300 data=digits norm=bn,gn batch=2,32 'seed=range(4)' steps=200 tracking=none
 fi
 step tables 60 "$python" -m normbench table --rows norm --cols batch --format md

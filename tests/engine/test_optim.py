@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch import nn
 
+from normbench.engine import optim as optim_module
 from normbench.engine.optim import Optimizer
+
+
+@pytest.fixture(params=["as on a CPU", "as on a GPU"], autouse=True)
+def path(request, monkeypatch) -> str:
+    """Both ways to update lanes with different settings: in blocks, or together."""
+    if request.param == "as on a GPU":
+        monkeypatch.setattr(optim_module, "TOGETHER_ON", ("cpu", "cuda"))
+    return request.param
 
 
 def problem(lanes):
@@ -94,7 +103,7 @@ def test_scalars_have_a_tenth_of_the_learning_rate_and_their_own_block(make_spec
     tenth = {"alpha": nn.Parameter(stack["alpha"].detach().clone())}
     roles = {"gamma": "scale", "alpha": "scalar", "beta": "scalar"}
     optimizer = Optimizer(stack, roles, [make_spec(*words, "optim.lr=0.2")] * 2)
-    assert [block.indices for block in optimizer.blocks] == [[0], [1, 2]]
+    assert [block.indices for block in (optimizer.blocks or optimizer.lane_blocks)] == [[0], [1, 2]]
     slower = Optimizer(tenth, {"alpha": "scale"}, [make_spec(*words, "optim.lr=0.02")] * 2)
     for each in (optimizer, slower):
         each.begin_step(0.5)
@@ -161,3 +170,58 @@ def test_adamw_takes_the_betas_and_the_eps_of_the_run(make_spec):
             torchs.step()
         for name in ours:
             torch.testing.assert_close(ours[name], theirs[name], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("optim", ["sgd", "adam", "adamw", "rmsprop"])
+def test_the_other_lanes_do_not_change_the_bits_of_a_lane(make_spec, monkeypatch, optim):
+    monkeypatch.setattr(optim_module, "TOGETHER_ON", ("cpu",))
+    rates = [0.1, 0.01, 0.037, 0.2]
+    specs = [
+        make_spec(f"optim={optim}", "optim.lr_scaling=none", "optim.weight_decay=0.1", f"optim.lr={rate}")
+        for rate in rates
+    ]
+    stack = {name: nn.Parameter(p.detach().float()) for name, p in problem(4).items()}
+    lanes = [{n: p.detach().unflatten(0, (4, -1))[k].clone() for n, p in stack.items()} for k in range(4)]
+    lone = [{n: nn.Parameter(p) for n, p in lane.items()} for lane in lanes]
+    optimizer = Optimizer(stack, ROLES, specs)
+    assert optimizer.lane_blocks
+    monkeypatch.setattr(Optimizer, "_differ", lambda self, settings: True)
+    alone = [Optimizer(own, ROLES, [spec]) for own, spec in zip(lone, specs, strict=True)]
+    fused = [{n: nn.Parameter(p.detach().clone()) for n, p in own.items()} for own in lone]
+    monkeypatch.setattr(optim_module, "TOGETHER_ON", ())
+    by_kernel = [Optimizer(own, ROLES, [spec]) for own, spec in zip(fused, specs, strict=True)]
+    for number in range(4):
+        gradients = [torch.randn(p.shape) for p in stack.values()]
+        for each in (optimizer, *alone, *by_kernel):
+            each.begin_step(1 / (1 + number))
+        optimizer.step([g.clone() for g in gradients])
+        for k in range(4):
+            own = [g.unflatten(0, (4, -1))[k] for g in gradients]
+            alone[k].step([g.clone() for g in own])
+            by_kernel[k].step([g.clone() for g in own])
+    for k in range(4):
+        for name, p in stack.items():
+            lane = p.detach().unflatten(0, (4, -1))[k]
+            assert torch.equal(lane, lone[k][name].detach())
+            torch.testing.assert_close(lane, fused[k][name].detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_learning_rates_of_fp64_runs_are_fp64_on_a_gpu(make_spec, path):
+    stack = {"w": nn.Parameter(torch.zeros(1, 4, dtype=torch.float64))}
+    words = ["optim.lr=0.1", "optim.lr_scaling=none", "optim.momentum=0", "optim.weight_decay=0"]
+    optimizer = Optimizer(stack, {"w": "weight"}, [make_spec(*words, "engine.precision=fp64")])
+    optimizer.begin_step(1 / 3)
+    optimizer.step([torch.ones(1, 4, dtype=torch.float64)])
+    assert stack["w"].detach().tolist() == [[-0.1 * (1 / 3)] * 4]
+
+
+def test_factors_of_the_learning_rate_are_per_lane(make_spec, path):
+    """`schedule=plateau` lowers the rate of a lane."""
+    words = ["optim.lr=0.5", "optim.lr_scaling=none", "optim.momentum=0", "optim.weight_decay=0"]
+    stack = {"w": nn.Parameter(torch.zeros(2, 1))}
+    spec = make_spec(*words, "data.valid=0.1", "schedule=plateau")
+    optimizer = Optimizer(stack, {"w": "weight"}, [spec] * 2)
+    optimizer.scale_lanes([1.0, 0.25])
+    optimizer.begin_step(1.0)
+    optimizer.step([torch.ones(2, 1)])
+    assert stack["w"].detach().tolist() == [[-0.5], [-0.125]]

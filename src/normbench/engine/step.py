@@ -101,7 +101,8 @@ class Step:
     def _perform(self) -> None:
         """Train by one step. Only tensors that were set before may depend on the number of the step."""
         x, y = self.batches.read()
-        losses, logits = self._forward(x, y)
+        with self.network.moving_statistics():
+            losses, logits = self._forward(x, y)
         scaled = losses if self.optimizer.scale is None else self.optimizer.scale(losses)
         gradients = torch.autograd.grad(scaled.sum(), self.optimizer.parameters)
         self.optimizer.step(gradients)

@@ -158,7 +158,7 @@ def _take_all_steps(
         diverged_at(history, loss_at[lane], steps=steps, finite_parameters=finite_parameters[lane])
         for (lane, _), history in zip(assignment.of, histories, strict=True)
     ]
-    about = {
+    about: dict[str, object] = {
         "parameters": sum(p.numel() for p in network.parameters()) // lanes,
         "sites": {site: str(layer) for site, layer in network.norms().items()},
         "graphs": stack.step.graphs,

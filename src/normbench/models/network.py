@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,8 @@ from normbench.models.layers import Dropout
 from normbench.models.sites import selected
 from normbench.models.weight_average import WeightAverage
 from normbench.norms import Norm
+from normbench.norms.methods.bn import BatchNorm
+from normbench.norms.shared_statistics import SharedStatistics, can_share
 from normbench.spec import RunSpec
 from normbench.weight_norms import WeightNorm
 
@@ -63,6 +66,7 @@ class Network(nn.Module):
         super().__init__()
         self.body, self.lanes, self.sites = body, lanes, tuple(sites)
         self.average: WeightAverage | None = None
+        self.shared: SharedStatistics | None = None
         self.train()
 
     def add_average(self, decay: float | None) -> None:
@@ -71,6 +75,19 @@ class Network(nn.Module):
         The network must be on its device, in its layout, with all its banks, see `models.weight_average`.
         """
         self.average = None if decay is None else WeightAverage(self, decay)
+
+    def share_statistics(self, images: int) -> None:
+        """Let steps of that many images move the running statistics of all batch norms together, if they can.
+
+        The network must be on its device, in its layout, with all its banks.
+        """
+        layers = [layer for layer in self.norms().values() if isinstance(layer, BatchNorm)]
+        if len(layers) > 1 and all(can_share(layer, images) for layer in layers):
+            self.shared = SharedStatistics(layers)
+
+    def moving_statistics(self) -> AbstractContextManager[None]:
+        """A context of the forward pass of a training step."""
+        return nullcontext() if self.shared is None else self.shared.moving()
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.body(x).unflatten(1, (self.lanes, -1))

@@ -81,6 +81,8 @@ class BatchNorm(RunningNorm):
     """
 
     standardizes = True
+    #: Where a training pass leaves mean and variance of its batch, if someone else moves the running ones.
+    slots: tuple[Tensor, Tensor] | None = None
     running_mean: Tensor | None
     running_var: Tensor | None
 
@@ -166,6 +168,8 @@ class BatchNorm(RunningNorm):
             return self._by_kernel_alone(x, chunks, self.kernel_momentum)
         x = self.equalized(x)
         # momentum 1 makes the kernel return the batch's own mean and unbiased variance
+        if self.slots is not None:
+            return self._kernel(x, *self.slots)
         mean, var = x.new_zeros((2, chunks, x.shape[1]) if chunks > 1 else (2, x.shape[1]))
         if chunks == 1:
             y = self._kernel(x, mean, var)

@@ -1,0 +1,87 @@
+"""Kernels of a step: how many operations start one on a GPU, counted on a CPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from engine.kernels import Kernels
+from normbench import data
+from normbench.engine import optim, stack
+from normbench.engine.stack import Stack
+
+QUICK = [
+    "data=synthetic", "data.train_size=64", "data.test_size=32", "data.size=32", "batch=2", "steps=10",
+]  # fmt: skip
+LENET5 = ["model=lenet5", "data.channels=1"]
+RESNET20 = ["model=resnet20", "data.channels=3", "data.crop=4", "data.flip=true"]
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch) -> None:
+    """A CPU takes the paths of a GPU."""
+    monkeypatch.setattr(optim, "TOGETHER_ON", ("cpu", "cuda"))
+    monkeypatch.setattr(stack, "SHARE_STATISTICS_ON", ("cpu", "cuda"))
+
+
+def trained(make_spec, *words: str, own: list[list[str]], steps: int) -> Stack:
+    specs = [make_spec(*QUICK, *words, *lane, f"seed={seed}") for seed, lane in enumerate(own)]
+    made = Stack(specs, data.load(specs[0].data), torch.device("cpu"))
+    for number in range(steps):
+        made.step(number)
+    return made
+
+
+def kernels(made: Stack) -> int:
+    made.batches.seek(2)
+    made.network.begin_step(2, 10)
+    with Kernels() as seen:
+        made.step._perform()
+    return seen.calls.total()
+
+
+@pytest.mark.parametrize(
+    ("words", "most"),
+    [
+        ([*LENET5, "norm=none"], 60), ([*LENET5, "norm=bn"], 76), ([*LENET5, "norm=gn"], 66),
+        ([*RESNET20, "norm=none"], 146), ([*RESNET20, "norm=bn"], 215), ([*RESNET20, "norm=gn"], 184),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_step_starts_few_kernels(make_spec, as_on_a_gpu, words, most):
+    assert kernels(trained(make_spec, *words, own=[[], [], []], steps=2)) <= most
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw", "rmsprop"])
+def test_more_learning_rates_cost_no_further_kernel(make_spec, as_on_a_gpu, optimiser):
+    counts = []
+    for lanes in (2, 16):
+        own = [[f"optim.lr={0.01 * (1 + lane)}"] for lane in range(lanes)]
+        counts.append(kernels(trained(make_spec, *LENET5, f"optim={optimiser}", own=own, steps=2)))
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "own", "shared"),
+    [
+        ([], [[], [], []], True),
+        ([], [["norm.momentum=0.1"], ["norm.momentum=0.3"], ["norm.momentum=cumulative"]], True),
+        (["norm.momentum=linear:0.5:0.1"], [[], []], True),
+        (["norm.momentum=debiased:0.1"], [[]], True),
+        (["optim.ema=0.9"], [[], []], True),
+        (["norm.args.variance=biased"], [[], []], False),
+        (["workers=2"], [[], []], False),
+        (["norm=cbn"], [[], []], False),
+    ],
+    ids=str,
+)
+def test_shared_running_statistics_have_the_bits_of_separate_ones(make_spec, monkeypatch, words, own, shared):
+    words = [*LENET5, *([] if "norm=cbn" in words else ["norm=bn"]), *words]
+    separate = trained(make_spec, *words, own=own, steps=4)
+    monkeypatch.setattr(stack, "SHARE_STATISTICS_ON", ("cpu",))
+    together = trained(make_spec, *words, own=own, steps=4)
+    assert (together.network.shared is not None) == shared
+    states = separate.network.state_dict(), together.network.state_dict()
+    assert states[0].keys() == states[1].keys()
+    for name, tensor in states[0].items():
+        assert torch.equal(tensor, states[1][name]), name
