@@ -43,8 +43,8 @@ def kernels(made: Stack) -> int:
 @pytest.mark.parametrize(
     ("words", "most"),
     [
-        ([*LENET5, "norm=none"], 60), ([*LENET5, "norm=bn"], 76), ([*LENET5, "norm=gn"], 66),
-        ([*RESNET20, "norm=none"], 146), ([*RESNET20, "norm=bn"], 215), ([*RESNET20, "norm=gn"], 184),
+        ([*LENET5, "norm=none"], 64), ([*LENET5, "norm=bn"], 76), ([*LENET5, "norm=gn"], 70),
+        ([*RESNET20, "norm=none"], 152), ([*RESNET20, "norm=bn"], 215), ([*RESNET20, "norm=gn"], 190),
     ],
     ids=str,
 )  # fmt: skip
