@@ -16,6 +16,7 @@ MOMENTA = ("0.1", "0.9", "cumulative", "debiased:0.01", "linear:0.5:0.01")
 WORDS = ["model=lenet5", "data=synthetic", "data.train_size=64", "data.test_size=32", "data.channels=1"]
 QUICK = [*WORDS, "batch=8", "steps=12", "eval.every=5", "optim.lr=0.02", "data.size=32"]
 NEEDED = {
+    "bin": ["placement.sites=conv*"],
     "bnet": ["placement.sites=conv*"],
     "dbn": ["placement.sites=conv*"],
     "ghost": ["norm.args.ghost_size=4"],

@@ -122,6 +122,6 @@ def test_what_cannot_be_is_refused(args, message):
 def test_shapes_that_leave_only_the_sign_are_refused():
     with pytest.raises(norms.NormError, match="1 image per statistic on a map of 1 position"):
         norms.build("power", 6).check((1, 6))
-    with pytest.raises(norms.NormError, match=r"scaling leaves only the sign.*norm\.args\.scaling=false"):
+    with pytest.raises(norms.NormError, match=r"scaling leaves only the sign.*set scaling=false"):
         norms.build("power", 1).check((8, 1, 4, 4))
     norms.build("power", 1, scaling=False).check((8, 1, 4, 4))

@@ -178,7 +178,7 @@ def test_without_running_statistics_the_test_split_must_hold_a_step(make_spec):
 def test_a_single_value_over_all_workers_is_refused():
     norms.build("sync", 6).check((2, 6, 1, 1))
     with pytest.raises(
-        norms.NormError, match="1 image of all workers on a map of 1 position gives 1; use batch"
+        norms.NormError, match="1 image of all workers on a map of 1 position gives 1; use more images"
     ):
         norms.build("sync", 6).check((1, 6, 1, 1))
     with pytest.raises(norms.NormError, match="sync: total must be a whole number ≥ 1; got 0"):

@@ -82,7 +82,7 @@ def test_another_model_per_row_is_named_once_not_knob_by_knob(make) -> None:
 def test_the_runs_their_commit_and_their_device_are_named(make) -> None:
     runs = [make(0.1, batch=8), make(0.1, environment={"device": "NVIDIA A100"})]
     provenance = build_table(runs, "norm", "batch", "test_error").notes[-1]
-    assert provenance == "2 runs on digits; commit 0123456789ab; device NVIDIA A100, cpu."
+    assert provenance == "2 runs on digits; seed 0; commit 0123456789ab; device NVIDIA A100, cpu."
 
 
 def test_a_data_set_of_ones_own_is_named_by_its_file(make, tmp_path) -> None:
