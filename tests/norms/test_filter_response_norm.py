@@ -85,7 +85,7 @@ def test_without_learned_eps_maps_of_one_position_are_refused():
     assert "eps_learned" not in dict(layer.named_parameters())
     layer.check((8, 6, 1, 2))
     for shape in ((8, 6), (8, 6, 1, 1)):
-        with pytest.raises(norms.NormError, match=r"map of 1 position.*use norm\.args\.learn_eps=auto"):
+        with pytest.raises(norms.NormError, match=r"map of 1 position.*use learn_eps=auto"):
             layer.check(shape)
         for choice in ("auto", True):
             norms.build("frn", 6, learn_eps=choice).check(shape)

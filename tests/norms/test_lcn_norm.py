@@ -151,7 +151,7 @@ def test_an_argument_out_of_range_is_named(args, message):
 def test_windows_of_a_single_value_are_refused(channels, args, refused, accepted):
     layer = norms.build("lcn", channels, **args)
     with pytest.raises(
-        NormError, match=r"lcn: a statistic must .* over 1 channel on a map of .*; use norm\.args"
+        NormError, match=r"lcn: a statistic must .* over 1 channel on a map of .*; use size ≥ 3"
     ):
         layer.check(refused)
     if accepted:

@@ -87,7 +87,8 @@ OTHER = {
     "model.zero_last": True, "model.bias": True, "model.branch": "skipinit", "model.init": "lsuv",
     "model.stem_activation": "in_branch", "model.weights_hash": "0123456789abcdef",
     "norm.name": "ghost", "norm.momentum": 0.7, "norm.eps": 0.125, "norm.affine": False,
-    "norm.args.track": False, "norm.args.variance": "biased", "weight.name": "ws", "weight.eps": 0.125,
+    "norm.args.track": False, "norm.args.variance": "biased", "norm.args.center": False,
+    "norm.args.scale": False, "weight.name": "ws", "weight.eps": 0.125,
     "placement.name": "conv_act_norm",
     "placement.sites": "first", "data.name": "synthetic", "data.fingerprint": "0123456789abcdef",
     "data.classes": 7, "data.size": 16, "data.channels": 3, "data.train_size": 100, "data.test_size": 100,
@@ -111,7 +112,11 @@ WITHOUT_EFFECT = {
     "engine.layout": "contiguous", "engine.convolution": "lone", "tracking.name": "none",
     "tracking.project": "other", "tracking.entity": "other", "tracking.mode": "offline",
     "tracking.tags": ["a"], "keep_weights": False,
-    "diagnostics": ["running_error"], "neutral": {"norm.args.some": 1, "norm.args.variance": "unbiased"},
+    "diagnostics": ["running_error"],
+    "neutral": {
+        "norm.args.some": 1, "norm.args.variance": "unbiased",
+        "norm.args.center": True, "norm.args.scale": True,
+    },
 }  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def push_report(view: View, texts: Sequence[str]) -> str:
             groupby=["config.cell" if view.by == "cell" else "group"],
         )
         grid = wr.PanelGrid(runsets=[runs], panels=[panel for _, some in panels(view) for panel in some])
-        blocks = [*(wr.MarkdownBlock(text=text) for text in texts), grid]
+        blocks = [*(wr.MarkdownBlock(text) for text in texts), grid]
         report = wr.Report(
             project=view.project,
             entity=entity,
