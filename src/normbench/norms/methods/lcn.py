@@ -12,9 +12,8 @@ from torch.nn import functional as F
 
 from normbench.errors import NormError
 from normbench.norms.core import Norm
-from normbench.norms.lanes import PerLane, along_first, positions
+from normbench.norms.lanes import PerLane, along_first
 from normbench.norms.registry import register
-from normbench.phrases import counted
 
 MODES = ("contrastive", "subtractive", "divisive")
 FLOORS = ("mean", "eps")
@@ -119,8 +118,8 @@ class LocalContrastNorm(Norm):
         channels = 1 if self.per_channel else self.channels
         self.need_several(
             channels * math.prod(min(length, self.size) for length in shape[2:]),
-            f"a window of {self.size} over {counted(channels, 'channel')} on a map of "
-            f"{counted(positions(shape), 'position')}",
+            f"a window of {self.size} over {channels} channel on a map of "
+            f"{'×'.join(map(str, shape[2:])) or '1 position'}",
             "use size ≥ 3, per_channel=false, or leave this layer out",
         )
 
