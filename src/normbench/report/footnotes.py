@@ -140,7 +140,8 @@ class Footnotes:
         records = self._records
         commits = _distinct(str(commit) for r in records if (commit := r.provenance.get("commit")))
         devices = _distinct(str(device) for r in records if (device := r.environment.get("device")))
-        runs = sum(len(record.provenance.get("members", [record])) for record in records)
+        distinct = {record.signature: record for record in records}  # one run may show several metrics
+        runs = sum(len(record.provenance.get("members", [record])) for record in distinct.values())
         parts = [f"{counted(runs, 'run')} on {_distinct(_data(r) for r in records)}"]
         parts += [listed_seeds(record.spec["seed"] for record in records)]
         dates = sorted(str(ended)[:10] for r in records if (ended := r.provenance.get("ended")))

@@ -14,14 +14,13 @@ from normbench.report.power import POWER, detectable
 def sensitivity(table: Table, level: float) -> list[str]:
     """A line on the smallest true difference that a paired t-test finds with power POWER.
 
-    The standard deviation is the median over all pairs of rows in a column, differences paired by seed. There
-    is one line per metric, and none without such pairs.
+    The number of seeds is that of most cells. The standard deviation is the median over all pairs of rows in
+    a column, differences paired by seed. There is one line per metric, and none without pairs or a spread.
 
     Args:
         level: one-sided.
     """
     spreads: dict[str, list[float]] = {}
-    counts: dict[str, list[int]] = {}
     for col in table.col_labels:
         column = [table.cells[row, col] for row in table.row_labels if (row, col) in table.cells]
         for a, b in combinations(column, 2):
@@ -32,8 +31,10 @@ def sensitivity(table: Table, level: float) -> list[str]:
             differences = paired(first, second)
             if len(differences) > 1 and all(map(math.isfinite, differences)):
                 spreads.setdefault(metric, []).append(stdev(differences))
-                counts.setdefault(metric, []).append(len(differences))
-    return [_line(table, metric, min(counts[metric]), median(spreads[metric]), level) for metric in spreads]
+    if table.typical_n < 2:
+        return []
+    typical = {metric: median(found) for metric, found in spreads.items()}
+    return [_line(table, metric, table.typical_n, sd, level) for metric, sd in typical.items() if sd]
 
 
 def _line(table: Table, metric: str, n: int, sd: float, level: float) -> str:
