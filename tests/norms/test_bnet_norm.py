@@ -120,7 +120,7 @@ def test_an_argument_out_of_range_is_named(args, message):
 
 @pytest.mark.parametrize("shape", [(8, 6), (8, 6, 1, 1)])
 def test_a_kernel_on_a_map_of_one_position_is_refused_and_batch_norm_is_not(shape):
-    with pytest.raises(NormError, match=r"for a kernel of 3; got 1\. Set norm\.args\.kernel=1, which is bn"):
+    with pytest.raises(NormError, match=r"for a kernel of 3; got 1\. Set kernel=1, which is bn"):
         norms.build("bnet", 6).check(shape)
     norms.build("bnet", 6, kernel=1).check(shape)
     norms.build("bnet", 6, affine=False).check(shape)
