@@ -13,13 +13,13 @@ def safe(text: str) -> str:
     """A name for a file. Texts that have to change get digits of their hash, so that no two become one.
 
     >>> safe("wu2018/batch_size.tiny"), safe("../<b>")
-    ('wu2018.batch_size.tiny', 'b-cf8b4f')
+    ('wu2018.batch_size.tiny', 'b-9f46ae')
     """
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", text.replace("/", ".").replace(".", "\0")).strip("-")
     plain = text.replace("/", ".")
     if re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", plain):
         return plain
-    return f"{name[:60] or 'table'}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:60] or "table"
+    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def runs_file(signature: str) -> str:
