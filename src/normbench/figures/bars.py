@@ -62,7 +62,7 @@ def bars(table: Table, *, width: float = COLUMN) -> Figure:
                     top = ((cell.summary.mean or 0.0) + (cell.summary.sd or 0.0)) * form.factor
                     axes.annotate("*", (x, top), ha="center", va="bottom")
                     marks["Star: some runs lost."] = None
-                elif not cell.summary.n and cell.published is None:
+                elif not cell.summary.n and cell.published is None and lost(cell):
                     broken = cell.diverged + cell.failed > 0
                     axes.plot(
                         [x], [0.03], color=own.colour, marker="x" if broken else "o", linestyle="none",

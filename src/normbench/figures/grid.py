@@ -36,17 +36,22 @@ def grid(table: Table) -> Grid:
     if not table.cols:
         series = (Series("", tuple(cell for [cell] in found)),)
         return Grid(", ".join(table.rows), table.row_labels, "", series)
-    lines = tuple(Series(row, tuple(cells)) for row, cells in zip(table.row_labels, found, strict=True))
+    lines = tuple(
+        Series(row, tuple(cells))
+        for row, cells in zip(table.row_labels, found, strict=True)
+        if any((row, col) in table.cells for col in table.col_labels)
+    )
     return Grid(", ".join(table.cols), table.col_labels, ", ".join(table.rows), lines)
 
 
 def lost(cell: Cell) -> str:
-    """What a cell lost, in words; empty if every run that was asked for has a value."""
+    """What a cell lost, in words; empty if every run that was asked for has a value.
+
+    A cell for which no run was asked has lost nothing.
+    """
     if remarks := remarks_on(cell):
         return ", ".join(remarks)
-    if cell.asked:
-        return ""
-    return IMPOSSIBLE if cell.impossible else "no run"
+    return IMPOSSIBLE if cell.impossible and not cell.asked else ""
 
 
 def lost_notes(places: Iterable[tuple[str, str]]) -> list[str]:

@@ -21,7 +21,7 @@ def line(table: Table, *, width: float = COLUMN) -> Figure:
     """Lines of means with bands of one standard deviation, along the columns of a table.
 
     A hollow marker is a mean of some of the runs asked for. A cross at the top edge is a cell whose runs all
-    diverged or failed, a circle at the bottom edge one that has no run. The small print names them.
+    diverged or failed, a circle at the bottom edge one that lacks its runs. The small print names them.
 
     Args:
         table: one line per row label; published numbers of its cells are a dashed line of the same colour.
@@ -79,7 +79,7 @@ def _with_mean(pairs: list[tuple[float, Any]]) -> list[tuple[float, Any]]:
 def _mark_empty(axes: Axes, pairs: list[tuple[float, Any]], own: Look, place: int) -> None:
     """Marks at the edges for cells without a mean. Those of several series stand below each other."""
     for x, cell in pairs:
-        if cell.summary.mean is None and cell.published is None:
+        if cell.summary.mean is None and cell.published is None and lost(cell):
             broken = cell.diverged + cell.failed > 0
             axes.plot(
                 [x], [1 - 0.05 * place if broken else 0.03 + 0.05 * place],
@@ -91,7 +91,7 @@ def _mark_empty(axes: Axes, pairs: list[tuple[float, Any]], own: Look, place: in
 def _marks(series: tuple[Series, ...]) -> list[str]:
     """What marks mean, for those that occur."""
     cells = [cell for each in series for cell in each.cells]
-    empty = [cell for cell in cells if cell.summary.mean is None and cell.published is None]
+    empty = [cell for cell in cells if cell.summary.mean is None and cell.published is None and lost(cell)]
     texts = {
         "Dashed: published.": any(cell.published is not None for cell in cells),
         "Hollow: some runs lost.": any(cell.summary.mean is not None and lost(cell) for cell in cells),
