@@ -61,7 +61,7 @@ def test_a_diagnostic_is_what_a_slow_computation_gives_for_a_run_alone(name, net
             assert found == pytest.approx(float(value), rel=1e-6, abs=1e-9), quantity
 
 
-@pytest.mark.parametrize("net", ["mlp", "sn"])
+@pytest.mark.parametrize("net", ["mlp", pytest.param("sn", marks=pytest.mark.slow)])
 def test_lane_2_of_3_has_the_diagnostics_of_the_run_alone_while_another_lane_diverges(net):
     _, _, (alone,) = trained(net, "alone")
     _, _, (_, middle, diverged) = trained(net, "of three")
@@ -99,7 +99,14 @@ SITES = {key: ["placement.sites=conv*"] for key in ("bin", "bnet", "dbn", "in", 
 SITES["ghost"] = ["norm.args.ghost_size=4"]
 
 
-@pytest.mark.parametrize("key", sorted(norms.catalogue()))
+#: Norms of which every other one shares the code that probes touch; the rest are tested by `make test-slow`.
+QUICK = {"bn", "bin", "brn", "cbn", "gn", "noisy_bn", "online", "sn"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [key if key in QUICK else pytest.param(key, marks=pytest.mark.slow) for key in sorted(norms.catalogue())],
+)
 def test_training_does_not_change_by_a_bit_with_diagnostics(make_sweep, key):
     words = ["model=lenet5", "data=synthetic", "data.train_size=64", "data.test_size=32", "data.channels=1"]
     words += ["data.size=32", "batch=8", "steps=6", "eval.every=3", "optim.lr=0.02", "model.dropout=0.2"]
