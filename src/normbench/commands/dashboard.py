@@ -142,20 +142,16 @@ def _paper(name: str, words: Sequence[str]) -> tuple[list[Record], PaperReport]:
         InputError: an unknown table or scale, words that are not valid, or no run of the table.
     """
     from normbench import papers
+    from normbench.commands.table_request import TableRequest
     from normbench.commands.table_runs import TableRuns
-    from normbench.config.compose import values_by_key
     from normbench.config.search_path import own_config_dir
 
     own = own_config_dir()
-    table = papers.load(name, own)
-    extra = values_by_key(words, own)
-    [scale, *others] = extra.pop("scale", [next(iter(table.scales))])
-    if others:
-        raise InputError(f"one scale at a time; got scale={','.join([scale, *others])}")
-    runs = TableRuns(table, scale, extra, own)
+    asked = TableRequest.of(papers.load(name, own), words, own)
+    runs = TableRuns(asked.table, asked.scale, asked.extra, own)
     records = runs.found()
     if not records:
         raise InputError(
-            f"no run of {name} at scale {scale} has ended; normbench reproduce {name} trains them"
+            f"no run of {name} at scale {asked.scale} has ended; normbench reproduce {name} trains them"
         )
-    return records, papers.report(table, scale, records, extra, absent=runs.absent)
+    return records, asked.report(records, "", runs.absent, asked.plan(runs.absent))

@@ -72,7 +72,7 @@ class FinishedTables:
 
         _, _, *argv = shlex.split(tree["command"])
         args = parser().parse_intermixed_args(argv)
-        asked = TableRequest.of(papers.load(args.name, self._own), args, args.words, self._own)
+        asked = TableRequest.of(papers.load(args.name, self._own), args.words, self._own, args)
         absent = {str(name): str(reason) for name, reason in tree.get("absent", {}).items()}
         if "arms" in tree:
             records = [

@@ -31,13 +31,15 @@ class TableRequest:
     partial: bool = False
 
     @classmethod
-    def of(cls, table: PaperTable, args: Namespace, words: Sequence[str], own: str | None) -> TableRequest:
-        """The request of a command line of `reproduce`.
+    def of(
+        cls, table: PaperTable, words: Sequence[str], own: str | None, options: Namespace | None = None
+    ) -> TableRequest:
+        """The request of the words of a command line.
 
         Args:
-            args:  its options.
-            words: scale=…, and words over the table's.
-            own:   the user's configuration folder.
+            words:   scale=…, and words over the table's.
+            own:     the user's configuration folder.
+            options: those of `reproduce`; by default none is given.
 
         Raises:
             InputError: an unknown scale, or words that cannot be read.
@@ -50,7 +52,9 @@ class TableRequest:
         if others:
             raise InputError(f"one scale at a time; got scale={','.join([scale, *others])}")
         table.scale(scale)
-        return cls(table, scale, extra, most_seeds(args.until_decided, args.max_seeds), args.partial)
+        if options is None:
+            return cls(table, scale, extra)
+        return cls(table, scale, extra, most_seeds(options.until_decided, options.max_seeds), options.partial)
 
     @property
     def chosen(self) -> Scale:

@@ -41,7 +41,7 @@ def rerun(table: PaperTable, args: Namespace, words: Sequence[str]) -> Ended:
     from normbench.papers.drawn_runs import Drawable
 
     own = own_config_dir()
-    asked = TableRequest.of(table, args, words, own)
+    asked = TableRequest.of(table, words, own, args)
     runs = TableRuns(table, asked.scale, asked.extra, own)
     folder = args.out or runs.store.root / "tables"
     for name, why in runs.absent.items():

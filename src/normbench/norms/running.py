@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -16,6 +17,9 @@ from normbench.norms.core import Affine, MomentumValue, Norm
 from normbench.norms.ema import MovingAverage, PerLaneMomentum, Start, lane_momenta
 from normbench.norms.lanes import PerLane, positions
 from normbench.norms.spatial_moments import saturated
+
+#: Which variance of a batch the running variance may take.
+VARIANCES = ("unbiased", "biased")
 
 
 class RunningNorm(Norm):
@@ -91,6 +95,16 @@ class RunningNorm(Norm):
         if kept:
             self._initial[name] = initial
         self.register_buffer(name, initial() if kept else None)
+
+    def register_moments(self, variance: str) -> None:
+        """Register running_mean and running_var, which start at 0 and 1 for every channel.
+
+        Args:
+            variance: which variance of a batch the running one takes: one of VARIANCES.
+        """
+        self.variance = self.choice("variance", variance, VARIANCES)
+        for name, make in (("running_mean", torch.zeros), ("running_var", torch.ones)):
+            self.register_statistic(name, partial(make, self.lanes * self.channels))
 
     def _no_batches(self) -> Tensor:
         """A count of 0 for every lane: (K,), a scalar for K = 1."""

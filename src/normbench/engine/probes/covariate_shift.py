@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from normbench.engine.evaluate import lane_losses
-from normbench.engine.probes.gradients import loss_and_gradients, preserved
-from normbench.engine.probes.protocol import Point, Probe, Reading, split_lanes
+from normbench.engine.probes.gradients import by_lane, loss_and_gradients, preserved, put_back
+from normbench.engine.probes.protocol import Point, Probe, Reading, layer_of, split_lanes
 from normbench.engine.probes.smoothness import scaled
 
 
@@ -43,11 +43,9 @@ class CovariateShift(Probe):
             _, gradients = loss_and_gradients(point, x, y)
             for number, (name, p) in enumerate(trained.items()):
                 if roles[name] == "weight" and number > 0:
-                    with torch.no_grad():
-                        for tensor, old in zip(network.buffers(), state, strict=True):
-                            tensor.copy_(old)
-                    layer = name.removeprefix("body.").removesuffix(".weight")
-                    before, after = (_by_lane(g, lanes) for g in (gradients[name], _gradient(point, p, x, y)))
+                    put_back(network, state)
+                    layer = layer_of(name)
+                    before, after = (by_lane(g, lanes) for g in (gradients[name], _gradient(point, p, x, y)))
                     shift[layer] = (before - after).norm(dim=1)
                     cosine[layer] = torch.cosine_similarity(before, after, dim=1)
                 with torch.no_grad():
@@ -63,11 +61,6 @@ def _gradient(point: Point, p: Tensor, x: Tensor, y: Tensor) -> Tensor:
     with torch.enable_grad():
         losses = lane_losses(point.network(x), y, point.spec.optim.label_smoothing).mean(0)
         return torch.autograd.grad(losses.sum(), p)[0]
-
-
-def _by_lane(gradient: Tensor, lanes: int) -> Tensor:
-    values: Tensor = gradient.unflatten(0, (lanes, -1))
-    return values.flatten(1).double()
 
 
 def _mean(by_layer: dict[str, Tensor], lanes: int) -> list[float | None]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from normbench.engine.probes.gradients import loss_and_gradients, preserved
-from normbench.engine.probes.protocol import Point, Probe, Reading, per_lane, split_lanes
+from normbench.engine.probes.gradients import by_lane, loss_and_gradients, preserved, put_back
+from normbench.engine.probes.protocol import Point, Probe, Reading, layer_of, per_lane, split_lanes
 
 #: Batches at a reading, or fewer in a shorter epoch.
 BATCHES = 4
@@ -40,17 +40,13 @@ class GradientNorm(Probe):
         with preserved(point.network):
             state = [tensor.detach().clone() for tensor in point.network.buffers()]
             for i in range(count):
-                for tensor, old in zip(point.network.buffers(), state, strict=True):
-                    tensor.copy_(old)
+                put_back(point.network, state)
                 _, gradients = loss_and_gradients(point, *point.batches.at(first + per_epoch * i // count))
-                found.append({name: _by_lane(g, point.lanes) for name, g in gradients.items()})
+                found.append({name: by_lane(g, point.lanes) for name, g in gradients.items()})
         together = [torch.cat(list(gradients.values()), 1) for gradients in found]
         norm, variance = norm_and_variance(together)
         weights = [name for name in found[0] if roles[name] == "weight"]
-        each = {
-            name.removeprefix("body.").removesuffix(".weight"): norm_and_variance([g[name] for g in found])
-            for name in weights
-        }
+        each = {layer_of(name): norm_and_variance([g[name] for g in found]) for name in weights}
         return Reading(
             {"norm": per_lane(norm), "variance": per_lane(variance)},
             {
@@ -58,12 +54,6 @@ class GradientNorm(Probe):
                 "variance": split_lanes({layer: v for layer, (_, v) in each.items()}, point.lanes),
             },
         )
-
-
-def _by_lane(gradient: Tensor, lanes: int) -> Tensor:
-    """A lane-major gradient as (K, values) in fp64."""
-    values: Tensor = gradient.unflatten(0, (lanes, -1))
-    return values.flatten(1).double()
 
 
 def norm_and_variance(gradients: list[Tensor]) -> tuple[Tensor, Tensor]:

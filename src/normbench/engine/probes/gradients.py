@@ -39,7 +39,23 @@ def loss_and_gradients(point: Point, x: Tensor, y: Tensor) -> tuple[Tensor, dict
     return losses.detach(), dict(zip(parameters, gradients, strict=True))
 
 
+def put_back(network: Network, state: Sequence[Tensor]) -> None:
+    """Give the buffers earlier values, so that every pass of a reading starts from the same statistics.
+
+    Args:
+        state: clones of `network.buffers()`, in their order.
+    """
+    with torch.no_grad():
+        for tensor, old in zip(network.buffers(), state, strict=True):
+            tensor.copy_(old)
+
+
+def by_lane(tensor: Tensor, lanes: int) -> Tensor:
+    """A lane-major tensor as (K, values) in fp64."""
+    values: Tensor = tensor.unflatten(0, (lanes, -1))
+    return values.flatten(1).double()
+
+
 def squared_norm(tensors: Sequence[Tensor], lanes: int) -> Tensor:
     """Squared length of every lane over all tensors together: (K,) in fp64."""
-    each = [t.unflatten(0, (lanes, -1)).flatten(1).double().square().sum(1) for t in tensors]
-    return torch.stack(each).sum(0)
+    return torch.stack([by_lane(tensor, lanes).square().sum(1) for tensor in tensors]).sum(0)

@@ -80,12 +80,19 @@ def weights(network: Network) -> dict[str, Tensor]:
     """Stored weights of a network's convolutions and linear layers by layer, each as (K, values)."""
     roles = network.roles()
     return {
-        name.removeprefix("body.").removesuffix(".weight"): p.detach()
-        .unflatten(0, (network.lanes, -1))
-        .flatten(1)
+        layer_of(name): p.detach().unflatten(0, (network.lanes, -1)).flatten(1)
         for name, p in network.named_parameters()
         if roles[name] == "weight"
     }
+
+
+def layer_of(weight: str) -> str:
+    """The name of a layer from that of its weight.
+
+    >>> layer_of("body.conv1.weight")
+    'conv1'
+    """
+    return weight.removeprefix("body.").removesuffix(".weight")
 
 
 class Probe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from normbench.engine.probes.gradients import loss_and_gradients, preserved, squared_norm
+from normbench.engine.probes.gradients import loss_and_gradients, preserved, put_back, squared_norm
 from normbench.engine.probes.protocol import Point, Probe, Reading, per_lane
 
 #: Lengths of the moves along −g, as multiples of the run's learning rate without its schedule.
@@ -47,8 +47,7 @@ class Smoothness(Probe):
                 with torch.no_grad():
                     for p, old, move in zip(trained, start, moves, strict=True):
                         p.copy_(old + move)
-                    for tensor, old in zip(network.buffers(), state, strict=True):
-                        tensor.copy_(old)
+                put_back(network, state)
                 there, others = loss_and_gradients(point, x, y)
                 change = squared_norm([g - others[name] for name, g in gradients.items()], lanes).sqrt()
                 losses.append(there)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,8 +14,6 @@ from normbench.norms.registry import register
 from normbench.norms.running import RunningNorm, over_chunks
 from normbench.norms.spatial_moments import saturated
 
-#: What the running variance may be.
-VARIANCES = ("unbiased", "biased")
 #: Number of values that a CPU copies there and back in the time of one kernel call.
 CALL = 2**15
 
@@ -101,15 +97,13 @@ class BatchNorm(RunningNorm):
         batch: int | None = None,
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
-        self.variance = self.choice("variance", variance, VARIANCES)
         self.center, self.scale = self.flag("center", center), self.flag("scale", scale)
         if not (center or scale):
             raise NormError(
                 f"{self.key}: center and scale must not both be false, or nothing is normalized. "
                 "Use affine for γ and β alone"
             )
-        self.register_statistic("running_mean", partial(torch.zeros, lanes * channels))
-        self.register_statistic("running_var", partial(torch.ones, lanes * channels))
+        self.register_moments(variance)
 
     @property
     def kernel_momentum(self) -> float | None:

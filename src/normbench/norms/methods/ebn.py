@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
 from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.lanes import PerLane
-from normbench.norms.methods.bn import VARIANCES
 from normbench.norms.registry import register
 from normbench.norms.running import RunningNorm, over_chunks
 from normbench.norms.spatial_moments import merged, saturated
@@ -85,9 +82,7 @@ class ExtendedBatchNorm(RunningNorm):
         batch: int | None = None,
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
-        self.variance = self.choice("variance", variance, VARIANCES)
-        self.register_statistic("running_mean", partial(torch.zeros, lanes * channels))
-        self.register_statistic("running_var", partial(torch.ones, lanes * channels))
+        self.register_moments(variance)
 
     def normalize(self, x: Tensor) -> Tensor:
         if not self.by_batch:

@@ -15,7 +15,6 @@ from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.gaussian_mixture import Components, Mixed, expect, maximize, mix
 from normbench.norms.lanes import PerLane, positions
-from normbench.norms.methods.bn import VARIANCES
 from normbench.norms.registry import register
 from normbench.norms.running import RunningNorm, over_chunks
 from normbench.norms.spatial_moments import saturated
@@ -110,11 +109,9 @@ class MixtureNorm(RunningNorm):
         batch: int | None = None,
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
-        self.variance = self.choice("variance", variance, VARIANCES)
         self.components = self.whole("components", components)
         self.iterations = self.whole("iterations", iterations)
-        self.register_statistic("running_mean", partial(torch.zeros, lanes * channels))
-        self.register_statistic("running_var", partial(torch.ones, lanes * channels))
+        self.register_moments(variance)
         for name, initial in zip(Components._fields, (_shares, _offsets, _ratios), strict=True):
             make = partial(initial, lanes, components, channels)
             if track:

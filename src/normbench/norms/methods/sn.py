@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -13,7 +12,6 @@ from torch.nn import functional as F
 from normbench.norms.core import Affine, Norm
 from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.lanes import PerLane, along_channels, positions
-from normbench.norms.methods.bn import VARIANCES
 from normbench.norms.registry import register
 from normbench.norms.running import RunningNorm, over_chunks
 from normbench.norms.spatial_moments import map_moments, merged, saturated
@@ -94,11 +92,9 @@ class SwitchableNorm(RunningNorm):
         batch: int | None = None,
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
-        self.variance = self.choice("variance", variance, VARIANCES)
         self.mean_logits = nn.Parameter(torch.ones(lanes * 3))
         self.var_logits = nn.Parameter(torch.ones(lanes * 3))
-        self.register_statistic("running_mean", partial(torch.zeros, lanes * channels))
-        self.register_statistic("running_var", partial(torch.ones, lanes * channels))
+        self.register_moments(variance)
 
     def normalize(self, x: Tensor) -> Tensor:
         centred, mean, var = map_moments(x)
