@@ -10,6 +10,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
+from normbench.engine.quality import reliability
 from normbench.engine.tally import Tally, numbers, tables
 
 METRICS = ("nll", "ece", "temperature", "reliability", "confusion", "class_error")
@@ -92,3 +93,9 @@ def test_no_temperature_is_optimal_if_no_image_is_wrong():
     logits = 2.0 * torch.nn.functional.one_hot(labels, 5)[:, None].double()
     assert measured(logits, labels, cuts=(0, 10))[0]["test_temperature"] is None
     assert measured(-logits, labels, cuts=(0, 10))[0]["test_temperature"] is None
+
+
+def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
+    """Three equal logits give the confidence 1/3, which is the upper edge of the fifth of 15 bins."""
+    count, _, _ = reliability(torch.zeros(1, 1, 3, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.long))
+    assert count[0].nonzero().flatten().tolist() == [4]

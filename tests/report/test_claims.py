@@ -8,6 +8,7 @@ import scipy.stats
 
 from normbench.papers.claims import check_claims
 from normbench.papers.description import Scale
+from normbench.papers.looks import sizes
 from normbench.papers.measurements import Measurements
 
 BN = {32: (0.020, 0.022, 0.021, 0.019, 0.023), 2: (0.40, 0.48, 0.44, 0.42, 0.46)}
@@ -357,3 +358,10 @@ def test_json_has_the_documented_fields(records) -> None:
             "seeds_to_decide"} <= tree.keys()  # fmt: skip
     assert (tree["verdict"], tree["holds"]) == ("supported", True)
     assert judge(records, greater(0.15, **{"assert": False})).to_json()["verdict"] == "report"
+
+
+@pytest.mark.parametrize(
+    ("first", "most", "expected"), [(5, 30, [5, 10, 20, 30]), (5, 40, [5, 10, 20, 40]), (3, 3, [3])]
+)
+def test_every_look_has_twice_the_seeds_up_to_the_most(first, most, expected) -> None:
+    assert sizes(first, most) == expected

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+from statistics import median, stdev
+
 import pytest
 
+from normbench.report.contrasts import paired
 from normbench.report.sensitivity import sensitivity
 from normbench.report.tables import build_table
 
@@ -28,3 +32,10 @@ def test_a_metric_without_a_spread_has_no_line_and_runs_count_once(runs) -> None
     table = build_table(runs, "norm", "batch,metric", ["test_error", "test_loss"])
     assert [line for line in sensitivity(table, 0.025) if "test_loss" in line] == []
     assert table.notes[-1].startswith("10 runs on digits; seeds 0 to 3;")
+
+
+def test_the_spread_is_the_median_over_all_pairs_of_rows(runs) -> None:
+    by_seed = [dict(enumerate(errors)) for errors in ERRORS.values()]
+    spread = median(stdev(paired(a, b)) for a, b in combinations(by_seed, 2))
+    [line] = sensitivity(build_table(runs, "norm", "batch", "test_error"), 0.025)
+    assert f"median sd of the differences {100 * spread:.2f})" in line
