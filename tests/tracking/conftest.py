@@ -14,6 +14,8 @@ import pytest
 from normbench import events
 from normbench.record import Record
 from normbench.spec import TrackingSpec
+from normbench.tracking import wandb_runs
+from wandb_loopback import Server, serving
 
 
 def spec(seed: int, **changes: Any) -> dict[str, Any]:
@@ -92,6 +94,7 @@ class FakeRun:
 
     def __init__(self, fake: FakeWandb, arguments: dict[str, Any]) -> None:
         self._fake, self.arguments = fake, arguments
+        self.starting_step = fake.starting_step
         self.points: list[dict[str, Any]] = []
         self.summary: dict[str, Any] = {}
         self.axes: dict[str, str | None] = {}
@@ -100,7 +103,8 @@ class FakeRun:
     def define_metric(self, name: str, step_metric: str | None = None) -> None:
         self.axes[name] = step_metric
 
-    def log(self, point: dict[str, Any]) -> None:
+    def log(self, point: dict[str, Any], step: int | None = None, commit: bool | None = None) -> None:
+        assert (step is None) == (commit is None), "with a step, wandb holds a point back until the next"
         self._fake.trip("log")
         self.points.append(point)
 
@@ -126,7 +130,7 @@ class FakeWandb(ModuleType):
     def __init__(self) -> None:
         super().__init__("wandb")
         self.runs: list[FakeRun] = []
-        self.teardowns = 0
+        self.teardowns = self.starting_step = 0
         self.fail: dict[str, Any] = {}
         self.Settings = FakeSettings
         self.Image = str
@@ -174,8 +178,36 @@ def agent(monkeypatch: pytest.MonkeyPatch, no_credentials: None) -> str:
     return "trial"
 
 
+class HereProcess:
+    """Stands for `WandbProcess`: the object lives in the process of the test, where wandb may be a fake."""
+
+    def __init__(self, make: Any, root: Any, notice: Any) -> None:
+        self._target = make(notice)
+
+    def call(self, method: str, *arguments: Any, limit_s: float | None = None) -> Any:
+        return getattr(self._target, method)(*arguments)
+
+    def end(self) -> None:
+        """Does nothing: there is no process."""
+
+    kill = end
+
+
 @pytest.fixture
-def real(no_credentials: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """wandb is called in the process of the test."""
+    monkeypatch.setattr(wandb_runs, "WandbProcess", HereProcess)
+
+
+@pytest.fixture
+def server(no_credentials: None, here: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server on this machine, with a key for it in the environment."""
+    with serving(monkeypatch) as server:
+        yield server
+
+
+@pytest.fixture
+def real(no_credentials: None, here: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The real wandb, offline, without a network."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody answers there
@@ -213,7 +245,7 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch, no_credentials: None) -> Iterator[FakeWandb]:
+def fake(monkeypatch: pytest.MonkeyPatch, no_credentials: None, here: None) -> Iterator[FakeWandb]:
     """A fake wandb instead of the real one, without an API key."""
     wandb = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", wandb)

@@ -29,7 +29,7 @@ class Command:
 
 
 @pytest.fixture
-def command(agent: str, tracking: TrackingSpec, tmp_path: Path) -> Command:
+def command(agent: str, here: None, tracking: TrackingSpec, tmp_path: Path) -> Command:
     return Command(tracking, tmp_path)
 
 

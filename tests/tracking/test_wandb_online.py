@@ -2,115 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import os
-import re
-from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from types import SimpleNamespace
 from typing import Any
-
-import pytest
 
 from normbench.events import RunFound, SweepStarted
 from normbench.spec import TrackingSpec
 from normbench.tracking.sweep_summary import Summarize, SweepSummary
 from normbench.tracking.wandb_runs import WandbRuns
-
-NONE: dict[str, Any] = {"edges": []}
-
-
-class Server(ThreadingHTTPServer):
-    """As much of wandb's server as runs need. It keeps what they send."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Requests)
-        self.runs: dict[str, dict[str, Any]] = {}  # id → the variables of its first UpsertBucket
-        self.summaries: dict[str, dict[str, Any]] = {}
-        self.history: dict[str, list[dict[str, Any]]] = {}
-
-    def answer(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
-        if "upsertBucket" in query:
-            self.runs.setdefault(variables["name"], variables)
-            owner = {"id": "e", "name": variables["entity"] or "user"}
-            bucket = {
-                "id": "b", "name": variables["name"], "displayName": variables["displayName"],
-                "historyLineCount": 0, "description": None, "config": "{}",
-                "sweepName": variables.get("sweep"),
-                "project": {"id": "p", "name": variables["project"], "entity": owner},
-            }  # fmt: skip
-            return {"upsertBucket": {"bucket": bucket, "inserted": True}}
-        if "createRunFiles" in query:
-            url = f"http://127.0.0.1:{self.server_port}/upload/"
-            files = [{"name": name, "uploadUrl": url + name} for name in variables["files"]]
-            return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}
-        if "Viewer" in query:
-            return {"viewer": {"id": "u", "entity": "user", "username": "user", "flags": "{}", "teams": NONE}}
-        if "ArtifactType" in query:
-            return {"project": {"artifact": None}}
-        if "createArtifact(" in query:
-            sequence = {"id": "s", "latestArtifact": {"id": "x"}}
-            return {
-                "createArtifact": {
-                    "artifact": {"id": "x", "state": "COMMITTED", "artifactSequence": sequence}
-                }
-            }
-        return {}
-
-    def keep(self, run: str, files: dict[str, Any]) -> None:
-        for name, part in files.items():
-            lines = [json.loads(line) for line in part["content"]]
-            if name == "wandb-summary.json":
-                self.summaries[run] = lines[-1]
-            elif name == "wandb-history.jsonl":
-                self.history.setdefault(run, []).extend(lines)
-
-
-class Requests(BaseHTTPRequestHandler):
-    """Answers GraphQL and the streams of runs; accepts every upload."""
-
-    server: Server
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.headers.get("Content-Encoding") == "gzip":
-            body = gzip.decompress(body)
-        answer: dict[str, Any] = {}
-        if self.path == "/graphql":
-            asked = json.loads(body)
-            answer = {"data": self.server.answer(asked["query"], asked.get("variables") or {})}
-        elif stream := re.fullmatch(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path):
-            self.server.keep(stream[1], json.loads(body).get("files") or {})
-        text = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    do_PUT = do_POST
-
-    def log_message(self, *words: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def server(no_credentials: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with Server() as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-        monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-        yield server
-        import wandb
-
-        wandb.teardown()
-        server.shutdown()
-    os.environ.pop("WANDB_SERVICE", None)
+from wandb_loopback import Server
 
 
 def track(tracking: TrackingSpec, root: Path, *events: Any, summarize: Summarize | None = None) -> list[str]:

@@ -202,7 +202,7 @@ def test_without_a_key_auto_works_offline_and_says_so_once(harness: Harness, mak
     assert harness.states == [("a", "offline"), ("b", "offline"), ("c", "offline")]
     (said,) = harness.said
     assert "no API key" in said
-    assert "wandb sync" in said
+    assert said.endswith("To upload: wandb login, then normbench sync, with the words of this command")
 
 
 def test_with_a_key_auto_works_online_and_says_nothing(online: Harness, make: SimpleNamespace) -> None:
@@ -227,7 +227,9 @@ def test_a_failed_start_online_takes_the_whole_sweep_offline(online: Harness, ma
     assert [len(run.points) for run in online.fake.runs] == [1, 1, 0]
     assert online.fake.teardowns == 1  # or the id would count as in use
     (said,) = online.said
-    assert said.startswith("wandb works offline from now on (RuntimeError: Timed out). To upload: wandb sync")
+    assert said.startswith(
+        "wandb works offline from now on (RuntimeError: Timed out). To upload: normbench sync"
+    )
 
 
 def test_when_wandb_dies_online_the_runs_go_on_offline_under_their_ids(

@@ -8,6 +8,7 @@ VERBS = {
     "reproduce": "a paper's table: train the missing runs, render the table, check the claims",
     "new": "a commented example of an ablation of your own, for reproduce",
     "table": "a table with error bars from the runs at hand",
+    "sync": "bring wandb up to date from the records at hand",
     "dashboard": "a wandb workspace or report for the runs at hand",
     "plot": "a figure from the runs at hand: lines, bars, curves, heat maps",
     "report": "a folder of pages: tables, verdicts, figures, every run with its command line",

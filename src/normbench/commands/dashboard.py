@@ -89,7 +89,8 @@ def _view(
     records: Sequence[Record], name: str, metric: str, tags: Sequence[str], by_group: bool,
     project: str | None, entity: str | None,
 ) -> View:  # fmt: skip
-    from normbench.dashboard.view import View, colours_of, dashboard_name, group_of, grouping
+    from normbench.dashboard.view import View, colours_of, dashboard_name, grouping
+    from normbench.tracking.wandb_fields import group_of
 
     groups = {record.signature: group_of(record) for record in records}
     known = [record for record in records if groups[record.signature] is not None]

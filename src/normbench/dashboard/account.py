@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 
 from normbench.errors import InputError, NormbenchError, RunFailure, reason
+from normbench.tracking.wandb_core import end_wandb
 from normbench.tracking.wandb_setup import has_api_key
 
 MISSING = "normbench dashboard needs wandb-workspaces: pip install 'normbench[dashboard]'"
@@ -64,5 +65,4 @@ def one_line(what: str) -> Iterator[None]:
     except Exception as error:  # wandb, pydantic and requests have no common base
         raise RunFailure(f"wandb did not save the {what}: {reason(error)}") from error
     finally:
-        with suppress(Exception, SystemExit):  # it exits if its process has failed
-            import_module("wandb").teardown()
+        end_wandb()

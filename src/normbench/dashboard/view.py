@@ -7,14 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pydantic import ValidationError
-
 from normbench.errors import InputError
 from normbench.labels import field as setting
 from normbench.labels import varying
 from normbench.record import Record
-from normbench.spec import RunSpec
-from normbench.tracking.wandb_fields import cell, group, metrics
+from normbench.tracking.wandb_fields import cell, group_of, metrics
 
 #: Colours that people with colour-blindness tell apart (Okabe and Ito 2008), without the yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -80,14 +77,6 @@ def dashboard_name(metric: str) -> str:
     """
     [found] = metrics({metric: 0})
     return found
-
-
-def group_of(record: Record) -> str | None:
-    """The group of a run, as its wandb run has it; None if this version cannot read its specification."""
-    try:
-        return group(record.spec, RunSpec.model_validate(record.spec).group())
-    except ValidationError:
-        return None
 
 
 def grouping(records: Sequence[Record]) -> Literal["cell", "group"]:

@@ -6,9 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from normbench.conditions import quantity
 from normbench.labels import field, settings
 from normbench.record import Metrics, Record
+from normbench.spec import RunSpec
 
 #: Characters that wandb's server accepts in the name of a run.
 MOST = 128
@@ -63,6 +66,14 @@ def group(spec: dict[str, Any], digest: str) -> str:
     'bn b2 data mnist norm.momentum 0.1 01234567'
     """
     return _ending(cell(spec, _GROUP_NAMES).replace("=", " "), f" {digest[:8]}")
+
+
+def group_of(record: Record) -> str | None:
+    """The group of an ended run; None if this version cannot read its specification."""
+    try:
+        return group(record.spec, RunSpec.model_validate(record.spec).group())
+    except ValidationError:
+        return None
 
 
 def config(spec: dict[str, Any], varying: Sequence[str] = ()) -> dict[str, Any]:

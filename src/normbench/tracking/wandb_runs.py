@@ -1,20 +1,21 @@
 """Weights & Biases as an observer: one wandb run per run, live while the run trains.
 
 wandb may be absent, hang or die without any effect on training. A background thread reads events from a queue
-and calls wandb. `notify` never waits. Memory is bounded: points of curves are dropped if the queue is full,
-final results are never dropped. `close` waits for a limited time.
+and passes them to a process that calls wandb. `notify` never waits. Memory is bounded: points of curves are
+dropped if the queue is full, final results are never dropped. `close` waits for a limited time, then it kills
+that process and wandb-core.
 """
 
 from __future__ import annotations
 
-import atexit
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Condition, Thread
-from typing import Any, cast
 
+from normbench.errors import reason
 from normbench.events import (
     Event,
     RunEnded,
@@ -26,14 +27,16 @@ from normbench.events import (
 )
 from normbench.spec import TrackingSpec
 from normbench.tracking.sweep_summary import Summarize
+from normbench.tracking.wandb_process import WandbProcess
 from normbench.tracking.wandb_session import WandbSession
+from normbench.tracking.wandb_setup import UPLOAD, agent_run
 
 CLOSE_TIMEOUT_S = 30.0
 MAX_POINTS = 50_000  # points of curves in the queue, about 24 MiB
 
 
 class WandbRuns:
-    """Passes events to a `WandbSession` on a background thread.
+    """Passes events to a `WandbSession` in a process of its own, on a background thread.
 
     Args:
         spec:          the tracking part of the configuration.
@@ -56,7 +59,10 @@ class WandbRuns:
     ) -> None:
         self._notice, self._close_timeout, self._max_points = notice, close_timeout, max_points
         self._notices: deque[str] = deque()
-        self._session = WandbSession(spec, root, self._notices.append, summarize)
+        make = partial(WandbSession, spec, root, summarize=summarize)
+        self._process = WandbProcess(make, root, self._notices.append)
+        self._alive = True  # False if nothing more will be tracked
+        self._has_agent = agent_run() is not None  # it also wants the runs that were finished before
         self._thread: Thread | None = None
         self._changed = Condition()  # guards the fields below
         self._queue: list[Event] = []
@@ -72,7 +78,7 @@ class WandbRuns:
                 self._start()
                 self._put(event, 0)
             case RunFound() | RunEvaluated():
-                if self._session.has_agent:
+                if self._has_agent:
                     self._start()
                 self._put(event, 0)  # else it waits for the first run, as it is for the summary alone
             case StackLogged():
@@ -89,10 +95,11 @@ class WandbRuns:
                 self._changed.notify()
             self._thread.join(self._close_timeout)
             if self._thread.is_alive():
-                atexit.unregister(cast(Any, _AnyWandbHook()))
+                self._alive = False
+                self._process.kill()
                 self._notices.append(
-                    f"wandb did not finish within {self._close_timeout:.0f} s and was abandoned; "
-                    f"the local records are complete. To upload: {self._session.upload_command}"
+                    f"wandb did not finish within {self._close_timeout:.0f} s and was ended; "
+                    f"the local records are complete. To upload: {UPLOAD}"
                 )
             self._thread = None
         self._deliver_notices()
@@ -104,7 +111,7 @@ class WandbRuns:
 
     def _put(self, event: Event, points: int) -> None:
         waits = isinstance(event, SweepStarted | RunFound | RunEvaluated) and not self._closing
-        if not (self._thread or waits) or not self._session.alive:
+        if not (self._thread or waits) or not self._alive:
             return
         with self._changed:
             if points and self._points + points > self._max_points:
@@ -123,11 +130,20 @@ class WandbRuns:
             self._notice(self._notices.popleft())
 
     def _consume(self) -> None:
-        while events := self._take():
-            for event in events:
-                self._session.handle(event)
-            self._session.finish_ended()
-        self._session.close()
+        try:
+            while events := self._take():
+                if self._alive:
+                    self._alive = self._process.call("handle_all", events)
+            if self._alive:
+                self._process.call("close")
+        except Exception as error:
+            if self._alive:  # else `close` has ended it and says so
+                self._notices.append(
+                    f"wandb failed, nothing more is tracked ({reason(error)}); "
+                    f"the local records are complete. To upload: {UPLOAD}"
+                )
+            self._alive = False
+        self._process.end()
 
     def _take(self) -> list[Event]:
         """Wait for events and return them all; an empty list means that the observer is closing."""
@@ -135,15 +151,3 @@ class WandbRuns:
             self._changed.wait_for(lambda: self._queue or self._closing)
             events, self._queue, self._points = self._queue, [], 0
             return events
-
-
-class _AnyWandbHook:
-    """Compares equal to every function of wandb, so that `atexit.unregister` removes wandb's exit hook.
-
-    The hook is not public. It waits for wandb's own process, and without end if that process hangs.
-    """
-
-    def __eq__(self, other: object) -> bool:
-        return str(getattr(other, "__module__", None)).partition(".")[0] == "wandb"
-
-    __hash__ = None  # type: ignore[assignment]  # only compared, never hashed

@@ -1,4 +1,4 @@
-"""The calls to wandb. They may block, so `wandb_runs` makes them on a background thread.
+"""The calls to wandb of one sweep. They may block or die, so they are made in a process of their own.
 
 The session is online, then offline, then dead; it never goes back. Any error of wandb moves it one state on:
 wandb's process is torn down, and offline the unfinished runs are opened again. The teardown is needed for two
@@ -7,8 +7,7 @@ reasons: every call raises after that process has died, and a run id counts as i
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -25,17 +24,22 @@ from normbench.events import (
     StackStarted,
     SweepStarted,
 )
-from normbench.record import FAILED, Record
+from normbench.phrases import counted
+from normbench.record import Record
 from normbench.spec import TrackingSpec
 from normbench.store import Store
 from normbench.tracking.parallel_wait import wait_for_all
 from normbench.tracking.sweep_summary import Summarize
-from normbench.tracking.wandb_fields import config, group, metrics, name, results
-from normbench.tracking.wandb_layers import layer_points
+from normbench.tracking.wandb_core import end_wandb
+from normbench.tracking.wandb_fields import group, results
+from normbench.tracking.wandb_run import finish_run, log_layers, log_point, names, open_run
+from normbench.tracking.wandb_server import Expected, still_absent
 from normbench.tracking.wandb_setup import (
     OFFLINE,
     ONLINE,
+    UPLOAD,
     agent_run,
+    cause,
     has_api_key,
     minimal_settings,
     mode_of_environment,
@@ -79,6 +83,7 @@ class WandbSession:
         self._wandb: Any = None
         self._is_set_up = False
         self._lanes: dict[str, Lane] = {}
+        self._sent: dict[str, Expected] = {}  # what the server must have of the runs that ended online
         self._sweep = SweepStarted(runs=0, finished=0, stacks=0, steps=0)
         agent = agent_run()
         self._trial = None if agent is None else Trial(agent, notice)
@@ -93,10 +98,12 @@ class WandbSession:
         """False if nothing more will be tracked."""
         return self._state != DEAD
 
-    @property
-    def upload_command(self) -> str:
-        """The command that uploads what the server lacks."""
-        return f"wandb sync --include-online {self._root / 'wandb'}"
+    def handle_all(self, events: Sequence[Event]) -> bool:
+        """Pass events to wandb and finish the runs that have ended; False if nothing more will be tracked."""
+        for event in events:
+            self.handle(event)
+        self.finish_ended()
+        return self.alive
 
     def handle(self, event: Event) -> None:
         """Pass an event to wandb. `finish_ended` finishes the runs that have ended."""
@@ -113,8 +120,8 @@ class WandbSession:
         match event:
             case StackStarted():
                 self.finish_ended()  # a run that is trained again starts anew
-                for signature, spec, group in zip(event.signatures, event.specs, event.groups, strict=True):
-                    self._lanes.setdefault(signature, Lane(spec, group, sent=event.first_step or -1))
+                for signature, spec, digest in zip(event.signatures, event.specs, event.groups, strict=True):
+                    self._lanes.setdefault(signature, Lane(spec, digest, sent=event.first_step or -1))
                 self._attempt(lambda: [self._open(signature) for signature in event.signatures])
             case StackLogged():
                 self._attempt(lambda: self._log(event))
@@ -132,6 +139,16 @@ class WandbSession:
         self._attempt(lambda: self._finish(list(self._lanes)))
         if self._state is not None and self._trial is None and 1 < self._sweep.runs == len(self._ended):
             self._attempt(self._log_summary)
+        if self._state == ONLINE and self._trial is None:
+            self._confirm()
+
+    def _confirm(self) -> None:
+        """Ask the server whether it has all. wandb says nothing if the server refused the points of a run."""
+        with suppress(Exception):  # it does not say
+            lacking = still_absent(self._wandb, self._spec.project, self._spec.entity, self._sent)
+            if lacking:
+                runs = counted(len(lacking), "run")
+                self._notice(f"wandb's server lacks data of {runs}. To upload: {UPLOAD}")
 
     def _attempt(self, action: Callable[[], object]) -> None:
         while self.alive:
@@ -159,20 +176,18 @@ class WandbSession:
             return OFFLINE
         if settings.api_key or has_api_key(settings.base_url):
             return ONLINE
-        upload = f"wandb login, then wandb sync {self._root / 'wandb'}"
-        self._notice(f"wandb has no API key, so it works offline. To upload: {upload}")
+        self._notice(f"wandb has no API key, so it works offline. To upload: wandb login, then {UPLOAD}")
         return OFFLINE
 
     def _degrade(self, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        reason = cause(error)
         for lane in self._lanes.values():
             lane.run = None
         self._is_set_up = False
-        with suppress(Exception, SystemExit):  # it exits if its process has failed
-            self._wandb.teardown()
+        end_wandb()
         if self._state == ONLINE:
             self._state = OFFLINE
-            self._notice(f"wandb works offline from now on ({reason}). To upload: {self.upload_command}")
+            self._notice(f"wandb works offline from now on ({reason}). To upload: {UPLOAD}")
         else:
             self._state = DEAD
             self._notice(f"wandb failed, nothing more is tracked ({reason}); the local records are complete")
@@ -180,75 +195,56 @@ class WandbSession:
     def _open(self, signature: str) -> Any:
         lane = self._lanes[signature]
         if lane.run is None:
-            lane.run = self._wandb.init(
-                **self._identity(signature, lane),
-                job_type=lane.spec.get("norm", {}).get("name"),
-                tags=list(self._spec.tags) or None,  # None leaves those in WANDB_TAGS
-                config=config(lane.spec, self._sweep.varying),
-                dir=str(self._root),
-                mode=self._state,
-                reinit="create_new",  # the default returns the run that is already open
-                resume="allow" if lane.sent >= 0 else None,  # None replaces an earlier attempt
-                settings=minimal_settings(self._wandb),
-            )
-            lane.run.define_metric("epoch")
-            lane.run.define_metric("images_seen")
-            lane.run.define_metric("*", step_metric="images_seen")
+            lane.run = open_run(
+                self._wandb, self._identity(signature, lane), lane.spec, self._sweep.varying,
+                self._spec.tags, self._root, self._state, resumed=lane.sent >= 0,
+            )  # fmt: skip
+            lane.sent = max(lane.sent, lane.run.starting_step - 1)  # the server may have later points
         return lane.run
 
-    def _identity(self, signature: str, lane: Lane) -> dict[str, str | None]:
+    def _identity(self, signature: str, lane: Lane) -> dict[str, Any]:
         """What names a run of wandb. Under an agent, the environment holds id, project and entity."""
-        environment = os.environ
-        lone = environment.get("WANDB_NAME") if self._sweep.runs == 1 or self._trial is not None else None
-        label = lane.group and group(lane.spec, lane.group)
-        names = {
-            "name": lone or name(lane.spec, self._sweep.varying),
-            "group": environment.get("WANDB_RUN_GROUP") or label or None,
-        }
+        lone = self._sweep.runs == 1 or self._trial is not None
+        label = group(lane.spec, lane.group) if lane.group else None
+        found = names(lane.spec, label, self._sweep.varying, lone=lone)
         if self._trial is not None:
-            return names
-        return {"project": self._spec.project, "entity": self._spec.entity, "id": signature, **names}
+            return found
+        return {"project": self._spec.project, "entity": self._spec.entity, "id": signature, **found}
 
     def _log(self, event: StackLogged) -> None:
         for signature, point in zip(event.signatures, event.points, strict=True):
             lane = self._lanes.get(signature)
-            if lane is not None and lane.record is None and event.step > lane.sent:
-                self._open(signature).log(metrics(point))
+            if lane is None or lane.record is not None:
+                continue
+            run = self._open(signature)  # it may say that the server has later points
+            if event.step > lane.sent:
+                log_point(run, event.step, point)
                 lane.sent = event.step
-
-    def _log_layers(self, signature: str) -> None:
-        """Log what diagnostics found by layer. It is known when a run has ended, after its curve."""
-        lane = self._lanes[signature]
-        if lane.record is None or not lane.record.diagnostics:
-            return
-        images = lane.spec.get("batch", 1) * lane.spec.get("workers", 1)
-        wandb = self._wandb
-        run = self._open(signature)
-        for point in layer_points(
-            lane.record.diagnostics, images, lambda bins: wandb.Histogram(np_histogram=bins)
-        ):
-            run.log(point)
 
     def _finish(self, signatures: list[str]) -> None:
         for start in range(0, len(signatures), PARALLEL_FINISHES):
             some = signatures[start : start + PARALLEL_FINISHES]
             for signature in some:
-                self._log_layers(signature)
+                lane = self._lanes[signature]
+                rows = () if lane.record is None else lane.record.diagnostics
+                log_layers(self._wandb, self._open(signature), lane.spec, rows)
             wait_for_all([partial(self._finish_run, s) for s in some])
             for signature in some:
                 del self._lanes[signature]
 
     def _finish_run(self, signature: str) -> None:
         run, record = self._open(signature), self._lanes[signature].record
-        if record is not None:
-            run.summary.update(results(record, self._store.history(signature)))
-        run.finish(exit_code=0 if record is not None and record.status != FAILED else 1)
+        history = () if record is None else self._store.history(signature)
+        finish_run(run, record, history)
+        if record is not None and self._state == ONLINE:
+            steps = {row["step"] for row in record.diagnostics}
+            self._sent[signature] = Expected(results(record, history), len(history) + len(steps))
 
     def _log_summary(self) -> None:
         """Open the summary run of the sweep, and give it our table."""
         varying = self._sweep.varying
         if self._summarize is None or (made := self._summarize(list(self._ended.values()), varying)) is None:
             return
-        open_run = partial(self._wandb.init, dir=str(self._root), mode=self._state, reinit="create_new")
-        run = open_run(**identity(self._spec, self._ended, varying), settings=minimal_settings(self._wandb))
+        start = partial(self._wandb.init, dir=str(self._root), mode=self._state, reinit="create_new")
+        run = start(**identity(self._spec, self._ended, varying), settings=minimal_settings(self._wandb))
         log_summary(self._wandb, run, made)

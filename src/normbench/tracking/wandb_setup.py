@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from normbench.errors import InputError
 
 ONLINE, OFFLINE, DISABLED = "online", "offline", "disabled"
+#: What brings the server up to date from the local records.
+UPLOAD = "normbench sync, with the words of this command"
 _LEGACY = {"dryrun": OFFLINE, "run": ONLINE}
 _SECRET = re.compile("KEY|TOKEN|PROXY|HEADER")  # variables whose values are not shown
 
@@ -21,7 +23,8 @@ _MINIMAL = {
     "console": "off",
     "disable_code": True,
     "disable_git": True,
-    "finish_timeout": 25,  # s; less than WandbRuns waits
+    "finish_timeout": 20,  # s; less than WandbRuns waits
+    "finish_timeout_raises": True,
     "init_timeout": 10,  # s
     "silent": True,
     "symlink": False,
@@ -96,6 +99,20 @@ def has_api_key(base_url: str) -> bool:
         except (OSError, UnicodeError, netrc.NetrcParseError):
             continue
     return False
+
+
+def cause(error: Exception) -> str:
+    """An error of wandb in one line. wandb gives no message if the server refuses the key.
+
+    >>> cause(RuntimeError("Timed out\\nConsider increasing init_timeout"))
+    'RuntimeError: Timed out'
+    >>> cause(RuntimeError("<no message>"))
+    'RuntimeError without a message; perhaps the server refuses the key'
+    """
+    message = str(error).strip().partition("\n")[0]
+    if message in ("", "<no message>"):
+        return f"{type(error).__name__} without a message; perhaps the server refuses the key"
+    return f"{type(error).__name__}: {message[:200]}"
 
 
 def minimal_settings(wandb: Any) -> Any:
