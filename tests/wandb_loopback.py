@@ -42,7 +42,7 @@ class Server(ThreadingHTTPServer):
         self.projects = ["normbench", "mine"]
         self.views: list[dict[str, Any]] = []
         self.paths: set[str] = set()
-        self.runs: dict[str, dict[str, Any]] = {}  # id → the variables of its first UpsertBucket
+        self.runs: dict[str, dict[str, Any]] = {}  # id → the variables of its last opening
         self.opened: list[str] = []  # ids in the order in which they were opened
         self.summaries: dict[str, dict[str, Any]] = {}
         self.history: dict[str, list[dict[str, Any]]] = {}
@@ -111,7 +111,7 @@ class Server(ThreadingHTTPServer):
         name = variables["name"]
         if variables.get("displayName"):
             self.opened.append(name)
-            self.runs.setdefault(name, variables)
+            self.runs[name] = variables
         owner = {"id": "e", "name": variables["entity"] or "someone"}
         return {
             "id": "b", "name": name, "displayName": variables["displayName"], "historyLineCount": 0,
@@ -144,8 +144,8 @@ class Server(ThreadingHTTPServer):
                 "config": "{}", "group": None, "jobType": None, "commit": None, "readOnly": False,
                 "createdAt": NOW, "heartbeatAt": NOW, "description": None, "notes": None,
                 "summaryMetrics": json.dumps(self.summaries.get(name, {})), "systemMetrics": "{}",
-                "historyLineCount": len(self.history.get(name, [])), "user": None, "historyKeys": {},
-                "projectId": "p", "sweepName": None,
+                "historyLineCount": len(self.history.get(name, [])), "historyKeys": {},
+                "user": {"name": "someone", "username": "someone"}, "projectId": 1, "sweepName": None,
             }
             for name in wanted if name in own
         ]  # fmt: skip

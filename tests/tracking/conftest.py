@@ -200,10 +200,16 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def server(no_credentials: None, here: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server on this machine, with a key for it in the environment."""
+def distant_server(no_credentials: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server on this machine, with a key for it in the environment. wandb has a process of its own."""
     with serving(monkeypatch) as server:
         yield server
+
+
+@pytest.fixture
+def server(distant_server: Server, here: None) -> Server:
+    """The same, and wandb is called in the process of the test."""
+    return distant_server
 
 
 @pytest.fixture
