@@ -14,7 +14,7 @@ import pytest
 from normbench import events
 from normbench.record import Record
 from normbench.spec import TrackingSpec
-from normbench.tracking import wandb_runs
+from normbench.tracking import wandb_child, wandb_process, wandb_runs, wandb_server
 from wandb_loopback import Server, serving
 
 
@@ -185,7 +185,10 @@ class HereProcess:
         self._target = make(notice)
 
     def call(self, method: str, *arguments: Any, limit_s: float | None = None) -> Any:
-        return getattr(self._target, method)(*arguments)
+        try:
+            return getattr(self._target, method)(*arguments)
+        except Exception as error:
+            raise wandb_child.portable(error) from None
 
     def end(self) -> None:
         """Does nothing: there is no process."""
@@ -196,7 +199,9 @@ class HereProcess:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """wandb is called in the process of the test."""
-    monkeypatch.setattr(wandb_runs, "WandbProcess", HereProcess)
+    for module in (wandb_runs, wandb_process):
+        monkeypatch.setattr(module, "WandbProcess", HereProcess)
+    monkeypatch.setattr(wandb_server, "WAITS_S", (0.0,))  # the server of the tests counts at once
 
 
 @pytest.fixture

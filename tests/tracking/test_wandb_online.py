@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from normbench.events import RunFound, SweepStarted
 from normbench.spec import TrackingSpec
@@ -81,3 +85,39 @@ def test_under_an_agent_a_finished_run_reaches_the_server_from_its_record(
     assert list(server.runs) == [agent]
     assert server.summaries[agent]["test_error"] == 0.25
     assert [point["train_loss"] for point in server.history[agent]] == [2.0]
+
+
+def test_a_resumed_run_is_one_run_with_one_curve(
+    server: Server, tracking: TrackingSpec, tmp_path: Path, make: SimpleNamespace
+) -> None:
+    points = [make.logged(("a",), step=step) for step in (10, 20, 30)]
+    track(tracking, tmp_path, make.started(("a",)), *points)  # interrupted: it has not ended
+    assert server.exits["a"] == 1
+    again = [make.logged(("a",), step=step) for step in (20, 30, 40)]  # its checkpoint was of step 10
+    resumed = make.started(("a",), first_step=10)
+    assert track(tracking, tmp_path, resumed, *again, make.ended("a", test_error=0.5)) == []
+    assert server.opened == ["a", "a"]
+    assert server.steps("a") == [10, 20, 30, 40]
+    assert (server.exits["a"], server.summaries["a"]["test_error"]) == (0, 0.5)
+
+
+def test_a_run_that_resumed_offline_is_one_curve_after_wandb_sync(
+    server: Server,
+    tracking: TrackingSpec,
+    tmp_path: Path,
+    make: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    track(tracking, tmp_path, make.started(("a",)), *[make.logged(("a",), step=step) for step in (10, 20)])
+    again = [make.logged(("a",), step=step) for step in (20, 30)]
+    track(tracking, tmp_path, make.started(("a",), first_step=10), *again, make.ended("a", test_error=0.5))
+    import wandb
+
+    wandb.teardown()
+    monkeypatch.delenv("WANDB_MODE")
+    folders = sorted(str(folder) for folder in tmp_path.glob("wandb/offline-run-*"))
+    assert len(folders) == 2
+    subprocess.run([sys.executable, "-m", "wandb", "sync", *folders], capture_output=True, check=True)
+    assert server.steps("a") == [10, 20, 30]
+    assert not list(tmp_path.glob("wandb/steps/*"))  # the run has ended

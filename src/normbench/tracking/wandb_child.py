@@ -44,7 +44,7 @@ def serve(calls: BinaryIO, answers: BinaryIO) -> None:
         try:
             result = getattr(target, method)(*arguments)
         except Exception as raised:
-            error = _portable(raised)
+            error = portable(raised)
         pickle.dump((notices, result, error), answers)
         answers.flush()
         notices.clear()
@@ -63,8 +63,8 @@ def _read(calls: BinaryIO, waiting: SimpleQueue[Any]) -> None:
         _leave(1)
 
 
-def _portable(error: Exception) -> Exception:
-    """The error, or its text if it cannot be sent to the parent."""
+def portable(error: Exception) -> Exception:
+    """The error if it was raised on purpose, else its text: not every error can be sent to the parent."""
     from normbench.errors import NormbenchError, RunFailure
     from normbench.tracking.wandb_setup import cause
 

@@ -32,6 +32,7 @@ from normbench.tracking.parallel_wait import wait_for_all
 from normbench.tracking.sweep_summary import Summarize
 from normbench.tracking.wandb_core import end_wandb
 from normbench.tracking.wandb_fields import group, results
+from normbench.tracking.wandb_offline import OfflineSteps
 from normbench.tracking.wandb_run import finish_run, log_layers, log_point, names, open_run
 from normbench.tracking.wandb_server import Expected, still_absent
 from normbench.tracking.wandb_setup import (
@@ -77,7 +78,7 @@ class WandbSession:
         summarize: Summarize | None = None,
     ) -> None:
         self._spec, self._root, self._notice, self._summarize = spec, root, notice, summarize
-        self._store = Store(root)
+        self._store, self._steps = Store(root), OfflineSteps(root)
         self._ended: dict[str, Record] = {}  # runs of the sweep that have a record
         self._state: str | None = None  # None until wandb is first needed
         self._wandb: Any = None
@@ -195,11 +196,14 @@ class WandbSession:
     def _open(self, signature: str) -> Any:
         lane = self._lanes[signature]
         if lane.run is None:
+            resumed = lane.sent >= 0
             lane.run = open_run(
                 self._wandb, self._identity(signature, lane), lane.spec, self._sweep.varying,
-                self._spec.tags, self._root, self._state, resumed=lane.sent >= 0,
+                self._spec.tags, self._root, self._state, resumed=resumed,
             )  # fmt: skip
             lane.sent = max(lane.sent, lane.run.starting_step - 1)  # the server may have later points
+            if resumed and self._state == OFFLINE:
+                lane.sent = max(lane.sent, self._steps.last(signature))
         return lane.run
 
     def _identity(self, signature: str, lane: Lane) -> dict[str, Any]:
@@ -220,6 +224,8 @@ class WandbSession:
             if event.step > lane.sent:
                 log_point(run, event.step, point)
                 lane.sent = event.step
+                if self._state == OFFLINE:
+                    self._steps.keep(signature, event.step)
 
     def _finish(self, signatures: list[str]) -> None:
         for start in range(0, len(signatures), PARALLEL_FINISHES):
@@ -236,6 +242,8 @@ class WandbSession:
         run, record = self._open(signature), self._lanes[signature].record
         history = () if record is None else self._store.history(signature)
         finish_run(run, record, history)
+        if record is not None:
+            self._steps.forget(signature)
         if record is not None and self._state == ONLINE:
             steps = {row["step"] for row in record.diagnostics}
             self._sent[signature] = Expected(results(record, history), len(history) + len(steps))
