@@ -41,8 +41,13 @@ def test_wandb_is_not_imported_before_a_stack_starts(
 
 
 def test_a_hanging_wandb_neither_stops_events_nor_the_end(
-    tracking: TrackingSpec, tmp_path: Path, make: SimpleNamespace, fake: SimpleNamespace
+    tracking: TrackingSpec,
+    tmp_path: Path,
+    make: SimpleNamespace,
+    fake: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
     release = Event()
     fake.fail["init"] = lambda: release.wait(30)
     said: list[str] = []
@@ -118,3 +123,25 @@ def test_closing_twice_or_without_a_stack_does_nothing(
     observer.close()
     observer.notify(make.started(("c",)))
     assert [run.arguments["id"] for run in fake.runs] == ["a", "b"]
+
+
+def test_how_to_upload_is_said_once(
+    tracking: TrackingSpec,
+    tmp_path: Path,
+    make: SimpleNamespace,
+    fake: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    release = Event()
+    fake.fail["init online"] = RuntimeError("Timed out")
+    fake.fail["init offline"] = lambda: release.wait(30)
+    said: list[str] = []
+    observer = WandbRuns(tracking, tmp_path, said.append, close_timeout=0.2)
+    observer.notify(make.started())
+    observer.close()
+    release.set()
+    (text,) = said
+    assert text.startswith(
+        "wandb works offline from now on (RuntimeError: Timed out). To upload: normbench sync"
+    )

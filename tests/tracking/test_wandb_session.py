@@ -165,6 +165,15 @@ def test_a_resumed_run_goes_on_under_its_id(harness: Harness, make: SimpleNamesp
     assert [point["step"] for point in run.points] == [60]
 
 
+def test_points_that_the_server_has_later_than_the_checkpoint_are_not_logged_again(
+    harness: Harness, make: SimpleNamespace
+) -> None:
+    harness.fake.starting_step = 71  # the server has steps up to 70
+    harness.tell(make.started(("a",), first_step=50))
+    harness.tell(*(make.logged(("a",), step=step) for step in (60, 70, 71, 80)))
+    assert [point["step"] for point in harness.fake.runs[0].points] == [71, 80]
+
+
 def test_the_point_at_step_zero_is_logged(harness: Harness, make: SimpleNamespace) -> None:
     harness.tell(make.started(("a",)), make.logged(("a",), step=0))
     assert [point["step"] for point in harness.fake.runs[0].points] == [0]

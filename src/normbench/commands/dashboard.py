@@ -22,7 +22,7 @@ def parser() -> Parser:
     made = Parser(
         "dashboard",
         "A workspace of wandb for the runs at hand: curves with bands, violins over seeds, error against\n"
-        "batch size, cost of running statistics, seconds. Its runs must have had tracking=wandb.",
+        "batch size, cost of running statistics, seconds. normbench sync sends runs that had no tracker.",
         "normbench dashboard --where data=mnist --json > workspace.json",
         "normbench dashboard --where norm=bn,gn --push --entity my-team",
         "normbench dashboard --report --paper wu2018/batch_size scale=tiny",

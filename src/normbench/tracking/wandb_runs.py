@@ -69,6 +69,7 @@ class WandbRuns:
         self._points = 0
         self._closing = False
         self._dropped_points = False
+        self._told_to_upload = False
 
     def notify(self, event: Event) -> None:
         match event:
@@ -97,10 +98,7 @@ class WandbRuns:
             if self._thread.is_alive():
                 self._alive = False
                 self._process.kill()
-                self._notices.append(
-                    f"wandb did not finish within {self._close_timeout:.0f} s and was ended; "
-                    f"the local records are complete. To upload: {UPLOAD}"
-                )
+                self._say(f"wandb did not finish within {self._close_timeout:.0f} s and was ended")
             self._thread = None
         self._deliver_notices()
 
@@ -125,9 +123,18 @@ class WandbRuns:
             self._points += points
             self._changed.notify()
 
+    def _say(self, text: str) -> None:
+        self._notices.append(f"{text}; the local records are complete. To upload: {UPLOAD}")
+
     def _deliver_notices(self) -> None:
+        """Pass notices on. How to upload is said once; further notices that say it are left out."""
         while self._notices:
-            self._notice(self._notices.popleft())
+            text = self._notices.popleft()
+            if UPLOAD in text:
+                if self._told_to_upload:
+                    continue
+                self._told_to_upload = True
+            self._notice(text)
 
     def _consume(self) -> None:
         try:
@@ -138,10 +145,7 @@ class WandbRuns:
                 self._process.call("close")
         except Exception as error:
             if self._alive:  # else `close` has ended it and says so
-                self._notices.append(
-                    f"wandb failed, nothing more is tracked ({reason(error)}); "
-                    f"the local records are complete. To upload: {UPLOAD}"
-                )
+                self._say(f"wandb failed, nothing more is tracked ({reason(error)})")
             self._alive = False
         self._process.end()
 
