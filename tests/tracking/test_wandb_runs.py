@@ -41,13 +41,8 @@ def test_wandb_is_not_imported_before_a_stack_starts(
 
 
 def test_a_hanging_wandb_neither_stops_events_nor_the_end(
-    tracking: TrackingSpec,
-    tmp_path: Path,
-    make: SimpleNamespace,
-    fake: SimpleNamespace,
-    monkeypatch: pytest.MonkeyPatch,
+    tracking: TrackingSpec, tmp_path: Path, make: SimpleNamespace, fake: SimpleNamespace
 ) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
     release = Event()
     fake.fail["init"] = lambda: release.wait(30)
     said: list[str] = []

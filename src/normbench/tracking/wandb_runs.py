@@ -127,10 +127,10 @@ class WandbRuns:
         self._notices.append(f"{text}; the local records are complete. To upload: {UPLOAD}")
 
     def _deliver_notices(self) -> None:
-        """Pass notices on. How to upload is said once; further notices that say it are left out."""
+        """Pass notices on. That data is lacking and how to upload it is said once."""
         while self._notices:
             text = self._notices.popleft()
-            if UPLOAD in text:
+            if f"To upload: {UPLOAD}" in text:
                 if self._told_to_upload:
                     continue
                 self._told_to_upload = True

@@ -191,7 +191,10 @@ class WandbSession:
             self._notice(f"wandb works offline from now on ({reason}). To upload: {UPLOAD}")
         else:
             self._state = DEAD
-            self._notice(f"wandb failed, nothing more is tracked ({reason}); the local records are complete")
+            self._notice(
+                f"wandb failed, nothing more is tracked ({reason}); the local records are complete. "
+                f"To upload: {UPLOAD}"
+            )
 
     def _open(self, signature: str) -> Any:
         lane = self._lanes[signature]
