@@ -76,11 +76,11 @@ def closing(progress: Progress, now: float) -> str:
     )
 
 
-def split(stack: Stack, progress: Progress, reason: str) -> str:
-    """Why a stack was split. Fields in which its runs differ are left out."""
+def split(stack: Stack, progress: Progress, reason: str, then: str) -> str:
+    """Why a stack was split, and what becomes of it. Fields in which its runs differ are left out."""
     common = [key for key in progress.varying if len({label(field(spec, key)) for spec in stack.specs}) == 1]
     title = f"{describe(stack.specs[0], common)} · {counted(stack.runs, 'run')}"
-    return f"{title}: {reason}; its runs continue in smaller stacks"
+    return f"{title}: {reason}; {then}"
 
 
 def group_title(group: Group, progress: Progress) -> str:
