@@ -18,6 +18,9 @@ from difflib import get_close_matches
 
 from normbench.synonyms import meant
 
+#: The end of the message of a command that was asked to end.
+KEPT = "finished runs are kept, and the same command continues with the others"
+
 
 class NormbenchError(Exception):
     """Base of all errors raised on purpose. Shown as one line, without a traceback."""

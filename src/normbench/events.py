@@ -29,7 +29,7 @@ class SweepStarted:
 
 @dataclass(frozen=True)
 class RunFound:
-    """A run of the command was finished before. Announced before the first stack."""
+    """A run of the command need not be trained by it: it was finished before."""
 
     record: Record
 
@@ -86,10 +86,8 @@ class RunEnded:
 
 
 @dataclass(frozen=True)
-class RunEndedElsewhere:
+class RunEndedElsewhere(RunFound):
     """A run of the command has ended in another process, which trained it at the same time."""
-
-    record: Record
 
 
 @dataclass(frozen=True)

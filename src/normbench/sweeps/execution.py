@@ -9,14 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from normbench import events
-from normbench.errors import Interrupted, RunFailure
+from normbench.errors import KEPT, Interrupted, RunFailure
 from normbench.phrases import counted
 from normbench.record import FAILED, Record
 from normbench.spec import RunSpec
 from normbench.store import Store
 from normbench.sweeps.plan import Pack
 from normbench.sweeps.pool import WorkerPool
-from normbench.sweeps.stopping import KEPT, STOP
+from normbench.sweeps.stopping import STOP
 from normbench.sweeps.waiting import Waiting
 from normbench.sweeps.worker_process import Emit
 

@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 from normbench.engine.pulse import Pulse
-from normbench.errors import Interrupted
+from normbench.errors import KEPT, Interrupted
 
 #: Signals that ask a process to end: Ctrl-C, kill, and a closed terminal. Windows lacks the last one.
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-KEPT = "finished runs are kept, and the same command continues with the others"
 
 
 class Stopped(Exception):

@@ -73,6 +73,7 @@ def closing(progress: Progress, now: float) -> str:
         f"{progress.ended} of {counted(progress.to_train, 'run')} ended in {took}"
         + (": " if counts else "")
         + ", ".join(counts)
+        + (f"; {progress.elsewhere} trained by other processes" if progress.elsewhere else "")
     )
 
 
