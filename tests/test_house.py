@@ -13,7 +13,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 NO_TORCH = (
     "errors", "synonyms", "spec", "record", "events", "momentum", "sources", "corruptions", "conditions",
     "labels", "store", "diagnostics", "run_series", "stored_state", "processes", "leases", "unfinished",
-    "run_folder", "config", "sweeps.plan",
+    "run_folder", "run_states", "config", "sweeps.plan",
     "sweeps.provenance", "papers", "report", "figures", "pages", "tracking", "dashboard",
     "data.shapes", "data.fingerprint",
     "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
@@ -44,6 +44,7 @@ WORDS = (
     "leases",
     "unfinished",
     "run_folder",
+    "run_states",
 )
 #: Room → what of ours it may import besides itself. Every module stands in one of them.
 ROOMS = {
@@ -70,6 +71,7 @@ ROOMS = {
     "run_series": ("record",),
     "store": ("errors", "files", "record", "run_folder", "run_series", "unfinished"),
     "stored_state": ("errors", "store"),
+    "run_states": ("leases", "processes", "record", "store", "unfinished"),
     "rng": (),
     "instruments": (),
     "config": (*WORDS, "data.fingerprint"),

@@ -1,7 +1,7 @@
 """Unfinished runs: how far a run with a checkpoint is, readable without torch and while it trains.
 
-`checkpoint.json` lies beside `checkpoint.pt` and is written after it. It holds the step, the length of the
-run and the curve so far. It informs people; training goes on from `checkpoint.pt` alone.
+`checkpoint.json` lies beside `checkpoint.pt` and is written after it. It holds the step, the length and the
+specification of the run, and the curve so far. It informs people; training goes on from `checkpoint.pt` alone.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from normbench.record import Metrics, curve_point
 
@@ -23,16 +23,18 @@ class Unfinished(NamedTuple):
         step:  finished steps; None if the note beside the checkpoint cannot be read.
         steps: length of the run; None likewise.
         curve: the points of the curve so far.
+        spec:  of the run, as plain containers; empty if the note cannot be read.
     """
 
     step: int | None
     steps: int | None
     curve: tuple[Metrics, ...] = ()
+    spec: dict[str, Any] = {}
 
 
-def note(step: int, steps: int, curve: Sequence[Metrics]) -> str:
+def note(step: int, steps: int, curve: Sequence[Metrics], spec: dict[str, Any]) -> str:
     """The content of the note."""
-    return json.dumps({"step": step, "steps": steps, "curve": list(curve)})
+    return json.dumps({"step": step, "steps": steps, "spec": spec, "curve": list(curve)})
 
 
 def read(folder: Path) -> Unfinished | None:
@@ -41,6 +43,7 @@ def read(folder: Path) -> Unfinished | None:
         return None
     try:
         tree = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        return Unfinished(int(tree["step"]), int(tree["steps"]), tuple(map(curve_point, tree["curve"])))
+        curve = tuple(map(curve_point, tree["curve"]))
+        return Unfinished(int(tree["step"]), int(tree["steps"]), curve, dict(tree["spec"]))
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return Unfinished(None, None)

@@ -46,7 +46,7 @@ def save(state: LaneState, spec: RunSpec, steps: int, store: Store, guard: Guard
     whole = {"format": FORMAT, "signature": spec.signature, "steps": steps, **state}
     write_atomically(file, partial(torch.save, whole), guard)
     sync_folder(file.parent)
-    note = unfinished.note(state["step"], steps, state["history"])
+    note = unfinished.note(state["step"], steps, state["history"], spec.model_dump(mode="json"))
     write_atomically(file.with_name(unfinished.NAME), note, guard)
     if (record := store.get(spec.signature)) is not None and record.ended_well:
         _remove_if_lost(store, spec.signature, guard)

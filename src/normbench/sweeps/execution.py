@@ -56,6 +56,7 @@ class Execution:
     paused: Counter[int] = field(default_factory=Counter)
     failed: list[Record] = field(default_factory=list)
     unevaluated: list[events.EvaluationFailed] = field(default_factory=list)
+    told: set[str] = field(default_factory=set)
 
     def train(self, packs: Sequence[Pack]) -> None:
         """Train packs. Runs of other processes are waited for, and trained if their holder is gone.
@@ -93,6 +94,10 @@ class Execution:
     def emit(self, event: events.Event) -> None:
         """Note what the rest of the command must know, and pass the event on."""
         match event:
+            case events.Notice(text=text) if text in self.told:
+                return  # several stacks say the same
+            case events.Notice(text=text):
+                self.told.add(text)
             case events.RunsHeld(signatures=signatures):
                 self.held |= dict.fromkeys(signatures)
             case events.StackPaused(signatures=signatures, step=step):

@@ -23,6 +23,7 @@ from normbench.sweeps.plan import Pack, Plan, stacks
 from normbench.sweeps.pool import WorkerPool, worker_pool
 from normbench.sweeps.stopping import STOP, Stopped
 from normbench.sweeps.tidy import tidy
+from normbench.sweeps.under_way import notes
 
 if TYPE_CHECKING:
     from normbench.autotune.search import RunOnAll
@@ -252,6 +253,7 @@ class Sweep:
         return _load(spec.data, models.fitted_size(spec), self.store.root / "cache")
 
     def _notes(self) -> Iterator[str]:
+        yield from notes(self.findings.to_train, self.store)
         for knob, count in self.dropped.items():
             yield f"{knob} has no effect: dropped in {counted(count, 'run')}"
         asked, distinct = len(self.asked), len({spec.signature for spec in self.asked})
