@@ -1,14 +1,15 @@
 """Unfinished runs: how far a run with a checkpoint is, readable without torch and while it trains.
 
-`checkpoint.json` lies beside `checkpoint.pt` and is written after it. It holds the step, the length and the
-specification of the run, and the curve so far. It informs people; training goes on from `checkpoint.pt` alone.
+`checkpoint.json` lies beside `checkpoint.pt` and is written after it. It holds step, length, specification
+and curve so far. It informs people; training goes on from `checkpoint.pt` alone.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from normbench.record import Metrics, curve_point
@@ -29,7 +30,7 @@ class Unfinished(NamedTuple):
     step: int | None
     steps: int | None
     curve: tuple[Metrics, ...] = ()
-    spec: dict[str, Any] = {}
+    spec: Mapping[str, Any] = MappingProxyType({})
 
 
 def note(step: int, steps: int, curve: Sequence[Metrics], spec: dict[str, Any]) -> str:

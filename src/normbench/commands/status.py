@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from normbench.commands.parser import Parser
 
@@ -11,8 +12,8 @@ def parser() -> Parser:
     """The options of the verb."""
     made = Parser(
         "status",
-        "Show which runs are done, running (where, since when, at which step), partial (with a checkpoint to go\n"
-        "on from), failed and missing. Reads only, also while other processes train them.",
+        "Show which runs are done, running (where, since when, at which step), partial (they go on from a\n"
+        "checkpoint), failed and missing. Reads only, also while other processes train them.",
         "normbench status norm=bn,gn batch=2,8,32 'seed=range(5)'",
         "normbench status",
         "normbench status --json",
@@ -37,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
 
     store = Store.default()
     if args.words:
-        specs = _specs(args.words, args.config_dir)
+        specs: dict[str, Mapping[str, Any]] = _specs(args.words, args.config_dir)
         states = [state_of(store, signature) for signature in specs]
     else:
         states = list(all_states(store))
@@ -49,7 +50,7 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _specs(words: Sequence[str], config_dir: str | None) -> dict[str, dict[str, object]]:
+def _specs(words: Sequence[str], config_dir: str | None) -> dict[str, Mapping[str, Any]]:
     """The specifications of the runs that words name, by signature.
 
     Raises:
