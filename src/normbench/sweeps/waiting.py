@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from normbench import events, leases
 from normbench.leases import Lease, Watch
 from normbench.phrases import counted
+from normbench.processes import Process
 from normbench.spec import RunSpec
 from normbench.store import Store
 from normbench.sweeps.findings import ended_since
@@ -39,7 +40,7 @@ class Waiting:
     ) -> None:
         self._store, self._failures, self._emit = store, failures, emit
         self._watch, self._sleep = watch or Watch(), sleep
-        self._told: set[str] = set()
+        self._told: set[Process] = set()
 
     def until_free(self, specs: Sequence[RunSpec]) -> tuple[list[RunSpec], list[RunSpec]]:
         """Wait until some of the runs can be trained here, or all have ended elsewhere.
@@ -77,10 +78,12 @@ class Waiting:
 
     def _tell(self, held: Sequence[Lease | None]) -> None:
         """Announce each holder once."""
-        for lease, count in Counter(lease for lease in held if lease is not None).items():
-            if str(lease.holder) not in self._told:
-                self._told.add(str(lease.holder))
-                self._emit(events.Notice(held_by(lease, count) + "; waiting"))
+        counts = Counter(lease.holder for lease in held if lease is not None)
+        first = {lease.holder: lease for lease in reversed(held) if lease is not None}
+        for holder, count in counts.items():
+            if holder not in self._told:
+                self._told.add(holder)
+                self._emit(events.Notice(held_by(first[holder], count) + "; waiting"))
 
 
 #: Stands for a lease that nobody holds.

@@ -85,7 +85,8 @@ class Watcher:
     def __call__(self) -> None:
         now = self.clock()
         if os.getppid() != self.parent:
-            self.orphaned = self.orphaned or now
+            if self.orphaned is None:
+                self.orphaned = now
             STOP.ask(signal.SIGTERM)
             if not STOP.training or now - self.orphaned > GRACE_S:
                 os._exit(1)
