@@ -13,8 +13,9 @@ from normbench.sweeps import checkpointer, checkpoints, get_or_train
 
 CPU = torch.device("cpu")
 QUICK = [
-    "model=mlp", "model.hidden=[8]", "data=synthetic", "data.train_size=64", "data.test_size=16", "data.size=8",
-    "batch=8", "steps=160", "norm=bn", "tracking=none", "engine.device=cpu", "engine.processes=1",
+    "model=mlp", "model.hidden=[8]", "data=synthetic", "data.train_size=64", "data.test_size=16",
+    "data.size=8", "batch=8", "steps=160", "norm=bn", "tracking=none",
+    "engine.device=cpu", "engine.processes=1",
 ]  # fmt: skip
 
 
@@ -137,7 +138,9 @@ def other_shapes(tensors):
 
 
 def other_types(tensors):
-    return {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    return {
+        name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
+    }
 
 
 @pytest.mark.parametrize("change", [other_names, other_shapes, other_types])

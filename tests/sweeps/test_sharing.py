@@ -1,4 +1,4 @@
-"""Several processes share a store: each run is trained by one of them, and who lost a lease writes nothing."""
+"""Several processes share a store: one of them trains each run, and who lost a lease writes nothing."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from normbench.sweeps.waiting import Waiting
 ELSEWHERE = Process("another", "00000000", 4711, "1")
 GONE = this_process()._replace(pid=2**22 + 1)
 QUICK = [
-    "model=mlp", "model.hidden=[8]", "data=synthetic", "data.train_size=64", "data.test_size=16", "data.size=8",
-    "batch=8", "steps=20", "norm=bn", "tracking=none", "engine.device=cpu", "engine.processes=1",
+    "model=mlp", "model.hidden=[8]", "data=synthetic", "data.train_size=64", "data.test_size=16",
+    "data.size=8", "batch=8", "steps=20", "norm=bn", "tracking=none",
+    "engine.device=cpu", "engine.processes=1",
 ]  # fmt: skip
 
 
@@ -153,7 +154,9 @@ def test_a_run_that_failed_elsewhere_meanwhile_is_not_tried_again_here(make_swee
 
     def look(event):
         if isinstance(event, events.Notice) and "; waiting" in event.text:
-            failed = Record(signature, {"seed": 0}, "failed", {}, {}, {}, {"error": "no luck", "ended": "now"})
+            failed = Record(
+                signature, {"seed": 0}, "failed", {}, {}, {}, {"error": "no luck", "ended": "now"}
+            )
             store.put(failed)
             leases.release(store.lease_file(signature), lease.token)
 
@@ -208,7 +211,7 @@ class Sleeper:
 
 def test_runs_of_a_silent_holder_elsewhere_are_free_after_the_lease_has_expired(make_sweep, store):
     specs = [resolved.spec for resolved in make_sweep(*QUICK, "seed=range(3)")]
-    silent, renewing, free = (spec.signature for spec in specs)
+    silent, renewing, _ = (spec.signature for spec in specs)
     hold(store, silent)
     lease = hold(store, renewing)
     for skew in (-300, 300):
