@@ -15,7 +15,7 @@ from normbench.errors import InputError
 
 #: Verbs that take the words of `train`, which Hydra completes. Of those that read, words need no options.
 _COMPOSING = ("train", "plan")
-_READING = ("table", "plot", "report")
+_READING = ("table", "plot", "report", "status")
 
 
 def run(argv: Sequence[str]) -> int:
