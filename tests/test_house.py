@@ -16,7 +16,7 @@ NO_TORCH = (
     "sweeps.provenance", "papers", "report", "figures", "pages", "tracking", "dashboard",
     "data.shapes", "data.fingerprint",
     "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
-    "commands.parser",
+    "commands.parser", "api",
 )  # fmt: skip
 #: The vocabulary: torch-free values that every room may use.
 WORDS = (
@@ -32,6 +32,7 @@ WORDS = (
     "conditions",
     "labels",
     "store",
+    "tags",
     "paths",
     "phrases",
     "files",
@@ -59,7 +60,8 @@ ROOMS = {
     "spec": ("errors", "groups", "momentum", "paths"),
     "diagnostics": ("errors",),
     "run_series": ("record",),
-    "store": ("errors", "files", "record", "run_series"),
+    "tags": ("errors", "files"),
+    "store": ("errors", "files", "record", "run_series", "tags"),
     "stored_state": ("errors", "store"),
     "rng": (),
     "instruments": (),
@@ -85,9 +87,10 @@ ROOMS = {
         *WORDS, "config", "norms", "weight_norms", "data", "models", "engine", "autotune", "sweeps", "bench",
         "tracking", "dashboard", "report", "papers", "figures", "pages",
     ),
+    "api": (*WORDS, "commands", "config", "report"),
     "cli": ("errors", "commands"),
     "__main__": ("cli",),
-    "": (),
+    "": ("api", "errors"),
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@
         evaluation-*.json     metrics that were evaluated after the run had ended
         curve-*.json          denser curves and further diagnostics, from training the run again
         diagnostics-*.jsonl   what further diagnostics found by layer
+        tags.json             tags, if they were changed after the training
         checkpoint.pt         exists while the run trains
 
 Every file is written under a temporary name in its folder and then renamed. That is atomic on local and on
@@ -21,13 +22,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 import yaml
 
-from normbench import run_series
+from normbench import run_series, tags
 from normbench.errors import InputError, RunFailure
 from normbench.files import last_bytes, try_writing, write_atomically
 from normbench.record import FAILED, Addition, Metrics, Record
@@ -275,7 +277,8 @@ class Store:
         files = sorted(file.parent.glob("evaluation-*.json"))
         found = [self._readable(each, _addition, "it is left out") for each in files]
         own = [each for each in found if each is not None and each.signature == record.signature]
-        return record.with_additions(tuple(own))
+        changed = self._readable(file.parent / tags.FILE, tags.read, "it is left out")
+        return replace(record.with_additions(tuple(own)), tags=tags.of(record.spec, changed))
 
     @staticmethod
     def _folder_name(record: Record) -> str:

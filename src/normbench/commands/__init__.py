@@ -12,6 +12,7 @@ VERBS = {
     "plot": "a figure from the runs at hand: lines, bars, curves, heat maps",
     "report": "a folder of pages: tables, verdicts, figures, every run with its command line",
     "norms": "the catalogue of norms; with a key, its equation and arguments",
+    "runs": "the runs at hand: status, size, age; rm removes runs, tag changes tags",
     "info": "one run: configuration, metrics, environment, how to rerun it",
     "bench": "speed of stacks, lone runs and a plain loop on this machine",
 }
