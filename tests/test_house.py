@@ -85,9 +85,10 @@ ROOMS = {
     "figures": (*WORDS, "report"),
     "commands": (
         *WORDS, "config", "norms", "weight_norms", "data", "models", "engine", "autotune", "sweeps", "bench",
-        "tracking", "dashboard", "report", "papers", "figures", "pages",
+        "tracking", "dashboard", "report", "papers", "figures", "pages", "export",
     ),
-    "api": (*WORDS, "commands", "config", "report"),
+    "export": (*WORDS, "norms", "weight_norms", "data", "models", "engine"),
+    "api": (*WORDS, "commands", "config", "report", "export"),
     "cli": ("errors", "commands"),
     "__main__": ("cli",),
     "": ("api", "errors"),

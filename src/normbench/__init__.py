@@ -14,16 +14,26 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
-    from normbench.api import Runs, ShownTable, runs, sweep
+    from normbench.api import Runs, ShownTable, load, runs, sweep
     from normbench.errors import InputError, NormbenchError, RunFailure
 
 #: Name → the module that has it, imported when the name is first used. PERF: import takes milliseconds.
 _LAZY = {
-    **dict.fromkeys(("Runs", "ShownTable", "runs", "sweep"), "normbench.api"),
+    **dict.fromkeys(("Runs", "ShownTable", "load", "runs", "sweep"), "normbench.api"),
     **dict.fromkeys(("InputError", "NormbenchError", "RunFailure"), "normbench.errors"),
 }
 
-__all__ = ["InputError", "NormbenchError", "RunFailure", "Runs", "ShownTable", "__version__", "runs", "sweep"]
+__all__ = [
+    "InputError",
+    "NormbenchError",
+    "RunFailure",
+    "Runs",
+    "ShownTable",
+    "__version__",
+    "load",
+    "runs",
+    "sweep",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,8 +8,9 @@ Errors are exceptions with the text of the command line: `normbench.InputError` 
 """
 
 from normbench.api.finding import runs
+from normbench.api.loading import load
 from normbench.api.run_set import Runs
 from normbench.api.shown_table import ShownTable
 from normbench.api.sweeping import sweep
 
-__all__ = ["Runs", "ShownTable", "runs", "sweep"]
+__all__ = ["Runs", "ShownTable", "load", "runs", "sweep"]

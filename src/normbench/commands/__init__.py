@@ -14,5 +14,6 @@ VERBS = {
     "norms": "the catalogue of norms; with a key, its equation and arguments",
     "runs": "the runs at hand: status, size, age; rm removes runs, tag changes tags",
     "info": "one run: configuration, metrics, environment, how to rerun it",
+    "export": "a trained run as an ordinary PyTorch module: safetensors and a builder, folded, ONNX",
     "bench": "speed of stacks, lone runs and a plain loop on this machine",
 }
