@@ -15,5 +15,6 @@ VERBS = {
     "runs": "the runs at hand: status, size, age; rm removes runs, tag changes tags",
     "info": "one run: configuration, metrics, environment, how to rerun it",
     "export": "a trained run as an ordinary PyTorch module: safetensors and a builder, folded, ONNX",
+    "doctor": "what works on this machine and what does not, each with its remedy",
     "bench": "speed of stacks, lone runs and a plain loop on this machine",
 }
