@@ -13,6 +13,7 @@ VERBS = {
     "report": "a folder of pages: tables, verdicts, figures, every run with its command line",
     "norms": "the catalogue of norms; with a key, its equation and arguments",
     "runs": "the runs at hand: status, size, age; rm removes runs, tag changes tags",
+    "cite": "BibTeX of what a sweep uses: norms, models, data, optimizers",
     "info": "one run: configuration, metrics, environment, how to rerun it",
     "export": "a trained run as an ordinary PyTorch module: safetensors and a builder, folded, ONNX",
     "doctor": "what works on this machine and what does not, each with its remedy",
