@@ -86,9 +86,11 @@ ROOMS = {
     "commands": (
         *WORDS, "config", "norms", "weight_norms", "data", "models", "engine", "autotune", "sweeps", "bench",
         "tracking", "dashboard", "report", "papers", "figures", "pages", "export",
+        "templates",
     ),
     "export": (*WORDS, "norms", "weight_norms", "data", "models", "engine"),
     "api": (*WORDS, "commands", "config", "report", "export"),
+    "templates": (),
     "cli": ("errors", "commands"),
     "__main__": ("cli",),
     "": ("api", "errors"),

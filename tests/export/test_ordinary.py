@@ -118,3 +118,36 @@ def test_outputs_that_differ_are_refused() -> None:
 def test_a_layer_from_elsewhere_has_no_text() -> None:
     with pytest.raises(InputError, match=r"export cannot write a layer Odd.*normbench\.load"):
         source_of(nn.Sequential(type("Odd", (nn.Module,), {})()), {})
+
+
+class Elsewhere(nn.Module):
+    """A body that was not built here, with layers of ours inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3)
+        self.blocks = nn.ModuleList([norms.build("bn", 4), norms.build("frn", 4)])
+        self.head = nn.Linear(4, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x).relu()
+        logits: torch.Tensor = self.head(x.mean((2, 3)))
+        return logits
+
+
+def test_the_layers_of_a_body_from_elsewhere_become_ordinary_where_they_stand() -> None:
+    body = Elsewhere()
+    network = models.Network(body, 1, ())
+    network(1 + torch.randn(4, 1, 8, 8))
+    network.eval()
+    made = ordinary(network, torch.randn(4, 1, 8, 8))
+    assert isinstance(made, Elsewhere)
+    assert [type(block).__name__ for block in made.blocks] == ["BatchNorm2d", "FilterResponseNorm"]
+    assert type(body.blocks[0]) is norms.entry("bn").layer  # the network itself is left alone
+    x = torch.randn(4, 1, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(made(x), body(x), rtol=1e-4, atol=1e-5)
+        made.stem.weight.zero_()
+        assert bool(body.stem.weight.abs().sum() > 0)

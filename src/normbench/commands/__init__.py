@@ -6,7 +6,7 @@ VERBS = {
     "train": "train one run, or a sweep when a key lists several values",
     "plan": "show what a train command would run, without training",
     "reproduce": "a paper's table: train the missing runs, render the table, check the claims",
-    "new": "a commented example of an ablation of your own, for reproduce",
+    "new": "a commented start of your own: an ablation for reproduce, a norm, a model",
     "table": "a table with error bars from the runs at hand",
     "dashboard": "a wandb workspace or report for the runs at hand",
     "plot": "a figure from the runs at hand: lines, bars, curves, heat maps",
