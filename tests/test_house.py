@@ -12,7 +12,8 @@ SOURCE = ROOT / "src" / "normbench"
 FILES = sorted(SOURCE.rglob("*.py"))
 NO_TORCH = (
     "errors", "synonyms", "spec", "record", "events", "momentum", "sources", "corruptions", "conditions",
-    "labels", "store", "diagnostics", "run_series", "stored_state", "config", "sweeps.plan",
+    "labels", "store", "diagnostics", "run_series", "stored_state", "processes", "leases", "unfinished",
+    "run_folder", "run_states", "config", "sweeps.plan",
     "sweeps.provenance", "papers", "report", "figures", "pages", "tracking", "dashboard",
     "data.shapes", "data.fingerprint",
     "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
@@ -40,6 +41,11 @@ WORDS = (
     "diagnostics",
     "run_series",
     "stored_state",
+    "processes",
+    "leases",
+    "unfinished",
+    "run_folder",
+    "run_states",
 )
 #: Room → what of ours it may import besides itself. Every module stands in one of them.
 ROOMS = {
@@ -52,7 +58,11 @@ ROOMS = {
     "labels": ("paths",),
     "paths": (),
     "phrases": (),
-    "files": (),
+    "processes": (),
+    "files": ("processes",),
+    "leases": ("files", "processes"),
+    "unfinished": ("record",),
+    "run_folder": ("errors", "files", "unfinished"),
     "skipped_runs": ("files", "record"),
     "record": ("paths", "spec"),
     "events": ("record",),
@@ -61,8 +71,9 @@ ROOMS = {
     "diagnostics": ("errors",),
     "run_series": ("record",),
     "tags": ("errors", "files"),
-    "store": ("errors", "files", "record", "run_series", "tags"),
+    "store": ("errors", "files", "record", "run_folder", "run_series", "tags", "unfinished"),
     "stored_state": ("errors", "store"),
+    "run_states": ("leases", "processes", "record", "store", "unfinished"),
     "rng": (),
     "instruments": (),
     "config": (*WORDS, "data.fingerprint"),

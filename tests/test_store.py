@@ -65,8 +65,9 @@ def test_the_files_are_the_documented_ones(store: Store) -> None:
 
 def test_the_record_is_written_last(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     renamed: list[str] = []
-    rename = os.replace
+    rename, link = os.replace, os.link
     monkeypatch.setattr(os, "replace", lambda a, b: (renamed.append(Path(b).name), rename(a, b)))
+    monkeypatch.setattr(os, "link", lambda a, b: (renamed.append(Path(b).name), link(a, b)))
     store.put(record(status="failed"), error="boom")
     assert renamed == ["history.jsonl", "config.yaml", "error.txt", "record.json"]
 
@@ -109,12 +110,40 @@ def test_a_failed_record_never_replaces_a_result(store: Store) -> None:
     assert not (store.run_folder(SIGNATURE) / "error.txt").exists()
 
 
-def test_put_deletes_the_checkpoint(store: Store) -> None:
-    checkpoint = store.checkpoint_file(SIGNATURE)
-    checkpoint.parent.mkdir(parents=True)
-    checkpoint.write_bytes(b"weights")
+def test_a_result_deletes_the_checkpoint_and_a_failure_keeps_it(store: Store) -> None:
+    folder = store.run_folder(SIGNATURE)
+    folder.mkdir(parents=True)
+    names = ["checkpoint.pt", "checkpoint.json", "checkpoint-set-aside-00000000.pt"]
+    for name in names:
+        (folder / name).write_bytes(b"weights")
+    store.put(record(status="failed"))
+    assert all((folder / name).exists() for name in names)
     store.put(record())
-    assert not checkpoint.exists()
+    assert not any((folder / name).exists() for name in names)
+
+
+def test_a_record_that_another_process_writes_in_the_same_instant_is_kept(store: Store) -> None:
+    first, second = record(), record(test_error=0.5)
+
+    def wakes_up_late(once=[]) -> None:  # noqa: B006 - it remembers that it was called
+        if not once:
+            once.append(True)
+            Store(store.root).put(first)
+
+    store.put(second, guard=wakes_up_late)
+    found = store.get(SIGNATURE)
+    assert found is not None
+    assert found.metrics["test_error"] == first.metrics["test_error"]
+    assert not list(store.run_folder(SIGNATURE).glob(".*"))
+
+
+def test_nothing_is_written_if_the_guard_raises(store: Store) -> None:
+    def lost() -> None:
+        raise LookupError("the lease is gone")
+
+    with pytest.raises(LookupError):
+        store.put(record(), guard=lost)
+    assert [file.name for file in store.run_folder(SIGNATURE).iterdir()] == []
 
 
 def test_the_default_store_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,6 +168,7 @@ def test_a_kill_between_write_and_rename_leaves_no_record(
         rename(source, target)
 
     monkeypatch.setattr(os, "replace", killed)
+    monkeypatch.setattr(os, "link", killed)
     with pytest.raises(KeyboardInterrupt):
         store.put(record())
     assert store.get(SIGNATURE) is None
@@ -164,8 +194,7 @@ import os, sys
 from pathlib import Path
 from normbench.record import Record
 from normbench.store import Store
-rename = os.replace
-os.replace = lambda a, b: os._exit(9) if Path(b).name == "record.json" else rename(a, b)
+os.link = lambda a, b: os._exit(9)
 Store(Path(sys.argv[1])).put(Record(sys.argv[2], {}, "complete", {}, {}, {}, {}))
 """
 
@@ -498,7 +527,7 @@ def test_an_invalid_record_of_schema_1_is_reported_with_its_file(make_spec, stor
     assert "epochs" in store.damaged[0] and "cdcd" in store.damaged[0]
 
 
-@pytest.mark.parametrize("name", ["record.json", "history.jsonl", "config.yaml", "checkpoint.pt"])
+@pytest.mark.parametrize("name", ["record.json", "history.jsonl", "config.yaml"])
 def test_a_folder_in_place_of_a_run_s_file_is_named_before_training(store, name):
     folder = store.run_folder("a" * 16)
     (folder / name).mkdir(parents=True)

@@ -1,6 +1,7 @@
 """The command `normbench VERB …`: calls the verb's module; exceptions become one line and an exit code.
 
-    0 fine · 1 a run failed, or an asserted claim is refuted · 2 bad input · 130 interrupted
+    0 fine · 1 a run failed, or an asserted claim is refuted · 2 bad input
+    130 interrupted · 143 ended by SIGTERM · 129 the terminal was closed
 
 A verb is a module of `normbench.commands` with `run(argv) -> exit code`. It is imported only when called, so
 that `--help` answers fast.
@@ -13,13 +14,14 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn, TextIO
 
 from normbench import __version__
 from normbench.commands import VERBS
-from normbench.commands.streams import leave_ascii, never_raise, open_closed, unwritable
-from normbench.errors import InputError, NormbenchError, unknown
+from normbench.commands.streams import drop_if_closed, leave_ascii, never_raise, open_closed, unwritable
+from normbench.errors import KEPT, InputError, Interrupted, NormbenchError, unknown
 
 HELP = """normbench: normalization ablations, with error bars
 
@@ -59,11 +61,13 @@ def run(argv: Sequence[str]) -> int:
         sys.stdout.flush()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
-    except KeyboardInterrupt:
-        _complain(
-            "interrupted; finished runs are kept, and the same command continues with the others", debug
-        )
-        return INTERRUPTED
+    except KeyboardInterrupt as end:
+        with suppress(OSError):  # the terminal may be closed
+            _complain(str(end) or f"interrupted; {KEPT}", debug)
+        if not isinstance(end, Interrupted):
+            return INTERRUPTED
+        drop_if_closed()
+        return end.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise the last flush fails too
         return 1

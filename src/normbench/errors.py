@@ -4,6 +4,9 @@
     ├── InputError      the command is not valid; nothing was trained    exit 2
     │   └── NormError   a norm does not fit its arguments or its input   exit 2
     └── RunFailure      a run failed, or a claim does not hold           exit 1
+        └── StoreFailure   no result can be written any more             exit 1
+
+    Interrupted         a signal asked the command to end                exit 128 + signal
 
 A message says what must hold, what was given, and what to do. It offers the nearest valid names.
 """
@@ -14,6 +17,9 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from normbench.synonyms import meant
+
+#: The end of the message of a command that was asked to end.
+KEPT = "finished runs are kept, and the same command continues with the others"
 
 
 class NormbenchError(Exception):
@@ -34,6 +40,23 @@ class NormError(InputError):
 
 class RunFailure(NormbenchError):
     """A run failed although its input is valid, or a claim that the user asked to check does not hold."""
+
+
+class StoreFailure(RunFailure):
+    """The results folder takes nothing more. Every other run would fail likewise, so the sweep ends."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the command to end: Ctrl-C, SIGTERM, or SIGHUP from a closed terminal.
+
+    Args:
+        signal:  its number.
+        message: one line: what is kept and how to go on.
+    """
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal
 
 
 def reason(error: Exception) -> str:

@@ -29,7 +29,7 @@ class SweepStarted:
 
 @dataclass(frozen=True)
 class RunFound:
-    """A run of the command was finished before. Announced before the first stack."""
+    """A run of the command need not be trained by it: it was finished before."""
 
     record: Record
 
@@ -56,10 +56,26 @@ class StackLogged:
 
 @dataclass(frozen=True)
 class StackSplit:
-    """A stack failed, and its runs continue in smaller stacks. `reason` is one line."""
+    """A stack failed, and its runs continue in smaller stacks or are tried again."""
 
     signatures: tuple[str, ...]
-    reason: str
+    reason: str  # one line
+    then: str = "its runs continue in smaller stacks"
+
+
+@dataclass(frozen=True)
+class StackPaused:
+    """A stack has stopped because the command was asked to end. Its runs go on from this step."""
+
+    signatures: tuple[str, ...]
+    step: int
+
+
+@dataclass(frozen=True)
+class RunsHeld:
+    """Runs are not trained here, because other processes train them."""
+
+    signatures: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,19 @@ class RunEnded:
     """A run has ended. Its record is on disk already."""
 
     record: Record
+
+
+@dataclass(frozen=True)
+class RunEndedElsewhere(RunFound):
+    """A run of the command has ended in another process, which trained it at the same time."""
+
+
+@dataclass(frozen=True)
+class EvaluationFailed:
+    """A finished run cannot be evaluated. It keeps its record. `reason` is one line."""
+
+    signature: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -84,7 +113,20 @@ class Notice:
     text: str
 
 
-Event = SweepStarted | RunFound | StackStarted | StackLogged | StackSplit | RunEnded | RunEvaluated | Notice
+Event = (
+    SweepStarted
+    | RunFound
+    | StackStarted
+    | StackLogged
+    | StackSplit
+    | StackPaused
+    | RunsHeld
+    | RunEnded
+    | RunEndedElsewhere
+    | RunEvaluated
+    | EvaluationFailed
+    | Notice
+)
 
 
 class Observer(Protocol):

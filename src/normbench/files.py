@@ -1,23 +1,95 @@
-"""Files that a reader never meets half written."""
+"""Files that a reader never meets half written, and what killed writers leave behind."""
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
+
+from normbench.processes import is_running, place
+
+#: A temporary file of a process elsewhere is left over if it has not changed for so many seconds.
+LEFT_OVER_S = 3600.0
+_TEMPORARY = re.compile(r"\..+\.(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
+
+Content = str | bytes | Callable[[BinaryIO], object]
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part; the folder must exist."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+def temporary_name(path: Path) -> Path:
+    """A new name beside a file. It says which process uses it, so that others can tell what is left over."""
+    return path.with_name(f".{path.name}.{place()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def write_atomically(
+    path: Path, content: Content, guard: Callable[[], object] = lambda: None, *, new: bool = False
+) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part; the folder must exist.
+
+    Args:
+        content: text, bytes, or a function that writes to the open file.
+        guard:   called when the content is on disk, before the file gets its name. If it raises, the file
+                 is not written.
+        new:     refuse to replace a file. Exclusive if the file system has hard links.
+
+    Raises:
+        FileExistsError: there is a file already, and `new` was asked for.
+    """
+    temporary = temporary_name(path)
     try:
         with temporary.open("xb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
+            if callable(content):
+                content(stream)
+            else:
+                stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(path)
+        guard()
+        if new:
+            _link(temporary, path)
+        else:
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(f"{path} exists") from None
+        temporary.replace(path)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names in a folder on disk, so that they outlast a power cut. Nothing if the system cannot."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files in a folder whose writers have ended. Errors are ignored."""
+    with suppress(OSError):
+        for file in folder.iterdir():
+            if (found := _TEMPORARY.fullmatch(file.name)) and _is_left_over(file, found):
+                file.unlink(missing_ok=True)
+
+
+def _is_left_over(file: Path, name: re.Match[str]) -> bool:
+    if name["place"] == place():
+        return not is_running(int(name["pid"]))
+    return abs(time.time() - file.stat().st_mtime) > LEFT_OVER_S
 
 
 def last_bytes(file: Path) -> str:
@@ -36,7 +108,7 @@ def try_writing(folder: Path) -> None:
     Raises:
         OSError: nothing can be written there.
     """
-    nearest = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    nearest = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
     if not nearest.is_dir():
         raise NotADirectoryError(f"{nearest} is not a folder")
     probe = nearest / f".normbench-{secrets.token_hex(8)}"

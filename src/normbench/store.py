@@ -11,11 +11,18 @@
         curve-*.json          denser curves and further diagnostics, from training the run again
         diagnostics-*.jsonl   what further diagnostics found by layer
         tags.json             tags, if they were changed after the training
-        checkpoint.pt         exists while the run trains
+        checkpoint.pt         exists from a while after the run has begun until it has a result
+        checkpoint.json       how far the checkpoint is, for people
+        lease.json            exists while a process trains the run, see `normbench.leases`
 
 Every file is written under a temporary name in its folder and then renamed. That is atomic on local and on
 network file systems, so several processes and machines may share a store without locks. The results of a run
 are never replaced. Later results become new files.
+
+Who trains a run passes a guard, which raises if the lease was lost. It is called before every rename. What is
+left is a process that is stopped between the guard and the rename, for longer than its lease lasts. When it
+wakes up, that one rename still happens. A new record is linked, not renamed, so it never replaces a result. A
+curve or a final state may replace that of the successor, which is of the same run with the same seed.
 """
 
 from __future__ import annotations
@@ -29,20 +36,19 @@ from typing import TypeVar
 
 import yaml
 
-from normbench import run_series, tags
-from normbench.errors import InputError, RunFailure
-from normbench.files import last_bytes, try_writing, write_atomically
+from normbench import run_series, tags, unfinished
+from normbench.errors import InputError
+from normbench.files import last_bytes, try_writing
 from normbench.record import FAILED, Addition, Metrics, Record
+from normbench.run_folder import REMEDY, Guard, check_places, clean, write_files
 
 T = TypeVar("T")
-
 #: Errors from reading a file that is damaged or was not written by this version.
 _UNREADABLE = (OSError, ValueError, TypeError, LookupError, RecursionError)
 #: PERF: if PyYAML was built with libyaml, its dumper takes a tenth of the time.
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 #: If the store has more runs, an error message does not list them.
 _FEW = 8
-_REMEDY = "give another folder with NORMBENCH_RESULTS"
 
 
 class Store:
@@ -64,8 +70,16 @@ class Store:
         return self._runs / signature[:2] / signature
 
     def checkpoint_file(self, signature: str) -> Path:
-        """The checkpoint file of a run that trains. `put` deletes it."""
+        """The checkpoint file of a run that trains. `put` deletes it if the run has a result."""
         return self.run_folder(signature) / "checkpoint.pt"
+
+    def lease_file(self, signature: str) -> Path:
+        """The lease of a run, see `normbench.leases`."""
+        return self.run_folder(signature) / "lease.json"
+
+    def unfinished(self, signature: str) -> unfinished.Unfinished | None:
+        """How far a run with a checkpoint is; None if it has none. A run that trains again may have one."""
+        return unfinished.read(self.run_folder(signature))
 
     def weights_file(self, signature: str) -> Path:
         """The file of a run's final state. It exists only if the final state was kept."""
@@ -75,18 +89,22 @@ class Store:
         """Bytes of all final states in the store."""
         return sum(file.stat().st_size for file in self._runs.glob("*/*/weights.safetensors"))
 
-    def put(self, record: Record, error: str | None = None) -> None:
+    def put(self, record: Record, error: str | None = None, guard: Guard = lambda: None) -> None:
         """Write a record, with `error` as the text of error.txt if the run failed.
 
         A run that has a result keeps it, even if another process writes later. If the result lacks metrics or
-        a denser curve of the new record, they are added as new files.
+        a denser curve of the new record, they are added as new files. A failed record leaves the checkpoint:
+        the run goes on from it.
+
+        Args:
+            guard: called before every rename; what it raises is passed on.
 
         Raises:
-            RunFailure: the disk is full, or the folder cannot be written.
+            StoreFailure: the disk is full, or the folder cannot be written.
         """
         if (known := self.get(record.signature)) is not None and known.ended_well:
             if record.status != FAILED:
-                self._add_to(known, record)
+                self._add_to(known, record, guard)
             return
         texts = {
             "history.jsonl": run_series.lines(record.history),
@@ -97,45 +115,41 @@ class Store:
         if record.status == FAILED:
             texts["error.txt"] = (error or "no reason was given").rstrip() + "\n"
         texts["record.json"] = record.to_json()  # last: its presence says that the others are complete
-        self._write(self.run_folder(record.signature), texts)
+        folder = self.run_folder(record.signature)
+        try:
+            new = None if (folder / "record.json").exists() else "record.json"
+            write_files(folder, texts, guard, new=new)
+        except FileExistsError:  # another process has written it in this instant
+            self.put(record, error, guard)
+            return
         if record.status != FAILED:
-            (self.run_folder(record.signature) / "error.txt").unlink(missing_ok=True)
-        self.checkpoint_file(record.signature).unlink(missing_ok=True)
+            clean(folder)
 
-    def add(self, addition: Addition, rows: Sequence[run_series.Row] = ()) -> None:
+    def add(
+        self, addition: Addition, rows: Sequence[run_series.Row] = (), guard: Guard = lambda: None
+    ) -> None:
         """Write metrics that were evaluated after a run had ended, and what diagnostics found by layer.
         Existing files are not replaced.
 
         Raises:
-            RunFailure: the disk is full, or the folder cannot be written.
+            StoreFailure: the disk is full, or the folder cannot be written.
         """
         names = sorted({*addition.metrics, *addition.tables})
         folder = self._record_folder(addition.signature)
         name = f"evaluation-{run_series.digest(names)}.json"
         if names and not (folder / name).exists():
             series = run_series.diagnostics_file(rows, list(addition.metrics))
-            self._write(folder, {**series, name: addition.to_json()})
+            write_files(folder, {**series, name: addition.to_json()}, guard)
 
-    def _add_to(self, known: Record, record: Record) -> None:
+    def _add_to(self, known: Record, record: Record, guard: Guard) -> None:
         """Add the metrics and the curve of another training that the known record lacks."""
         provenance = {**record.provenance, "trained_again": True}
         new = {name: value for name, value in record.metrics.items() if name not in known.metrics}
         tables = {name: value for name, value in record.tables.items() if name not in known.tables}
-        self.add(Addition(record.signature, new, record.environment, provenance, tables=tables))
+        self.add(Addition(record.signature, new, record.environment, provenance, tables=tables), guard=guard)
         folder = self._record_folder(record.signature)
-        self._write(folder, run_series.of_later_training(folder, known, record, provenance))
-        self.checkpoint_file(record.signature).unlink(missing_ok=True)
-
-    def _write(self, folder: Path, texts: dict[str, str]) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, text in texts.items():
-                write_atomically(folder / name, text)
-        except OSError as failure:
-            raise RunFailure(
-                f"the record of run {folder.name} cannot be written to {folder}: "
-                f"{failure.strerror or failure}; free space there or {_REMEDY}, then repeat the command"
-            ) from failure
+        write_files(folder, run_series.of_later_training(folder, known, record, provenance), guard)
+        clean(self.run_folder(record.signature))
 
     def _record_folder(self, signature: str) -> Path:
         """The folder of a run's record. A record of schema 1 is in the folder of its earlier signature."""
@@ -209,7 +223,7 @@ class Store:
                 "folder; normbench table --runs lists them"
             )
         else:
-            raise InputError(f"no run '{name}': {self.root} holds no records; train some, or {_REMEDY}")
+            raise InputError(f"no run '{name}': {self.root} holds no records; train some, or {REMEDY}")
         try:
             return self._load(file.resolve())
         except FileNotFoundError:
@@ -229,7 +243,7 @@ class Store:
             try_writing(self._runs)
         except OSError as error:
             reason = error.strerror or error
-            raise InputError(f"results cannot be written to {self.root}: {reason}; {_REMEDY}") from None
+            raise InputError(f"results cannot be written to {self.root}: {reason}; {REMEDY}") from None
 
     def check_places(self, signatures: Iterable[str]) -> None:
         """Check that nothing stands where the folders and files of these runs will be written.
@@ -237,14 +251,7 @@ class Store:
         Raises:
             InputError: names the first folder in place of a file, or file in place of a folder.
         """
-        for signature in signatures:
-            folder = self.run_folder(signature)
-            for place in (folder.parent, folder):
-                if place.exists() and not place.is_dir():
-                    raise InputError(f"{place} must be a folder, but is a file; move it away")
-            for name in ("record.json", "history.jsonl", "config.yaml", "checkpoint.pt"):
-                if (folder / name).is_dir():
-                    raise InputError(f"{folder / name} must be a file, but is a folder; move it away")
+        check_places(self.run_folder(signature) for signature in signatures)
 
     @property
     def _runs(self) -> Path:

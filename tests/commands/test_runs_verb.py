@@ -5,16 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from normbench import cli
+from normbench import cli, leases, unfinished
 from normbench.spec import RunSpec
 from normbench.store import Store
 
@@ -40,14 +37,12 @@ def listed(capsys: Capture, *argv: str) -> list[dict[str, Any]]:
     return found
 
 
-def begun(spec: RunSpec, step: int | None) -> Path:
+def begun(spec: RunSpec, step: int) -> Path:
     """The folder of a run that was killed after a step."""
     folder = Store.default().run_folder(spec.signature)
     folder.mkdir(parents=True)
-    if step is None:
-        (folder / "lease.json").write_text("{}")
-    else:
-        torch.save({"step": step, "history": [], "tensors": {"a": torch.zeros(3)}}, folder / "checkpoint.pt")
+    (folder / "checkpoint.pt").touch()
+    (folder / "checkpoint.json").write_text(unfinished.note(step, 200, [], spec.model_dump(mode="json")))
     return folder
 
 
@@ -99,21 +94,20 @@ def test_a_run_on_the_way_is_partial_with_the_step_of_its_checkpoint(
     assert (row["status"], row["steps"], row["note"]) == ("partial", 120, "checkpoint at step 120")
     [row] = listed(capsys, "--where", "status=partial")
     assert row["run"] == spec.signature
-    assert len(listed(capsys, "--where", "norm=bn")) == 4  # its configuration is not known
+    assert len(listed(capsys, "--where", "norm=bn")) == 5
 
 
-def test_a_run_with_a_fresh_lease_is_running(make_spec, capsys: Capture) -> None:
+def test_a_run_with_a_lease_is_running(make_spec, capsys: Capture) -> None:
     spec = make_spec("norm=bn")
-    folder = begun(spec, 7)
-    lease = folder / "lease.json"
-    lease.write_text(json.dumps({"host": "here", "pid": 12, "step": 9}))
+    begun(spec, 7)
+    lease = leases.Lease(step=9, steps=200)
+    assert leases.take(Store.default().lease_file(spec.signature), lease)
     [row] = listed(capsys)
     assert (row["status"], row["steps"]) == ("running", 9)
-    assert row["note"].startswith("trained by host here pid 12, seen ")
+    assert row["note"].startswith(f"trained by {lease.holder.host} process {lease.holder.pid}, seen ")
     assert cli.run(["runs", "rm", spec.signature, "--yes"]) == 2
     assert "is being trained" in capsys.readouterr().err
-    long_ago = time.time() - 3600
-    os.utime(lease, (long_ago, long_ago))
+    leases.release(Store.default().lease_file(spec.signature), lease.token)
     assert [row["status"] for row in listed(capsys)] == ["partial"]
 
 

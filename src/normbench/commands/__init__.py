@@ -5,6 +5,7 @@ from __future__ import annotations
 VERBS = {
     "train": "train one run, or a sweep when a key lists several values",
     "plan": "show what a train command would run, without training",
+    "status": "which runs of a sweep are done, running, failed or missing",
     "reproduce": "a paper's table: train the missing runs, render the table, check the claims",
     "new": "a commented start of your own: an ablation for reproduce, a norm, a model",
     "table": "a table with error bars from the runs at hand",

@@ -18,7 +18,7 @@ from normbench.errors import InputError
 
 #: Verbs that take the words of `train`, which Hydra completes. Of those that read, words need no options.
 _COMPOSING = ("train", "plan")
-_READING = ("table", "plot", "report", "runs", "export", "cite")
+_READING = ("table", "plot", "report", "status", "runs", "export", "cite")
 #: Option → what its value may be, given what is typed of it.
 _VALUES: dict[str, Callable[[str], list[str]]] = {
     **dict.fromkeys(

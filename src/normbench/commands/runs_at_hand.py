@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from normbench.commands.asked_runs import asked_runs
 from normbench.commands.damage import whole_records
 from normbench.commands.summary import failure
-from normbench.commands.unfinished import LEASE, checkpoint_step, folder_bytes, holder_of, idle_note
 from normbench.errors import InputError
+from normbench.phrases import lasting
 from normbench.record import FAILED, Record
 from normbench.report.selection import select
 from normbench.report.tables import conditions_of
+from normbench.run_states import PARTIAL, RUNNING, RunState, state_of
 from normbench.store import Store
 
-PARTIAL, RUNNING = "partial", "running"
 #: Keys of conditions that a run has before its configuration is known.
 _ALWAYS = ("status", "tags")
 
@@ -48,7 +46,7 @@ class RunAtHand:
     @property
     def size(self) -> int:
         """Bytes on disk."""
-        return folder_bytes(self.folder)
+        return _bytes(self.folder)
 
     @property
     def changed(self) -> float | None:
@@ -84,10 +82,10 @@ def runs_at_hand(
         ended = {record.signature: record for record in whole_records(store)}
         known = {record_folder(store, record) for record in ended.values()}
         folders = sorted((store.root / "runs").glob("*/*/"))
-        begun = [_without_record(f) for f in folders if f not in known and _is_run(f)]
+        begun = [_bare(f.name) for f in folders if f not in known and _is_run(f)]
         absent, order = [], {}
     found = [at_hand(store, record) for record in ended.values()]
-    found += [_begun(store.run_folder(run.signature), run) for run in begun]
+    found += [_begun(store, run) for run in begun]
     found.sort(key=lambda run: order.get(run.signature, ""))
     if where:
         conditions = conditions_of(where)
@@ -114,8 +112,7 @@ def named_runs(store: Store, names: Iterable[str]) -> list[RunAtHand]:
             some = ", ".join(matches[:8])
             raise InputError(f"'{name}' is the start of {len(matches)} runs: {some}; give more digits")
         if matches and not (folders[matches[0]] / "record.json").is_file():
-            folder = folders[matches[0]]
-            found[folder.name] = _begun(folder, _without_record(folder))
+            found[matches[0]] = _begun(store, _bare(matches[0]))
         else:
             record = store.find(name)
             found[record.signature] = at_hand(store, record)
@@ -127,36 +124,50 @@ def record_folder(store: Store, record: Record) -> Path:
     return store.run_folder(str(record.provenance.get("earlier_signature", record.signature)))
 
 
-def _is_run(folder: Path) -> bool:
-    """Whether a folder was made for a run, with a record or on the way to one."""
-    parts = ("record.json", "checkpoint.pt", "weights.safetensors", LEASE)
-    return any((folder / name).exists() for name in parts)
-
-
 def at_hand(store: Store, record: Record) -> RunAtHand:
     """The run of a record."""
     folder, steps = record_folder(store, record), record.provenance.get("steps")
-    if record.status == FAILED and (holder := holder_of(folder)) is not None:
-        return RunAtHand(replace(record, status=RUNNING), folder, holder.step, holder.note)
+    if record.status == FAILED:
+        state = state_of(store, record.signature)
+        if state.state == RUNNING:
+            return RunAtHand(replace(record, status=RUNNING), folder, state.step, _note(state))
     note = failure(record) if record.status == FAILED else ""
     return RunAtHand(record, folder, steps if type(steps) is int else None, note)
 
 
-def _begun(folder: Path, run: Record) -> RunAtHand:
+def _begun(store: Store, run: Record) -> RunAtHand:
     """A run that has not ended; `run` has its configuration, if that is known."""
-    holder, step = holder_of(folder), checkpoint_step(folder / "checkpoint.pt")
-    if holder is None:
-        return RunAtHand(replace(run, status=PARTIAL), folder, step, idle_note(step))
-    step = step if holder.step is None else holder.step
-    return RunAtHand(replace(run, status=RUNNING), folder, step, holder.note)
+    state = state_of(store, run.signature)
+    status = RUNNING if state.state == RUNNING else PARTIAL
+    record = replace(run, status=status, spec=run.spec or dict(state.spec))
+    return RunAtHand(record, store.run_folder(run.signature), state.step, _note(state))
 
 
-def _without_record(folder: Path) -> Record:
-    """A run of which only the signature is known, and the configuration if the folder has it."""
-    spec: dict[str, Any] = {}
-    try:
-        found = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        spec = json.loads(json.dumps(found)) if isinstance(found, dict) else {}
-    except (OSError, ValueError, TypeError, yaml.YAMLError):
-        pass
-    return Record(folder.name, spec, PARTIAL, {}, {}, {}, {})
+def _note(state: RunState) -> str:
+    """Who trains a run, or where it goes on if it is asked for again."""
+    if state.lease is not None:
+        holder = state.lease.holder
+        silent = lasting(state.silent_s or 0.0)
+        return f"trained by {holder.host} process {holder.pid}, seen {silent} ago"
+    return "no checkpoint: begins again" if state.step is None else f"checkpoint at step {state.step:,}"
+
+
+def _bytes(folder: Path) -> int:
+    """Bytes of all files in the folder of a run."""
+    total = 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                total += entry.stat(follow_symlinks=False).st_size
+    return total
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder was made for a run, with a record or on the way to one."""
+    parts = ("record.json", "checkpoint.pt", "weights.safetensors", "lease.json")
+    return any((folder / name).exists() for name in parts)
+
+
+def _bare(signature: str) -> Record:
+    """A run of which only the signature is known."""
+    return Record(signature, {}, PARTIAL, {}, {}, {}, {})

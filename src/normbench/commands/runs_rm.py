@@ -41,10 +41,10 @@ def run(argv: Sequence[str]) -> int:
     from normbench.commands.damage import warn_of_damage
     from normbench.commands.run_choice import chosen_runs
     from normbench.commands.run_listing import labels
-    from normbench.commands.runs_at_hand import RUNNING
     from normbench.commands.runs_summary import counts
     from normbench.phrases import counted, sized
     from normbench.report.text import visible
+    from normbench.run_states import RUNNING
     from normbench.store import Store
 
     store = Store.default()

@@ -54,6 +54,14 @@ def unwritable(error: BaseException) -> str:
     return ""
 
 
+def drop_if_closed() -> None:
+    """Drop what standard output still holds if its terminal is gone, so that the exit code is kept."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def never_raise() -> None:
     """Let standard output and standard error spell what their encoding cannot write.
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from normbench.commands.text_table import columns
 from normbench.conditions import quantity
 from normbench.labels import field, label, settings, varying
 from normbench.phrases import counted
@@ -20,7 +22,12 @@ DIGITS = 8
 
 
 def summary(
-    records: Sequence[Record], store: Store, *, trained: Collection[str], words: Sequence[str] = ()
+    records: Sequence[Record],
+    store: Store,
+    *,
+    trained: Collection[str],
+    elsewhere: Collection[str] = (),
+    words: Sequence[str] = (),
 ) -> list[str]:
     """Lines about the runs of one command.
 
@@ -28,10 +35,12 @@ def summary(
         records: the record of every run asked for, duplicates included.
         store:   the store that holds them.
         trained: signatures of the runs trained by this command.
+        elsewhere: signatures of the runs that other processes trained meanwhile.
         words:   arguments that make `normbench table` show these runs alone; none for all runs at hand.
     """
     distinct = list({record.signature: record for record in records}.values())
-    lines = _one(distinct[0], store, trained) if len(distinct) == 1 else _many(distinct, store, trained)
+    make = _one if len(distinct) == 1 else _many
+    lines = make(distinct, store, trained, elsewhere)
     if any(record.ended_well for record in distinct):
         rows, cols = table_axes([record.spec for record in distinct])
         axes = ["--rows", ",".join(rows), "--cols", cols]
@@ -64,38 +73,62 @@ def failure(record: Record) -> str:
     return str(record.provenance.get("error", "see error.txt in its folder"))
 
 
-def _one(record: Record, store: Store, trained: Collection[str]) -> list[str]:
+def _one(
+    records: Sequence[Record], store: Store, trained: Collection[str], elsewhere: Collection[str]
+) -> list[str]:
+    [record] = records
     when = "" if record.signature in trained else ", finished before: nothing was trained"
+    if record.signature in elsewhere:
+        when = ", trained by another process"
     seconds = record.timing.get("train_s")
     took = f" in {seconds:.1f} s" if seconds is not None and record.signature in trained else ""
     lines = [f"run {record.signature} {record.status}{took}{when}"]
     if record.status == FAILED:
-        lines.append(f"reason   {failure(record)}")
+        lines.append(f"reason   {failure(record)}; see {error_file(record, store)}")
     width = max(map(len, record.metrics), default=0)
     lines += [f"  {name:<{width}}  {metric(name, value)}" for name, value in record.metrics.items()]
     return [*lines, f"record   {store.run_folder(record.signature)}"]
 
 
-def _many(records: Sequence[Record], store: Store, trained: Collection[str]) -> list[str]:
+def _many(
+    records: Sequence[Record], store: Store, trained: Collection[str], elsewhere: Collection[str]
+) -> list[str]:
     count = Counter(record.status for record in records)
-    before = sum(record.signature not in trained for record in records)
+    others = sum(record.signature in elsewhere for record in records)
+    before = sum(record.signature not in trained for record in records) - others
     if before == len(records):
         lines = [f"{counted(len(records), 'run')}, all finished before: nothing was trained"]
     else:
-        lines = [f"{counted(len(records), 'run')}: {len(records) - before} trained, {before} finished before"]
+        here = f"{len(records) - before - others} trained"
+        there = f"{others} trained by other processes, " if others else ""
+        lines = [f"{counted(len(records), 'run')}: {here}, {there}{before} finished before"]
     if count[DIVERGED]:
         lines.append(f"diverged {count[DIVERGED]}: a result, kept in the table with its own mark")
-    return [*lines, *broken(records), f"records  {store.root / 'runs'}"]
+    return [*lines, *broken(records, store), f"records  {store.root / 'runs'}"]
 
 
-def broken(records: Sequence[Record]) -> list[str]:
-    """One line per failed run: its differing settings and the reason. Empty if no run failed."""
+def error_file(record: Record, store: Store) -> Path:
+    """The file with the traceback of a failed run."""
+    return store.run_folder(record.signature) / "error.txt"
+
+
+def broken(records: Sequence[Record], store: Store) -> list[str]:
+    """A table of the failed runs: settings, reason, file of the traceback. Empty if no run failed."""
     distinct = list({record.signature: record for record in records}.values())
     failed = [record for record in distinct if record.status == FAILED]
     keys = [*varying([record.spec for record in distinct]), "seed"]
-    lines = [f"failed   {len(failed)}"] if failed else []
-    lines += [f"  {r.signature[:DIGITS]}  {settings(r.spec, keys)}  {failure(r)}" for r in failed]
-    return lines
+    if not failed:
+        return []
+    rows = [
+        {
+            "run": record.signature[:DIGITS],
+            "settings": settings(record.spec, keys),
+            "reason": failure(record),
+            "traceback": error_file(record, store),
+        }
+        for record in failed
+    ]
+    return [f"failed   {len(failed)}", *(f"  {line}" for line in columns(rows))]
 
 
 def metric(name: str, value: float | None) -> str:

@@ -68,7 +68,7 @@ def rerun(table: PaperTable, args: Namespace, words: Sequence[str]) -> Ended:
         write(args.json, json.dumps(tree, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
         files.append(args.json)
     _show(report)
-    failed = broken(runs.records)
+    failed = broken(runs.records, runs.store)
     undrawn = [f"figure {each.name} cannot be drawn: {each.fault}" for each in drawn if each.svg is None]
     for line in [*undrawn, *failed, "", *(f"wrote {file}" for file in files)]:
         print(line)

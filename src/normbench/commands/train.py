@@ -29,5 +29,9 @@ def run(argv: Sequence[str]) -> int:
         print(f"n/a      {words or 'this run'}: {reason}")
     if training.records:
         words = flags.reading_words
-        print("\n".join(summary(training.records, training.store, trained=training.trained, words=words)))
+        lines = summary(
+            training.records, training.store,
+            trained=training.trained, elsewhere=training.elsewhere, words=words,
+        )  # fmt: skip
+        print("\n".join(lines))
     return int(any(record.status == FAILED for record in training.records))

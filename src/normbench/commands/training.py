@@ -24,7 +24,8 @@ class Training:
     """The task that Hydra calls, with one configuration or (through the launcher) with all of a sweep.
 
     records: the records of all runs asked for, in order.
-    trained: signatures of the runs trained by this command. The others were finished before.
+    trained: signatures of the runs trained by this command.
+    elsewhere: signatures of the runs that other processes trained meanwhile.
     skipped: the impossible runs that were left out.
 
     Args:
@@ -36,6 +37,7 @@ class Training:
         self.store = Store.default()
         self.records: list[Record] = []
         self.trained: set[str] = set()
+        self.elsewhere: set[str] = set()
         self.skipped: list[Skipped] = []
 
     def __call__(self, config: DictConfig) -> Metrics:
@@ -62,10 +64,10 @@ class Training:
         from normbench.sweeps.get_or_train import Sweep
 
         specs = resolve_sweep(configs)
-        sweep = Sweep(specs.runs, self.store)
+        sweep = Sweep(specs.runs, self.store, specs.on_error)
         if sweep.faults:
             specs = specs.without(sweep.faults)
-            sweep = Sweep(specs.runs, self.store)
+            sweep = Sweep(specs.runs, self.store, specs.on_error)
         tally = Tally()
         asked = specs.runs[0].spec.tracking
         observers = tracking.observers(asked, self.store.root, console=self._console, summarize=sweep_summary)
@@ -77,6 +79,7 @@ class Training:
             with suppress(OSError):  # tables then say nothing in place of n/a
                 skipped_runs.keep(self.store.root, run.fields, run.reason)
         self.trained |= tally.ended
+        self.elsewhere |= tally.elsewhere
         ended = iter(records)
         return [{} if isinstance(run, Skipped) else _outcome(next(ended)) for run in specs.asked]
 
@@ -86,14 +89,17 @@ def _outcome(record: Record) -> Metrics | RunFailure:
 
 
 class Tally:
-    """An observer that collects the signatures of the runs that end."""
+    """An observer that collects the signatures of the runs that end, here and elsewhere."""
 
     def __init__(self) -> None:
         self.ended: set[str] = set()
+        self.elsewhere: set[str] = set()
 
     def notify(self, event: events.Event) -> None:
         if isinstance(event, events.RunEnded):
             self.ended.add(event.record.signature)
+        elif isinstance(event, events.RunEndedElsewhere):
+            self.elsewhere.add(event.record.signature)
 
     def close(self) -> None:
         """Does nothing: there is nothing to release."""

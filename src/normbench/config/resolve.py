@@ -26,6 +26,8 @@ from normbench.spec import Resolved, RunSpec
 _CHOICES = ("model", "norm", "weight", "data", "optim", "schedule", "tracking")
 #: Groups whose choices compute something, so that their numbers have a version.
 _COMPUTING = ("model", "norm", "weight", "data", "optim", "schedule", "placement")
+#: Keys of the sweep, not of a run.
+OF_THE_SWEEP = ("invalid", "on_error")
 #: Keys whose default is an environment variable.
 _FROM_ENVIRONMENT = {"tracking.project": "WANDB_PROJECT", "tracking.entity": "WANDB_ENTITY"}
 #: Keys below the groups, for the nearest names of an unknown key.
@@ -51,7 +53,8 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
         InputError: an unknown key, a wrong type, a value out of range, or values that contradict each other.
     """
     tree = json.loads(json.dumps(config))
-    tree.pop("invalid", None)  # of the sweep, not of a run
+    for key in OF_THE_SWEEP:
+        tree.pop(key, None)
     if absent := [
         key for key, field in RunSpec.model_fields.items() if field.is_required() and key not in tree
     ]:
@@ -242,7 +245,7 @@ def _one_line(error: ValidationError) -> InputError:
             "keys of a run must begin with the line '# @package _global_'"
         )
     if first["type"] == "extra_forbidden" and len(place) == 1:
-        own = {*RunSpec.model_fields, "total", "invalid"} - {"numerics", "neutral"}
+        own = {*RunSpec.model_fields, "total", *OF_THE_SWEEP} - {"numerics", "neutral"}
         return unknown("key", key, own, beyond=_SETTABLE)
     if first["type"] == "extra_forbidden":
         part = RunSpec.model_fields[place[0]].annotation if len(place) > 1 else RunSpec

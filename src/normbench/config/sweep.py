@@ -18,6 +18,8 @@ from normbench.labels import settings, varying
 from normbench.spec import Resolved
 
 REFUSE, SKIP = "refuse", "skip"
+#: Values of `on_error`; the first is the default.
+ON_ERROR = ("continue", "stop")
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,13 @@ class SweepSpecs:
     asked:   all runs in order, those left out included.
     keys:    the fields in which the runs differ.
     invalid: "refuse" or "skip": what becomes of an impossible run.
+    on_error: "continue" or "stop": what becomes of the other runs if one fails.
     """
 
     asked: tuple[Resolved | Skipped, ...]
     keys: tuple[str, ...] = ()
     invalid: str = REFUSE
+    on_error: str = ON_ERROR[0]
 
     @property
     def runs(self) -> list[Resolved]:
@@ -111,6 +115,9 @@ def resolve_sweep(configs: Sequence[Mapping[str, Any]]) -> SweepSpecs:
     invalid = _one_value(configs, "invalid", REFUSE)
     if invalid not in (REFUSE, SKIP):
         raise InputError(f"invalid must be {REFUSE} or {SKIP}; got {invalid!r}")
+    on_error = _one_value(configs, "on_error", ON_ERROR[0])
+    if on_error not in ON_ERROR:
+        raise InputError(f"on_error must be {' or '.join(ON_ERROR)}; got {on_error!r}")
     _one_value(configs, "tracking", None)
     elsewhere = _arguments(configs)
     keys = varying([_comparable(config) for config in configs])
@@ -120,7 +127,7 @@ def resolve_sweep(configs: Sequence[Mapping[str, Any]]) -> SweepSpecs:
             asked.append(resolve(config, elsewhere))
         except InputError as error:
             asked.append(_skipped(config, keys, error))
-    specs = SweepSpecs(tuple(asked), tuple(keys), invalid)
+    specs = SweepSpecs(tuple(asked), tuple(keys), invalid, on_error)
     specs.check()
     return specs
 

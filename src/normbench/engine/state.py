@@ -16,11 +16,21 @@ from normbench.models import Network
 LaneState = dict[str, Any]
 
 
+class UnfitState(ValueError):
+    """States that belong to another network. `positions`: of the runs, in the order of the stack."""
+
+    def __init__(self, message: str, positions: Sequence[int]) -> None:
+        super().__init__(message)
+        self.positions = tuple(positions)
+
+
 def tensors(network: Network, optimizer: Optimizer, meters: Meters) -> dict[str, Tensor]:
     """Every tensor that training changes, by name, lane-major."""
     return {
         **network.state_dict(),
         **{f"optim/{name}": t for name, t in optimizer.state().items()},
+        "loss": meters.loss,
+        "errors": meters.errors,
         "finite": meters.finite,
         "finite_steps": meters.finite_steps,
     }
@@ -32,14 +42,18 @@ def save_lanes(
 ) -> list[LaneState]:  # fmt: skip
     """One state per run, made of plain containers and tensors, so that loading it executes no code.
 
-    It has the statistics of the run's own bank, under the names of a lone run.
+    It has the statistics of the run's own bank, under the names of a lone run. `counted` is the number of
+    steps whose losses and errors the meters have summed since the last point of the curve.
     """
     runs = split(tensors(network, optimizer, meters), assignment)
     found = diagnostics or [{} for _ in histories]
     return [
-        {"step": step, "history": list(history), "diagnostics": of_run, "tensors": own}
+        {
+            "step": step, "counted": meters.steps, "history": list(history), "diagnostics": of_run,
+            "tensors": own,
+        }
         for own, history, of_run in zip(runs, histories, found, strict=True)
-    ]
+    ]  # fmt: skip
 
 
 def load_lanes(
@@ -52,13 +66,14 @@ def load_lanes(
     """Copy the states of the runs into a stack, and return the number of finished steps.
 
     Raises:
-        ValueError: the states belong to another network or to different steps.
+        ValueError: the states belong to different steps or to different points of the curve.
+        UnfitState: some belong to another network. Nothing was copied.
     """
-    steps = {state["step"] for state in states}
+    steps = {(state["step"], state["counted"]) for state in states}
     if len(steps) != 1:
         raise ValueError(f"lanes of one stack must resume at one step; got {sorted(steps)}")
     fill(tensors(network, optimizer, meters), assignment, [state["tensors"] for state in states])
-    (step,) = steps
+    ((step, meters.steps),) = steps
     optimizer.resume(step)
     return int(step)
 
@@ -78,16 +93,27 @@ def fill(
     """Copy the tensors of each run into the tensors of a stack: the inverse of `split`.
 
     Raises:
-        ValueError: a state belongs to another network.
+        UnfitState: some states belong to another network. Nothing was copied.
     """
+    own = [of_run(whole, assignment, lane, bank) for lane, bank in assignment.of]
+    faults = [_fault(each, state) for each, state in zip(own, states, strict=True)]
+    if unfit := [position for position, fault in enumerate(faults) if fault is not None]:
+        raise UnfitState(f"the state belongs to another network{faults[unfit[0]]}", unfit)
     for (lane, bank), state in zip(assignment.of, states, strict=True):
-        own = of_run(whole, assignment, lane, bank)
-        if state.keys() != own.keys():
-            raise ValueError("the state belongs to another network")
-        for name, part in own.items():
-            if part.shape != state[name].shape:
-                raise ValueError(f"the state belongs to another network: {name} has another shape")
+        for name, part in of_run(whole, assignment, lane, bank).items():
             part.copy_(state[name])
+
+
+def _fault(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str | None:
+    """What a state has that its run has not, as the end of a sentence; None if it fits."""
+    if state.keys() != own.keys():
+        return ""
+    for name, part in own.items():
+        if not isinstance(state[name], Tensor) or part.shape != state[name].shape:
+            return f": {name} has another shape"
+        if part.dtype != state[name].dtype:
+            return f": {name} has another type of number"
+    return None
 
 
 def of_run(

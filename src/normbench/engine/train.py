@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from normbench.engine.initial_state import scale_by_first_images
 from normbench.engine.meters import lanes_are_finite
 from normbench.engine.plateau import Plateau
 from normbench.engine.probes.along_training import Along
+from normbench.engine.pulse import Pulse
 from normbench.engine.schedule import multiplier
 from normbench.engine.stack import Stack
 from normbench.engine.stack_layout import StackLayout, describe_convolutions
@@ -48,14 +49,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Listener:
-    """Callbacks of the loop, called at every point of the curve.
+    """Callbacks of the loop, and the pulse that it shows.
 
-    point:      gets the number of finished steps and the points of all runs.
-    checkpoint: gets a function that returns the states of all runs.
+    point:      called at every point of the curve, with the number of finished steps and the points of all
+                runs.
+    checkpoint: called at every point but the last, and after a step if `pulse.wanted` is set. It gets a
+                function that returns the states of all runs. If it raises, training ends with that error.
     """
 
     point: Callable[[int, list[Metrics]], None] = lambda step, points: None
     checkpoint: Callable[[Callable[[], list[LaneState]]], None] = lambda states: None
+    pulse: Pulse = field(default_factory=Pulse)
 
 
 def train_stack(
@@ -112,12 +116,26 @@ def _take_all_steps(
     began = mark = time.perf_counter()
     step_seconds = 0.0
 
+    def offer(done: int) -> None:
+        listener.checkpoint(
+            partial(save_lanes, network, optimizer, meters, assignment, done, histories, diagnosis.state())
+        )
+
+    pulse = listener.pulse
+    pulse.step = first
     network.train()
     for step in range(first, steps):
         stack.step(step)
-        if (done := step + 1) not in points:
+        done = pulse.step = step + 1
+        if done not in points:
+            if pulse.wanted:
+                step_seconds += time.perf_counter() - mark
+                offer(done)
+                mark = time.perf_counter()
+            pulse.stepping = True
             continue
 
+        pulse.stepping = False
         loss, error, finite_lanes = meters.read()  # waits for the device
         step_seconds += time.perf_counter() - mark
         tests: list[list[Measured]] = [[{}] * lanes] * assignment.banks
@@ -146,9 +164,8 @@ def _take_all_steps(
         listener.point(done, [history[-1] for history in histories])
         if not any(finite_lanes):
             break
-        listener.checkpoint(
-            partial(save_lanes, network, optimizer, meters, assignment, done, histories, diagnosis.state())
-        )
+        if done < steps:
+            offer(done)
         mark = time.perf_counter()
 
     seconds = time.perf_counter() - began

@@ -9,28 +9,37 @@ from typing import NamedTuple
 
 import torch
 
-from normbench.errors import RunFailure, reason
+from normbench.errors import NormbenchError, StoreFailure, reason
 
 
 class Failure(NamedTuple):
-    """Why a stack failed: one line, and the traceback. As text it keeps no tensors alive."""
+    """Why a stack failed. As text it keeps no tensors alive.
+
+    reason:  one line.
+    text:    the traceback.
+    certain: it was raised on purpose, so that another attempt would fail likewise.
+    """
 
     reason: str
     text: str
+    certain: bool
 
 
-def attempt(work: Callable[[], None]) -> Failure | None:
+def attempt(work: Callable[[], None], *others: type[Exception]) -> Failure | None:
     """Do the work. If it fails, free its memory and return the failure.
 
+    Args:
+        others: errors that are no failure of the stack. They are raised.
+
     Raises:
-        RunFailure: raised by the work itself. It would fail with a smaller stack, too.
+        StoreFailure: no result can be written. Smaller stacks would fail, too.
     """
     try:
         work()
-    except RunFailure:
-        raise
     except Exception as error:
-        failure = Failure(reason(error), traceback.format_exc())
+        if isinstance(error, (StoreFailure, *others)):
+            raise
+        failure = Failure(reason(error), traceback.format_exc(), isinstance(error, NormbenchError))
     else:
         return None
     gc.collect()  # here the exception is gone, and with it the tensors of its frames

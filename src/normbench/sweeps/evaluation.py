@@ -27,32 +27,37 @@ from normbench.sweeps.findings import missing, missing_targets
 from normbench.sweeps.missing_diagnostics import missing_diagnostics
 from normbench.sweeps.plan import Pack
 from normbench.sweeps.provenance import commit, environment
-from normbench.sweeps.worker import Emit
+from normbench.sweeps.stopping import STOP
+from normbench.sweeps.worker_process import Emit
 
 
 def evaluate_pack(pack: Pack, dataset: Dataset, store: Store, tuning: Tuning, emit: Emit) -> None:
     """Evaluate ended runs as one stack, and add the missing metrics to their records.
 
-    A stack that fails, for example for lack of memory, is halved.
+    A stack that fails, for example for lack of memory, is halved. A lone run that fails keeps its record, and
+    an event says so.
 
     Raises:
-        RunFailure: a lone run cannot be evaluated, or the store cannot be written.
+        StoreFailure: the store cannot be written.
+        Stopped:      the process was asked to stop.
     """
     waiting = [pack]
     while waiting:
+        STOP.check()
         current = waiting.pop(0)
         layout = tuning.layout_at(len(current.trainings))
         failure = attempt(partial(_evaluate, current, dataset, store, layout, emit))
         if failure is None:
             continue
         if len(current.specs) == 1:
-            raise RunFailure(f"run {current.signatures[0]} cannot be evaluated: {failure.reason}")
-        waiting[:0] = current.halves()
+            emit(events.EvaluationFailed(current.signatures[0], failure.reason))
+        else:
+            waiting[:0] = current.halves()
 
 
 def give_up_evaluation(pack: Pack, why: str, store: Store) -> events.Event:
     """The event if a worker died while it evaluated a lone run. The run keeps its record."""
-    return events.Notice(f"run {pack.signatures[0]} cannot be evaluated: {why}")
+    return events.EvaluationFailed(pack.signatures[0], why)
 
 
 def _evaluate(pack: Pack, dataset: Dataset, store: Store, layout: StackLayout, emit: Emit) -> None:

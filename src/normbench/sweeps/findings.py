@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import gcd
 
 from normbench.conditions import ALWAYS, Condition
 from normbench.diagnostics import parse_all
-from normbench.record import COMPLETE, Record
+from normbench.record import COMPLETE, FAILED, Record
 from normbench.spec import EvalSpec, RunSpec
 from normbench.store import Store
 from normbench.sweeps.missing_diagnostics import diagnostics_to_train, missing_diagnostics
@@ -50,6 +50,25 @@ def find(asked: Sequence[RunSpec], store: Store) -> Findings:
         else:
             finished.append(spec)
     return Findings(tuple(finished), tuple(to_evaluate), tuple(to_train), again, lacking)
+
+
+def ended_since(spec: RunSpec, store: Store, failures: Mapping[str, str]) -> Record | None:
+    """The record of a run that has a result, or has failed since the command began; None if it must train.
+
+    Args:
+        failures: signature → when the run had failed before the command began.
+    """
+    record = store.get(spec.signature)
+    if record is None:
+        return None
+    if record.status == FAILED:
+        return None if failed_at(record) == failures.get(spec.signature) else record
+    return None if _needs_training(spec, record, store) else record
+
+
+def failed_at(record: Record) -> str:
+    """When a run failed, as text."""
+    return str(record.provenance.get("ended"))
 
 
 def merged(asked: Sequence[RunSpec]) -> list[RunSpec]:

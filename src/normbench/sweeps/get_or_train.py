@@ -6,20 +6,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from normbench import events, labels
 from normbench.errors import InputError
 from normbench.phrases import counted
-from normbench.record import Record
+from normbench.record import FAILED, Record
 from normbench.spec import DataSpec, Resolved, RunSpec
 from normbench.store import Store
 from normbench.sweeps.estimate import Estimate, estimate
-from normbench.sweeps.findings import Findings, find
+from normbench.sweeps.execution import Execution
+from normbench.sweeps.findings import Findings, failed_at, find
 from normbench.sweeps.plan import Pack, Plan, stacks
 from normbench.sweeps.pool import WorkerPool, worker_pool
+from normbench.sweeps.stopping import STOP, Stopped
+from normbench.sweeps.tidy import tidy
+from normbench.sweeps.under_way import notes
 
 if TYPE_CHECKING:
     from normbench.autotune.search import RunOnAll
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
     from normbench.data.dataset import Dataset
 
 T = TypeVar("T")
+
+#: What becomes of the other runs if one fails.
+CONTINUE, STOP_ON_ERROR = "continue", "stop"
 
 
 def train(
@@ -49,17 +56,18 @@ class Sweep:
     Args:
         resolved: the runs of the command, including duplicates.
         store:    the store of their records.
+        on_error: "continue", or "stop": whether the first failed run ends the command.
 
     Raises:
         InputError: in any stage, if a run cannot be built.
     """
 
-    def __init__(self, resolved: Sequence[Resolved], store: Store) -> None:
+    def __init__(self, resolved: Sequence[Resolved], store: Store, on_error: str = CONTINUE) -> None:
         self.asked = [each.spec for each in resolved]
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self.places = {spec.signature: f"{now} {place:06d}" for place, spec in enumerate(self.asked)}
         self.dropped = Counter(knob for each in resolved for knob in each.unused)
-        self.store = store
+        self.store, self.on_error = store, on_error
 
     @cached_property
     def findings(self) -> Findings:
@@ -98,12 +106,14 @@ class Sweep:
     def plan(self) -> Plan:
         """The stacks, with the widths that are fastest according to the measurements so far."""
         found = self.findings
-        make = partial(stacks, capacity=self.tuner.capacity, processes=self.processes)
+        evaluations: tuple[Pack, ...] = ()
+        if found.to_evaluate:
+            evaluations = stacks(found.to_evaluate, capacity=self.tuner.capacity, processes=self.processes)
         return Plan(
             runs=len({spec.signature for spec in self.asked}),
             finished=len(found.finished),
-            packs=make(found.to_train, cost=self._seconds) if found.to_train else (),
-            evaluations=make(found.to_evaluate) if found.to_evaluate else (),
+            packs=tuple(self._stacks(found.to_train)) if found.to_train else (),
+            evaluations=evaluations,
             notes=tuple(self._notes()),
         )
 
@@ -138,24 +148,26 @@ class Sweep:
         """Train and evaluate what is missing. Return the records of all runs of the command, in their order.
 
         Raises:
-            InputError: a run cannot be trained. Nothing was written.
-            RunFailure: the store cannot be written, or a finished run cannot be evaluated.
+            InputError:  a run cannot be trained. Nothing was written.
+            RunFailure:  the store cannot be written, a finished run cannot be evaluated, or a run failed and
+                         `on_error` is "stop".
+            Interrupted: a signal asked to end. Checkpoints are written, unless it came twice.
         """
         announcer = events.Announcer(observers)
         try:
-            if self.findings.to_train or self.findings.to_evaluate:
-                with self._pool() as pool:
-                    self._train_and_evaluate(announcer.notify, pool)
-            else:
-                self._announce_found(announcer.notify)
+            with STOP.heard():
+                if self.findings.to_train or self.findings.to_evaluate:
+                    with self._pool() as pool:
+                        self._train_and_evaluate(announcer.notify, pool)
+                else:
+                    self._announce_found(announcer.notify)
         finally:
             announcer.close()
         records = {spec.signature: self.store.get(spec.signature) for spec in self.asked}
         return [record for spec in self.asked if (record := records[spec.signature]) is not None]
 
     def _train_and_evaluate(self, emit: Callable[[events.Event], None], pool: WorkerPool | None) -> None:
-        from normbench.sweeps.evaluation import evaluate_pack, give_up_evaluation
-        from normbench.sweeps.worker import give_up_training, train_pack
+        from normbench.sweeps.worker import Command
 
         steps = self._check()
         run_on_all: RunOnAll = _run_in_this_process if pool is None else pool.run_on_all
@@ -167,41 +179,35 @@ class Sweep:
         self._announce_found(emit)
         for note in plan.notes:
             emit(events.Notice(note))
-        train = partial(train_pack, places=self.places)
-        self._work(plan.packs, train, give_up_training, emit, pool)
-        self._work(plan.evaluations, evaluate_pack, give_up_evaluation, emit, pool)
-        # records that still lack metrics, such as those of runs that diverged early
-        left = find(self.asked, self.store).to_evaluate
-        self._work([Pack((spec,)) for spec in left], evaluate_pack, give_up_evaluation, emit, None)
+        execution = Execution(
+            self.store, pool, emit, self._data, self.tuner.of, self._stacks,
+            Command(self.places, self._failures), stops=self.on_error == STOP_ON_ERROR,
+        )  # fmt: skip
+        try:
+            execution.train(plan.packs)
+            execution.evaluate(plan.evaluations)
+            # records that still lack metrics, such as those of runs that diverged early
+            left = find(self.asked, self.store).to_evaluate
+            execution.evaluate([Pack((spec,)) for spec in left], here=True)
+        except Stopped:
+            raise execution.ending() from None
+        execution.check_evaluations()
+
+    @cached_property
+    def _failures(self) -> dict[str, str]:
+        """When runs had failed before this command began, by signature."""
+        records = [self.store.get(spec.signature) for spec in self.findings.to_train]
+        return {r.signature: failed_at(r) for r in records if r is not None and r.status == FAILED}
+
+    def _stacks(self, specs: Sequence[RunSpec]) -> Sequence[Pack]:
+        """The packs of runs to train."""
+        return stacks(specs, capacity=self.tuner.capacity, processes=self.processes, cost=self._seconds)
 
     def _announce_found(self, emit: Callable[[events.Event], None]) -> None:
         for spec in self.findings.finished:
+            tidy(self.store, spec.signature)
             if (record := self.store.get(spec.signature)) is not None:
                 emit(events.RunFound(record))
-
-    def _work(
-        self,
-        packs: Sequence[Pack],
-        work: Callable[..., None],
-        give_up: Callable[[Pack, str, Store], events.Event],
-        emit: Callable[[events.Event], None],
-        pool: WorkerPool | None,
-    ) -> None:
-        """Train or evaluate packs in worker processes, or in this process if there is no pool."""
-        import torch
-
-        from normbench.autotune.cores import thread_count
-
-        def job(pack: Pack) -> Callable[[Callable[[events.Event], None]], None]:
-            spec = pack.specs[0]
-            return partial(work, pack, self._data(spec), self.store, self.tuner.of(spec))
-
-        if pool is not None:
-            pool.work(packs, job, emit, lambda pack, why: give_up(pack, why, self.store))
-            return
-        for pack in packs:
-            torch.set_num_threads(thread_count(pack.specs[0]))
-            job(pack)(emit)
 
     @contextmanager
     def _pool(self) -> Iterator[WorkerPool | None]:
@@ -247,6 +253,7 @@ class Sweep:
         return _load(spec.data, models.fitted_size(spec), self.store.root / "cache")
 
     def _notes(self) -> Iterator[str]:
+        yield from notes(self.findings.to_train, self.store)
         for knob, count in self.dropped.items():
             yield f"{knob} has no effect: dropped in {counted(count, 'run')}"
         asked, distinct = len(self.asked), len({spec.signature for spec in self.asked})

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from normbench import events
 from normbench.engine.final_state import to_bytes
 from normbench.engine.train import Result
 from normbench.files import write_atomically
 from normbench.phrases import counted
+from normbench.run_folder import Guard
 from normbench.spec import RunSpec
 from normbench.store import Store
+from normbench.sweeps.held_leases import LeaseLost
 
 #: `keep_weights=auto` keeps final states of at most KEPT_PER_RUN bytes, and of KEPT_IN_ALL bytes in total.
 KEPT_PER_RUN, KEPT_IN_ALL = 16 * 2**20, 5 * 2**30
@@ -22,12 +25,13 @@ def keep_weights(
     steps: int,
     store: Store,
     emit: Callable[[events.Event], None],
+    guard: Callable[[str], Guard],
 ) -> None:
-    """Write the final states of ended runs, as `keep_weights` says.
+    """Write the final states of ended runs, as `keep_weights` says. `guard`: of each run by its signature.
 
     If the disk refuses, announce one notice and continue: the records are still written.
     """
-    kept = store.kept_bytes() if specs[0].keep_weights == "auto" else 0
+    kept = store.kept_bytes() if specs and specs[0].keep_weights == "auto" else 0
     for spec, result in zip(specs, results, strict=True):
         if result.diverged_at is not None or spec.keep_weights is False:
             continue
@@ -38,7 +42,8 @@ def keep_weights(
         kept += size
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, to_bytes(result.final_state, spec, steps))
+            with suppress(LeaseLost):  # its record will not be written either
+                write_atomically(file, to_bytes(result.final_state, spec, steps), guard(spec.signature))
         except OSError as error:
             reason = error.strerror or error
             emit(

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from normbench.phrases import counted
 from normbench.spec import RunSpec, trainings
 
 #: Run → most lanes that a stack of such runs may have.
 Capacity = Callable[[RunSpec], int]
+#: How often a lone run is tried. Its error may pass, such as too little memory beside other stacks.
+ATTEMPTS = 2
 
 
 @dataclass(frozen=True)
 class Pack:
-    """The runs of one stack, in lane order. Runs that share a training are next to each other."""
+    """The runs of one stack, in lane order. Runs that share a training are next to each other.
+
+    attempt: above 1 if the pack is a lone run that has failed before.
+    """
 
     specs: tuple[RunSpec, ...]
+    attempt: int = 1
 
     @property
     def trainings(self) -> tuple[tuple[RunSpec, ...], ...]:
@@ -32,6 +38,12 @@ class Pack:
         units = self.trainings if len(self.trainings) > 1 else tuple((spec,) for spec in self.specs)
         middle = (len(units) + 1) // 2
         return _pack(units[:middle]), _pack(units[middle:])
+
+    def after_failure(self) -> tuple[Pack, ...]:
+        """The packs to try after this one failed: its halves, or a lone run once more; none after that."""
+        if len(self.specs) > 1:
+            return self.halves()
+        return (replace(self, attempt=self.attempt + 1),) if self.attempt < ATTEMPTS else ()
 
 
 def _pack(units: Sequence[tuple[RunSpec, ...]]) -> Pack:

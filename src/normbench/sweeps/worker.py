@@ -1,84 +1,160 @@
-"""The work on one pack: train the stack and write the records.
+"""The work on one pack: take the leases of its runs, train the stack and write the records.
 
-A stack that fails is halved and tried again. A lone run that fails is recorded as failed.
+A stack that fails is halved and tried again. A lone run that fails is tried again once, then recorded as
+failed. Runs that other processes train are left to them.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
-
-import torch
 
 from normbench import events, models
 from normbench.autotune.tuning import Tuning
 from normbench.data.dataset import Dataset
 from normbench.engine.device import device_name, find_device
-from normbench.engine.probes.along_training import asked_of
 from normbench.engine.stack_layout import StackLayout
-from normbench.engine.state import LaneState
-from normbench.engine.train import Listener, Result, train_stack
-from normbench.record import COMPLETE, DIVERGED, FAILED, Record
+from normbench.engine.state import LaneState, UnfitState
+from normbench.engine.train import Listener, train_stack
+from normbench.errors import StoreFailure
+from normbench.leases import Watch
+from normbench.record import COMPLETE, DIVERGED, FAILED
 from normbench.spec import RunSpec
 from normbench.store import Store
+from normbench.sweeps import checkpoints
 from normbench.sweeps.attempt import attempt
+from normbench.sweeps.checkpointer import Checkpointer, Clockwork
+from normbench.sweeps.findings import ended_since
+from normbench.sweeps.held_leases import HeldLeases, LeaseLost
 from normbench.sweeps.keep_weights import keep_weights
+from normbench.sweeps.periodically import periodically
 from normbench.sweeps.plan import Pack
-from normbench.sweeps.provenance import commit, environment
+from normbench.sweeps.run_records import record_of, timing_of
+from normbench.sweeps.stopping import STOP, Stopped
+from normbench.sweeps.worker_process import Emit
 
-#: Seconds between checkpoints: the most training time that is lost if the process is killed.
-CHECKPOINT_EVERY_S = 20.0
 
-Emit = Callable[[events.Event], None]
+@dataclass(frozen=True)
+class Command:
+    """What workers must know of the command.
+
+    Attributes:
+        places:   signature → time of the command and position of the run in it, as sortable text.
+        failures: signature → when the run had failed before the command began.
+    """
+
+    places: Mapping[str, str] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
 
 
 def train_pack(
-    pack: Pack, dataset: Dataset, store: Store, tuning: Tuning, emit: Emit, places: Mapping[str, str] = {}
+    pack: Pack, dataset: Dataset, store: Store, tuning: Tuning, emit: Emit, command: Command = Command()
 ) -> None:
     """Train a pack and write its records. Each stack has the layout of the tuning for its width.
 
-    Runs with a checkpoint resume from it. A stack that fails, for example for lack of memory, is halved. A
-    lone run that fails gets a record of status `failed`, and its traceback goes to error.txt.
-
-    Args:
-        places: signature → time of the command and position of the run in it, as sortable text.
+    The leases of all runs are taken first. Runs with a checkpoint resume from it. A stack that fails, for
+    example for lack of memory, is halved. A lone run that fails twice gets a record of status `failed`, and
+    its traceback goes to error.txt.
 
     Raises:
-        RunFailure: the store cannot be written.
+        StoreFailure: the store cannot be written.
+        Stopped:      the process was asked to stop. The checkpoints are written.
     """
-    waiting = [pack]
-    while waiting:
-        current, states = _at_one_step(waiting.pop(0), store, waiting)
-        layout = tuning.layout_at(len(current.trainings))
-        train = partial(_train_to_records, current, dataset, states, layout, store, emit, places)
-        failure = attempt(train)
-        if failure is None:
-            continue
-        if len(current.specs) > 1:
-            emit(events.StackSplit(current.signatures, failure.reason))
-            waiting[:0] = current.halves()
-        else:
-            emit(events.RunEnded(_fail(current, store, failure.reason, failure.text)))
+    leases = HeldLeases(store, Watch())
+    with STOP.while_training(), periodically(1.0, Clockwork(leases)):
+        try:
+            ours = _claim(pack, store, leases, emit, command)
+            _train_claimed(ours, dataset, store, tuning, leases, emit, command)
+        finally:
+            leases.release_all()
 
 
 def give_up_training(pack: Pack, why: str, store: Store) -> events.Event:
-    """Record a lone run as failed, because its worker died."""
-    return events.RunEnded(_fail(pack, store, why))
+    """Record a lone run as failed, because its worker has died twice. It may be another process's by now."""
+    leases = HeldLeases(store, Watch())
+    if leases.take(pack.trainings):
+        return events.RunsHeld(pack.signatures)
+    try:
+        return _fail(pack, store, leases, why)
+    finally:
+        leases.release_all()
 
 
-def _fail(pack: Pack, store: Store, reason: str, text: str | None = None) -> Record:
-    """Record a lone run as failed, with the reason in one line and the full text."""
-    record = _record(pack, 0, FAILED, {}, (), {}, {"error": reason})
-    store.put(record, error=text or reason)
-    return record
+def _claim(pack: Pack, store: Store, leases: HeldLeases, emit: Emit, command: Command) -> list[RunSpec]:
+    """Take the leases of a pack. Return the runs to train here; announce those of other processes."""
+    try:
+        others = leases.take(pack.trainings)
+    except OSError as error:
+        raise StoreFailure(f"no lease can be written to {store.root}: {error.strerror or error}") from error
+    if others:
+        emit(events.RunsHeld(tuple(others)))
+    ours = []
+    for spec in pack.specs:
+        if spec.signature in others:
+            continue
+        if (record := ended_since(spec, store, command.failures)) is not None:
+            leases.release(spec.signature)
+            emit(events.RunEndedElsewhere(record))
+        else:
+            ours.append(spec)
+    return ours
+
+
+def _train_claimed(
+    specs: list[RunSpec],
+    dataset: Dataset,
+    store: Store,
+    tuning: Tuning,
+    leases: HeldLeases,
+    emit: Emit,
+    command: Command,
+) -> None:
+    waiting = [Pack(tuple(specs))] if specs else []
+    while waiting:
+        STOP.check()
+        current, states = _at_one_step(waiting.pop(0), dataset, store, waiting, emit)
+        layout = tuning.layout_at(len(current.trainings))
+        train = partial(_train_to_records, current, dataset, states, layout, store, leases, emit, command)
+        try:
+            failure = attempt(train, LeaseLost, UnfitState, Stopped)
+        except LeaseLost as lost:
+            emit(events.StackSplit(current.signatures, str(lost), "its other runs continue"))
+            emit(events.RunsHeld(tuple(lost.signatures)))
+            if rest := tuple(spec for spec in current.specs if spec.signature in leases.held):
+                waiting.insert(0, Pack(rest))
+            continue
+        except UnfitState as unfit:
+            emit(events.StackSplit(current.signatures, "a checkpoint does not fit", "its runs start again"))
+            for position in unfit.positions:
+                checkpoints.set_aside(current.specs[position], store, str(unfit), _notify(emit))
+            waiting.insert(0, current)
+            continue
+        if failure is None:
+            continue
+        again = current.after_failure()
+        if len(again) > 1:
+            emit(events.StackSplit(current.signatures, failure.reason))
+            waiting[:0] = again
+        elif again and not failure.certain:
+            emit(events.StackSplit(current.signatures, failure.reason, "it is tried again"))
+            waiting += again
+        else:
+            emit(_fail(current, store, leases, failure.reason, failure.text))
+
+
+def _fail(
+    pack: Pack, store: Store, leases: HeldLeases, reason: str, text: str | None = None
+) -> events.RunEnded | events.RunsHeld:
+    """Record a lone run as failed, with the reason in one line and the full text, and give it back."""
+    record = record_of(pack, 0, FAILED, {}, (), {}, {"error": reason})
+    try:
+        store.put(record, error=text or reason, guard=leases.guard(record.signature))
+    except LeaseLost:
+        return events.RunsHeld(pack.signatures)
+    leases.release(record.signature)
+    return events.RunEnded(record)
 
 
 def _train_to_records(
@@ -87,8 +163,9 @@ def _train_to_records(
     states: list[LaneState] | None,
     layout: StackLayout,
     store: Store,
+    leases: HeldLeases,
     emit: Emit,
-    places: Mapping[str, str],
+    command: Command,
 ) -> None:
     spec = pack.specs[0]
     device = find_device(spec.engine.device)
@@ -96,10 +173,12 @@ def _train_to_records(
     specs = tuple(s.model_dump(mode="json") for s in pack.specs)
     groups = tuple(s.group() for s in pack.specs)
     steps = spec.length(len(dataset.train_labels))
+    leases.start(first, steps, len(pack.specs))
     emit(events.StackStarted(pack.signatures, specs, groups, steps, first))
     listener = Listener(
         point=lambda step, points: emit(events.StackLogged(pack.signatures, step, tuple(points))),
-        checkpoint=_Checkpointer(pack, store, emit),
+        checkpoint=Checkpointer(pack, steps, store, leases, emit),
+        pulse=STOP.pulse,
     )
     results = train_stack(pack.specs, dataset.to(device), device, listener, states, layout)
     if breaks := results[0].about.get("graph_breaks"):
@@ -107,113 +186,45 @@ def _train_to_records(
         emit(events.Notice(f"norm={norm}: engine.compile=true divides the forward pass {breaks} times"))
     about = {"data": dataset.fitted, "device": device_name(device), "resumed_from": first, "steps": steps}
     about["memory_bytes"] = models.footprint(spec, dataset.shape)
-    keep_weights(pack.specs, results, steps, store, emit)
+    lost = leases.lost(pack.signatures)
+    kept = [
+        (each, result) for each, result in zip(pack.specs, results, strict=True) if each.signature not in lost
+    ]
+    keep_weights([each for each, _ in kept], [result for _, result in kept], steps, store, emit, leases.guard)
     for number, result in enumerate(results):
         status = COMPLETE if result.diverged_at is None else DIVERGED
-        timing = _timing(result, pack, first)
+        timing = timing_of(result, pack, first)
         own = {**about, "diverged_at": result.diverged_at, **result.about}
-        if (place := places.get(pack.specs[number].signature)) is not None:
+        if (place := command.places.get(pack.specs[number].signature)) is not None:
             own["asked"] = place
-        record = _record(
+        record = record_of(
             pack, number, status, result.metrics, result.history, timing, own, result.diagnostics
         )
-        store.put(replace(record, tables=result.tables))
-        emit(events.RunEnded(store.get(record.signature) or record))
-
-
-def _timing(result: Result, pack: Pack, first: int) -> dict[str, float]:
-    """Seconds of the stack, seconds per run, run-steps per second, and seconds per run and step. The last is
-    without evaluation, diagnostics and checkpoints; the others are with them.
-    """
-    share = result.seconds / len(pack.specs)
-    steps = (result.history[-1]["step"] or 0) - first
-    each = {"step_s": result.step_seconds / len(pack.specs) / steps} if steps else {}
-    return {"stack_s": result.seconds, "train_s": share, "steps_per_s": steps / share, **each}
-
-
-def _record(
-    pack: Pack, number: int, status: str, metrics: dict[str, float | None], history: tuple[dict[str, float |
-          None], ...],
-    timing: dict[str, float], about: dict[str, Any], diagnostics: tuple[dict[str, Any], ...] = (),
-) -> Record:  # fmt: skip
-    spec = pack.specs[number]
-    [(lane, bank)] = [(lane, runs.index(spec)) for lane, runs in enumerate(pack.trainings) if spec in runs]
-    device = about.pop("device", None)
-    return Record(
-        signature=spec.signature,
-        spec=spec.model_dump(mode="json"),
-        status=status,
-        metrics=metrics,
-        timing=timing,
-        environment=environment() | ({"device": device} if device else {}),
-        provenance={
-            "stack_size": len(pack.trainings), "lane": lane, "bank": bank, "commit": commit(),
-            "ended": datetime.now(UTC).isoformat(timespec="seconds"), **about,
-        },
-        history=history,
-        diagnostics=diagnostics,
-    )  # fmt: skip
-
-
-def _at_one_step(pack: Pack, store: Store, waiting: list[Pack]) -> tuple[Pack, list[LaneState] | None]:
-    """The runs of a pack with checkpoints at one step, and their states. The other runs go to `waiting`."""
-    by_step: dict[int, list[tuple[RunSpec, LaneState | None]]] = defaultdict(list)
-    for spec in pack.specs:
-        state = _checkpoint(spec, store.checkpoint_file(spec.signature))
-        by_step[state["step"] if state else 0].append((spec, state))
-    (step, lanes), *others = by_step.items()
-    waiting[:0] = [Pack(tuple(spec for spec, _ in lanes)) for _, lanes in others]
-    states = [state for _, state in lanes if state is not None]
-    return Pack(tuple(spec for spec, _ in lanes)), states if step else None
-
-
-def _checkpoint(spec: RunSpec, file: Path) -> LaneState | None:
-    """The state of a run from its checkpoint; None if there is none or its curve lacks wanted evaluations."""
-    try:
-        state: LaneState = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        return None
-    except Exception:  # damaged by a crash or from an older version: the run starts from the beginning
-        file.unlink(missing_ok=True)
-        return None
-    evaluated = {point["step"] for point in state["history"] if point.get("test_error") is not None}
-    every = spec.eval.every or state["step"] + 1
-    if not _has_diagnostics(spec, state):
-        return None
-    return state if evaluated.issuperset(range(every, state["step"] + 1, every)) else None
-
-
-def _has_diagnostics(spec: RunSpec, state: LaneState) -> bool:
-    """Whether the curve of a run under way has been read as the diagnostics ask."""
-    return not spec.diagnostics or state.get("diagnostics", {}).get("asked") == asked_of(spec)
-
-
-class _Checkpointer:
-    """Writes the states every CHECKPOINT_EVERY_S. If the disk refuses, it announces one notice and stops."""
-
-    def __init__(self, pack: Pack, store: Store, emit: Emit) -> None:
-        self.pack, self.store, self.emit = pack, store, emit
-        self.last = time.monotonic()
-
-    def __call__(self, states: Callable[[], list[LaneState]]) -> None:
-        if time.monotonic() - self.last < CHECKPOINT_EVERY_S:
-            return
-        self.last = time.monotonic()
         try:
-            for spec, state in zip(self.pack.specs, states(), strict=True):
-                _save(state, self.store.checkpoint_file(spec.signature))
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            self.last = float("inf")
-            self.emit(events.Notice(f"no checkpoints for this stack: {str(error).splitlines()[0]}"))
+            store.put(replace(record, tables=result.tables), guard=leases.guard(record.signature))
+        except LeaseLost:
+            lost.add(record.signature)
+            continue
+        emit(events.RunEnded(store.get(record.signature) or record))
+        leases.release(record.signature)
+    if lost:
+        raise LeaseLost(lost)
 
 
-def _save(state: LaneState, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".checkpoint-")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            torch.save(state, stream)
-        Path(name).replace(file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+def _at_one_step(
+    pack: Pack, dataset: Dataset, store: Store, waiting: list[Pack], emit: Emit
+) -> tuple[Pack, list[LaneState] | None]:
+    """The runs of a pack with checkpoints at one step, and their states. The other runs go to `waiting`."""
+    by_step: dict[tuple[int, int], list[tuple[RunSpec, LaneState | None]]] = defaultdict(list)
+    steps = pack.specs[0].length(len(dataset.train_labels))
+    for spec in pack.specs:
+        state = checkpoints.load(spec, steps, store, _notify(emit))
+        by_step[(state["step"], state["counted"]) if state else (0, 0)].append((spec, state))
+    ((step, _), lanes), *others = by_step.items()
+    waiting[:0] = [replace(pack, specs=tuple(spec for spec, _ in lanes)) for _, lanes in others]
+    states = [state for _, state in lanes if state is not None]
+    return replace(pack, specs=tuple(spec for spec, _ in lanes)), states if step else None
+
+
+def _notify(emit: Emit) -> Callable[[str], None]:
+    return lambda text: emit(events.Notice(text))

@@ -52,7 +52,7 @@ class LiveView:
         elif isinstance(event, Notice):
             self._warn(event.text)
         elif isinstance(event, StackSplit) and (stack := self._progress.stack_of(event.signatures)):
-            self._warn(messages.split(stack, self._progress, event.reason))
+            self._warn(messages.split(stack, self._progress, event.reason, event.then))
         ended = self._progress.apply(event, now)
         if isinstance(event, SweepStarted):
             self._start()

@@ -73,14 +73,15 @@ def closing(progress: Progress, now: float) -> str:
         f"{progress.ended} of {counted(progress.to_train, 'run')} ended in {took}"
         + (": " if counts else "")
         + ", ".join(counts)
+        + (f"; {progress.elsewhere} trained by other processes" if progress.elsewhere else "")
     )
 
 
-def split(stack: Stack, progress: Progress, reason: str) -> str:
-    """Why a stack was split. Fields in which its runs differ are left out."""
+def split(stack: Stack, progress: Progress, reason: str, then: str) -> str:
+    """Why a stack was split, and what becomes of it. Fields in which its runs differ are left out."""
     common = [key for key in progress.varying if len({label(field(spec, key)) for spec in stack.specs}) == 1]
     title = f"{describe(stack.specs[0], common)} · {counted(stack.runs, 'run')}"
-    return f"{title}: {reason}; its runs continue in smaller stacks"
+    return f"{title}: {reason}; {then}"
 
 
 def group_title(group: Group, progress: Progress) -> str:

@@ -34,7 +34,7 @@ class PlainView:
         elif isinstance(event, Notice):
             self._print(event.text, self._err)
         elif isinstance(event, StackSplit) and (stack := self._progress.stack_of(event.signatures)):
-            self._print(messages.split(stack, self._progress, event.reason), self._err)
+            self._print(messages.split(stack, self._progress, event.reason, event.then), self._err)
         ended = self._progress.apply(event, now)
         if isinstance(event, SweepStarted):
             self._print(messages.opening(self._progress), self._out)

@@ -10,7 +10,16 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from normbench.events import Event, RunEnded, StackLogged, StackSplit, StackStarted, SweepStarted
+from normbench.events import (
+    Event,
+    RunEnded,
+    RunEndedElsewhere,
+    StackLogged,
+    StackPaused,
+    StackSplit,
+    StackStarted,
+    SweepStarted,
+)
 from normbench.labels import varying
 from normbench.record import COMPLETE, Record
 
@@ -71,6 +80,7 @@ class Progress:
         self.stacks: list[Stack] = []
         self.varying: tuple[str, ...] = ()  # fields in which the runs of the sweep differ
         self.statuses: Counter[str] = Counter()  # of the runs that have ended
+        self.elsewhere = 0  # runs of the sweep that other processes have trained meanwhile
         self.started = 0.0
         self._stack_of_run: dict[str, Stack] = {}  # open runs only
         self._ended_steps = 0
@@ -115,8 +125,11 @@ class Progress:
                 self._start(event, now)
             case StackLogged():
                 self._log(event, now)
-            case StackSplit():
-                self._forget(event.signatures)
+            case StackSplit(signatures=signatures) | StackPaused(signatures=signatures):
+                self._forget(signatures)
+            case RunEndedElsewhere(record=record):
+                self.elsewhere += 1
+                self._ended_steps += int(record.provenance.get("steps") or 0)
             case RunEnded(record=record):
                 return self._end(record, now)
         return None

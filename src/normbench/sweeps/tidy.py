@@ -1,0 +1,21 @@
+"""What processes that were killed in the last instant of a run have left beside its result."""
+
+from __future__ import annotations
+
+from normbench import leases
+from normbench.files import remove_leftovers
+from normbench.leases import Watch
+from normbench.run_folder import clean
+from normbench.store import Store
+
+
+def tidy(store: Store, signature: str) -> None:
+    """Remove lease, checkpoint and temporary files of a finished run, unless a process trains it again."""
+    file = store.lease_file(signature)
+    seen = leases.read(file)
+    if seen is not None and not (Watch().has_expired(file, seen) and leases.remove(file, seen)):
+        return
+    if store.checkpoint_file(signature).exists():
+        clean(file.parent)
+    else:
+        remove_leftovers(file.parent)
