@@ -19,12 +19,11 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def runs(trainer, capsys: Capture) -> list[RunSpec]:
+def runs(trainer, make_sweep) -> list[RunSpec]:
     """Eight runs: two norms, two batches, two seeds; gn with batch 4 fails."""
     trainer.breaks = lambda spec: spec.norm.name == "gn" and spec.batch == 4
-    cli.run(["train", "norm=bn,gn", "batch=2,4", "seed=range(2)"])
-    capsys.readouterr()
-    return trainer.trained
+    trainer(make_sweep("norm=bn,gn", "batch=2,4", "seed=range(2)"), Store.default())
+    return list(trainer.trained)
 
 
 def said(capsys: Capture, *argv: str) -> str:
