@@ -9,7 +9,7 @@ SCALE ?= tiny
 table = $(patsubst conf/paper/%.yaml,%,$(or $(wildcard conf/paper/*/$(1).yaml),$(error no table $(1) in conf/paper)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart tables tables-small results report test test-norms test-mutants mutants-sample test-slow docs check lint type fmt clean
+.PHONY: help setup quickstart tables tables-small results report test test-norms test-mutants mutants-sample test-crash test-slow docs check lint type fmt clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test-mutants: setup ## Plant bugs, one at a time, and see whether the tests catc
 
 mutants-sample: setup ## Plant a few bugs, always the same ones: about a minute
 	$(BIN)/python scripts/mutants.py run tests/mutants/planted.yaml --sample 6
+
+test-crash: setup ## Kill training 200 times at random moments, and count what is lost, torn, double or orphaned
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/crash.py $(or $(N),200)
 
 test-slow: setup ## Run all tests, those that take minutes too
 	$(TEST)

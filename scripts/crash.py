@@ -3,10 +3,10 @@
 scripts/crash.py 200            200 kills over all stages; prints one line per stage and the counts
 scripts/crash.py 20 --seed 3    other moments
 
-A sweep of six runs trains in forked processes, often two at a time on one store. Each is killed (SIGKILL) at a
-random one of its steps, file operations or lease operations, before or after it. After at most four kills the
-sweep is trained to its end and compared with one that was never killed. Of the stage `workers` the whole
-command runs with worker processes, and the command, a worker or both are killed at a random time.
+A sweep of six runs trains in forked processes, often two at a time on one store. Each is killed (SIGKILL) at
+one of its steps, file operations or lease operations, before or after it. After at most eight kills the sweep
+is trained to its end and compared with one that was never killed. In the stage `workers` the whole command
+runs with worker processes, and the command, a worker or both are killed at a random time.
 
     lost      a run without a result at the end, or with another result than without kills
     torn      a file that a reader cannot read, at any time
@@ -34,6 +34,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -287,7 +288,7 @@ class Suite:
             spans.setdefault(signature, []).append((began, deaths.get(pid, began), pid))
         for signature, found in spans.items():
             ordered = sorted(found)
-            for (_, ended, one), (began, _, other) in zip(ordered, ordered[1:], strict=False):
+            for (_, ended, one), (began, _, other) in pairwise(ordered):
                 if began < ended and one != other:
                     self.faults["double"].append(f"{signature} was trained by {one} and {other} at once")
         self.faults["double"] += [f"{name} has ended {n} times" for name, n in ends.items() if n > 1]
