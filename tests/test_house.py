@@ -17,7 +17,7 @@ NO_TORCH = (
     "sweeps.provenance", "papers", "report", "figures", "pages", "tracking", "dashboard",
     "data.shapes", "data.fingerprint",
     "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
-    "commands.parser",
+    "commands.parser", "api",
 )  # fmt: skip
 #: The vocabulary: torch-free values that every room may use.
 WORDS = (
@@ -33,6 +33,7 @@ WORDS = (
     "conditions",
     "labels",
     "store",
+    "tags",
     "paths",
     "phrases",
     "files",
@@ -69,7 +70,8 @@ ROOMS = {
     "spec": ("errors", "groups", "momentum", "paths"),
     "diagnostics": ("errors",),
     "run_series": ("record",),
-    "store": ("errors", "files", "record", "run_folder", "run_series", "unfinished"),
+    "tags": ("errors", "files"),
+    "store": ("errors", "files", "record", "run_folder", "run_series", "tags", "unfinished"),
     "stored_state": ("errors", "store"),
     "run_states": ("leases", "processes", "record", "store", "unfinished"),
     "rng": (),
@@ -94,11 +96,15 @@ ROOMS = {
     "figures": (*WORDS, "report"),
     "commands": (
         *WORDS, "config", "norms", "weight_norms", "data", "models", "engine", "autotune", "sweeps", "bench",
-        "tracking", "dashboard", "report", "papers", "figures", "pages",
+        "tracking", "dashboard", "report", "papers", "figures", "pages", "export",
+        "templates",
     ),
+    "export": (*WORDS, "norms", "weight_norms", "data", "models", "engine"),
+    "api": (*WORDS, "commands", "config", "report", "export"),
+    "templates": (),
     "cli": ("errors", "commands"),
     "__main__": ("cli",),
-    "": (),
+    "": ("api", "errors"),
 }  # fmt: skip
 
 

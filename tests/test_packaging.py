@@ -68,7 +68,7 @@ def test_a_wheel_contains_the_whole_configuration_and_both_plugins(wheel: Path) 
     }
     assert len(conf) > 40
     assert conf <= held
-    assert {"normbench/conf/__init__.py", "normbench/py.typed"} <= held
+    assert {"normbench/conf/__init__.py", "normbench/py.typed", "normbench/references.bib"} <= held
     pages = ROOT / "src" / "normbench" / "pages"
     shown = {file.relative_to(ROOT / "src").as_posix() for kind in ("templates/*.html", "static/*")
              for file in pages.glob(kind)}  # fmt: skip

@@ -68,6 +68,7 @@ class Record:
         history:     the curve, one point per logged step. It has its own file.
         diagnostics: values by layer, one mapping per reading. They have their own files.
         additions:   metrics that were evaluated after the run had ended, in the order of the file names.
+        tags:        tags that the run has now, see `normbench.tags`. They have their own file.
     """
 
     signature: str
@@ -82,6 +83,7 @@ class Record:
     history: tuple[Metrics, ...] = field(default=(), compare=False)
     diagnostics: tuple[dict[str, Any], ...] = field(default=(), compare=False)
     additions: tuple[Addition, ...] = field(default=(), compare=False)
+    tags: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def ended_well(self) -> bool:
@@ -116,9 +118,9 @@ class Record:
         return found["name"] if isinstance(found, dict) and "name" in found else found
 
     def to_json(self) -> str:
-        """The text of record.json. History and diagnostics have their own files."""
+        """The text of record.json. History, diagnostics and tags have their own files."""
         tree = asdict(self)
-        del tree["history"], tree["diagnostics"]
+        del tree["history"], tree["diagnostics"], tree["tags"]
         if not self.additions:
             del tree["additions"]
         return _json(tree)

@@ -10,6 +10,7 @@
         evaluation-*.json     metrics that were evaluated after the run had ended
         curve-*.json          denser curves and further diagnostics, from training the run again
         diagnostics-*.jsonl   what further diagnostics found by layer
+        tags.json             tags, if they were changed after the training
         checkpoint.pt         exists from a while after the run has begun until it has a result
         checkpoint.json       how far the checkpoint is, for people
         lease.json            exists while a process trains the run, see `normbench.leases`
@@ -28,13 +29,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 import yaml
 
-from normbench import run_series, unfinished
+from normbench import run_series, tags, unfinished
 from normbench.errors import InputError
 from normbench.files import last_bytes, try_writing
 from normbench.record import FAILED, Addition, Metrics, Record
@@ -282,7 +284,8 @@ class Store:
         files = sorted(file.parent.glob("evaluation-*.json"))
         found = [self._readable(each, _addition, "it is left out") for each in files]
         own = [each for each in found if each is not None and each.signature == record.signature]
-        return record.with_additions(tuple(own))
+        changed = self._readable(file.parent / tags.FILE, tags.read, "it is left out")
+        return replace(record.with_additions(tuple(own)), tags=tags.of(record.spec, changed))
 
     @staticmethod
     def _folder_name(record: Record) -> str:

@@ -40,6 +40,24 @@ def complete(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("normbench plot heat --x batch norm=g", ["norm=ghost", "norm=gn"]),
         ("normbench reproduce wu2018/b", ["wu2018/batch_size"]),
         ("normbench nothing ", []),
+        ("normbench train norm=bn,g", ["norm=bn,ghost", "norm=bn,gn"]),
+        ("normbench plan batch=2,4 norm=gn,gh", ["norm=gn,ghost"]),
+        ("normbench train model.hidden=[8,8", []),
+        ("normbench cite norm=bn,ln_ch", ["norm=bn,ln_chw"]),
+        ("normbench table --rows norm,placement.s", ["norm,placement.sites"]),
+        ("normbench table --cols=norm.mo", ["--cols=norm.momentum"]),
+        ("normbench table --metric test_error,train_s --rows ba", ["batch"]),
+        ("normbench plot line --y ensemble_n", ["ensemble_nll"]),
+        ("normbench table --where norm=bn,ln_ch", ["norm=bn,ln_chw"]),
+        ("normbench runs --where status=fa", ["status=failed"]),
+        ("normbench runs --sort si", ["size"]),
+        ("normbench table --format l", ["latex"]),
+        ("normbench table --out fi", []),
+        ("normbench runs t", ["tag"]),
+        ("normbench new n", ["norm"]),
+        ("normbench reproduce sca", ["scale="]),
+        ("normbench reproduce wu2018/batch_size scale=t", ["scale=tiny"]),
+        ("normbench reproduce he2016/placement scale=", ["scale=tiny", "scale=small", "scale=full"]),
     ],
 )
 def test_completion_offers_what_may_come_next(
@@ -55,6 +73,12 @@ def test_runs_complete_by_signature(
     capsys.readouterr()
     signatures = [record.signature for record in Store.default().records()]
     assert complete("normbench info ", monkeypatch, capsys)[:2] == signatures
+    assert complete(f"normbench export {signatures[0][:6]}", monkeypatch, capsys) == [signatures[0]]
+    assert complete("normbench table --where batch=", monkeypatch, capsys) == ["batch=2", "batch=4"]
+    assert complete("normbench table --where batch=2,", monkeypatch, capsys) == ["batch=2,4"]
+    assert complete("normbench table --metric test_loss,test_e", monkeypatch, capsys) == [
+        "test_loss,test_error", "test_loss,test_error@batch",
+    ]  # fmt: skip
 
 
 def test_something_else_after_sc_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +96,7 @@ def test_bash_completes_with_the_installed_script(tmp_path: Path) -> None:
     command.chmod(0o755)
     program = f"import sys; sys.argv[0] = {str(command)!r}; from normbench.cli import main; main()"
     script = subprocess.check_output([sys.executable, "-c", program, "-sc", "install=bash"], text=True)
-    typed = 'COMP_LINE="normbench train norm=g"; COMP_POINT=22; COMP_CWORD=2; hydra_bash_completion'
+    typed = 'COMP_LINE="normbench train norm=bn,g"; COMP_POINT=25; COMP_CWORD=2; hydra_bash_completion'
     shell = f'PATH="{tmp_path}:$PATH"\n{script}\n{typed}\necho "${{COMPREPLY[@]}}"'
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["norm=ghost", "norm=gn"]
+    assert done.stdout.split() == ["norm=bn,ghost", "norm=bn,gn"]

@@ -40,13 +40,16 @@ class AskedRuns:
     skipped: list[Record]
 
 
-def asked_runs(words: Sequence[str], store: Store, config_dir: str | None = None) -> AskedRuns:
+def asked_runs(
+    words: Sequence[str], store: Store, config_dir: str | None = None, *, need_one: bool = True
+) -> AskedRuns:
     """The runs that the words name, in the order of the sweep; without words, all runs of the store.
 
     Args:
         words:      those of a train command.
         store:      where records are looked up.
         config_dir: a folder with the user's own choices; by default `./conf`.
+        need_one:   refuse words of which no run has a record.
 
     Raises:
         InputError: the words do not compose, or none of their runs has a record.
@@ -66,7 +69,7 @@ def asked_runs(words: Sequence[str], store: Store, config_dir: str | None = None
             impossible.append(run)
         else:
             missing.append(Record(signature, spec, MISSING, {}, {}, {}, {"asked": place[signature]}))
-    if not found:
+    if not found and need_one:
         command = shlex.join(["normbench", "train", *words])
         which, them = f"none of the {len(specs)} runs of these words has a", "them"
         if len(specs) == 1:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from normbench.commands.parser import Parser, own_path
-from normbench.conditions import quantity
 from normbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,47 +70,20 @@ def run(argv: Sequence[str]) -> int:
     if args.out is not None and format == "rich":
         raise InputError("a file takes the format md, csv, latex or json; got rich")
     from normbench.commands.asked_runs import asked_runs
+    from normbench.commands.asked_table import TableWords, runs_of, table_of
     from normbench.commands.damage import warn_of_damage
-    from normbench.commands.ensembles import is_ensemble, with_ensembles
     from normbench.commands.text_file import check_writable, print_file, write
-    from normbench.report.axes import METRIC
-    from normbench.report.baseline import with_differences
-    from normbench.report.images import with_images
-    from normbench.report.mce import METRIC as MCE
-    from normbench.report.mce import with_mce
-    from normbench.report.run_list import list_runs
-    from normbench.report.tables import build_table, keys_of
     from normbench.store import Store
 
     if args.out is not None:
         check_writable(args.out, "--out")
     store = Store.default()
+    asked = TableWords(
+        args.rows, args.cols, args.metric, args.where, args.select, args.reference, args.baseline
+    )
     try:
         runs = asked_runs(args.words, store, args.config_dir)
-        metrics = keys_of(args.metric)
-        alone = [name for name in metrics if is_ensemble(name) or quantity(name) == MCE]
-        if len(metrics) > 1 and alone:
-            raise InputError(f"{alone[0]} needs a table of its own; give it as the only metric")
-        cols = args.cols
-        if len(metrics) > 1 and METRIC not in (*keys_of(args.rows), *keys_of(cols)):
-            cols = f"{cols},{METRIC}" if cols else METRIC
-        records, notes = with_mce(runs.records, args.metric, args.reference)
-        table: Table | RunList
-        if is_ensemble(args.metric):
-            if args.runs or args.select:
-                raise InputError(f"{args.metric} belongs to a group of runs; leave out --runs and --select")
-            records = with_ensembles(store, records, args.where)
-        if args.runs:
-            every = [*records, *runs.missing]
-            table = list_runs(every, args.rows, args.cols, args.metric, args.where, select=args.select)
-        else:
-            table = build_table(
-                records, args.rows, cols, args.metric, args.where,
-                select=args.select, skipped=runs.skipped, missing=runs.missing,
-            )  # fmt: skip
-            table = with_images(replace(table, notes=(*notes, *table.notes)), records)
-            if args.baseline is not None:
-                table = with_differences(table, args.baseline)
+        table = runs_of(runs, asked) if args.runs else table_of(runs, asked, store)
     finally:
         warn_of_damage(store)
     if format == "rich":

@@ -27,9 +27,13 @@ class Training:
     trained: signatures of the runs trained by this command.
     elsewhere: signatures of the runs that other processes trained meanwhile.
     skipped: the impossible runs that were left out.
+
+    Args:
+        console: show the sweep on stdout and stderr.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, console: bool = True) -> None:
+        self._console = console
         self.store = Store.default()
         self.records: list[Record] = []
         self.trained: set[str] = set()
@@ -66,7 +70,7 @@ class Training:
             sweep = Sweep(specs.runs, self.store, specs.on_error)
         tally = Tally()
         asked = specs.runs[0].spec.tracking
-        observers = tracking.observers(asked, self.store.root, console=True, summarize=sweep_summary)
+        observers = tracking.observers(asked, self.store.root, console=self._console, summarize=sweep_summary)
         records = sweep.train([*observers, tally])
         warn_of_damage(self.store)
         self.records += records

@@ -7,7 +7,7 @@ a site, in which order norm and activation come, and whether a layer has a bias.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -125,6 +125,19 @@ class Builder:
         if not self.has_norm(site):
             return nn.Identity()
         norm = self.spec.norm
+        try:
+            layer = norms.build(norm.name, channels, self.lanes, **self.norm_arguments(activated))
+            layer.follow(self.inputs.get(site))
+        except norms.NormError as error:
+            raise norms.NormError(f"site {site}: {of_norm(error, norm.name)}") from None
+        layer.site = site
+        layer.activated = activated
+        layer.in_double = self.spec.engine.precision == "tf32"
+        return layer
+
+    def norm_arguments(self, activated: bool = False) -> dict[str, Any]:
+        """The arguments of the run's norm at a site, by name; see `norm`."""
+        norm = self.spec.norm
         arguments = dict(norm.args)
         for knob in ("momentum", "eps"):
             if getattr(norm, knob) is not None:
@@ -135,16 +148,7 @@ class Builder:
         context = {
             "batch": self.spec.batch, "total": self.spec.total, "seeds": self.seeds, "activated": activated,
         }  # fmt: skip
-        arguments |= {name: value for name, value in context.items() if name in accepted}
-        try:
-            layer = norms.build(norm.name, channels, self.lanes, **arguments)
-            layer.follow(self.inputs.get(site))
-        except norms.NormError as error:
-            raise norms.NormError(f"site {site}: {of_norm(error, norm.name)}") from None
-        layer.site = site
-        layer.activated = activated
-        layer.in_double = self.spec.engine.precision == "tf32"
-        return layer
+        return arguments | {name: value for name, value in context.items() if name in accepted}
 
     def norm_act(self, site: str, channels: int) -> tuple[nn.Module, ...]:
         """The norm of a site and the activation after it; one layer if the norm replaces the activation.

@@ -1,7 +1,7 @@
 """Which runs enter a table: keys of runs, their values, and the conditions of `--where`.
 
 A key is a spec field by its dotted name (`norm` is short for `norm.name`), `total` for batch × workers,
-`status`, or one of ENVIRONMENT.
+`status`, `tags`, or one of ENVIRONMENT. A run meets a condition on tags if it has one of those listed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def select(records: Sequence[Record], conditions: Sequence[Condition]) -> list[R
     check_keys(records, [condition.key for condition in conditions])
     for condition in conditions:
         if not any(condition.admits(record) for record in records):
-            present = sorted({visible(label(value(r, condition.key))) for r in records}, key=natural)
+            present = sorted({text for r in records for text in _texts(r, condition.key)}, key=natural)
             wanted = ("" if condition.wanted else "not ") + ",".join(condition.values)
             raise InputError(f"no run has {condition.key} {wanted}; there are: {', '.join(present)}")
     chosen = [record for record in records if all(condition.admits(record) for condition in conditions)]
@@ -71,7 +71,7 @@ def select(records: Sequence[Record], conditions: Sequence[Condition]) -> list[R
 
 def check_keys(records: Sequence[Record], keys: Iterable[str]) -> None:
     """Raise InputError for a key that no record has, offering the nearest ones."""
-    known = {"total", "status", *ENVIRONMENT}
+    known = {"total", "status", "tags", *ENVIRONMENT}
     for record in records:
         known |= flatten(record.spec).keys()
         known |= {group for group, part in record.spec.items() if isinstance(part, dict) and "name" in part}
@@ -84,12 +84,22 @@ def value(record: Record, key: str) -> Any:
     """A field of a record by its key; None if this run has no such knob."""
     if key in ENVIRONMENT:
         return record.environment.get(key)
-    return record.status if key == "status" else field(record.spec, key)
+    if key in ("status", "tags"):
+        return getattr(record, key)
+    return field(record.spec, key)
+
+
+def _texts(record: Record, key: str) -> tuple[str, ...]:
+    """The values of a key as text: one, or one per tag."""
+    found = value(record, key)
+    return tuple(map(visible, found)) if isinstance(found, tuple) else (visible(label(found)),)
 
 
 def _same(given: Any, text: str) -> bool:
     if given is None:
         return text == "null"
+    if isinstance(given, tuple):
+        return text in given or (text == "null" and not given)
     if isinstance(given, (int, float)) and not isinstance(given, bool):
         try:
             return float(text) == float(given)

@@ -1,0 +1,1 @@
+"""The files that `normbench new norm` and `normbench new model` write."""

@@ -1,0 +1,102 @@
+"""`normbench doctor`: one line per check, with its remedy."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from normbench import cli
+from normbench.commands import doctor_machine, doctor_software
+from normbench.commands.doctor_check import check
+from normbench.store import Store
+
+Capture = pytest.CaptureFixture[str]
+NAMES = [
+    "python", "packages", "torch", "gpu", "compiler", "extras", "wandb", "cluster",
+    "data", "results", "cache", "disk", "memory", "cores", "shared memory", "open files",
+]  # fmt: skip
+
+
+def report(capsys: Capture, code: int = 0) -> dict[str, dict[str, Any]]:
+    assert cli.run(["doctor", "--json"]) == code
+    return {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+
+
+def test_a_machine_that_works_has_no_failure_and_nothing_is_written(capsys: Capture) -> None:
+    found = report(capsys)
+    assert list(found) == NAMES
+    assert {each["level"] for each in found.values()} <= {"ok", "warn"}
+    assert "could not be checked" not in str(found)
+    assert found["torch"]["found"].startswith(__import__("torch").__version__)
+    assert not Store.default().root.exists()
+    assert cli.run(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    checks = [line for line in lines if "→" not in line]
+    assert [line[6:19].strip() for line in checks] == NAMES
+
+
+def test_a_results_folder_that_cannot_be_written_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NORMBENCH_RESULTS", str(tmp_path / "file"))
+    found = report(capsys, code=1)
+    assert found["results"]["level"] == found["cache"]["level"] == "fail"
+    assert found["results"]["fix"] == "give another folder with NORMBENCH_RESULTS"
+
+
+def test_data_are_found_or_the_knob_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NORMBENCH_DATA", str(tmp_path / "nowhere"))
+    assert doctor_machine.data().level == "warn"
+    assert doctor_machine.data().fix == "set it to the folder that holds MNIST/raw"
+    monkeypatch.setenv("NORMBENCH_DATA", str(tmp_path))
+    assert "nothing else under" in doctor_machine.data().found
+    monkeypatch.setattr(
+        "normbench.data.presence.missing", lambda data: "" if data["name"] == "mnist" else "no"
+    )
+    assert doctor_machine.data().found == f"digits, mnist under {tmp_path}"
+
+
+def test_packages_that_are_missing_or_old_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "rich":
+            raise PackageNotFoundError(name)
+        return "0.0.1" if name == "torch" else "999"
+
+    needed = ["torch>=2.6", "rich>=13", "wandb>=0.19", 'pandas>=2; extra == "pandas"']
+    monkeypatch.setattr(doctor_software, "requires", lambda name: needed)
+    monkeypatch.setattr(doctor_software, "version", version)
+    found = doctor_software.packages()
+    assert (found.level, found.found) == ("fail", "rich is missing; torch 0.0.1 (needs >=2.6)")
+    assert found.fix == "pip install --upgrade normbench"
+
+
+@pytest.mark.parametrize(("free", "level"), [(10 * 2**20, "fail"), (200 * 2**20, "warn"), (2**40, "ok")])
+def test_little_disk_space_is_said(free: int, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("Usage", (), {"free": free})
+    monkeypatch.setattr(doctor_machine.shutil, "disk_usage", lambda place: usage)
+    assert doctor_machine.disk().level == level
+    assert ("keep_weights=false" in doctor_machine.disk().fix) == (level != "ok")
+    assert doctor_machine.shared_memory().level == ("warn" if free < 2**28 else "ok")
+
+
+def test_wandb_without_a_key_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "disabled by WANDB_MODE" in doctor_software.wandb().found
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    assert doctor_software.wandb().fix.startswith("wandb login")
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    assert doctor_software.wandb().level == "ok"
+    assert "xxx" not in str(doctor_software.wandb())
+
+
+def test_a_check_that_breaks_does_not_stop_the_others() -> None:
+    @check("odd")
+    def odd() -> tuple[str, ...]:
+        raise RuntimeError("no luck\nat all")
+
+    assert odd() == ("odd", "warn", "could not be checked: RuntimeError: no luck", "")
