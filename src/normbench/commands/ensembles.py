@@ -75,6 +75,7 @@ def _spec(record: Record) -> RunSpec:
 def _evaluate(store: Store, members: Sequence[Record]) -> dict[str, float | None]:
     from normbench import data, models
     from normbench.data.fingerprint import state
+    from normbench.data.shapes import shape_of
     from normbench.engine.device import find_device
     from normbench.engine.ensemble import ensemble
     from normbench.engine.final_state import read
@@ -94,7 +95,7 @@ def _evaluate(store: Store, members: Sequence[Record]) -> dict[str, float | None
     tree = first.model_dump(mode="json")
     specs = [RunSpec.model_validate(tree | {"seed": member.spec["seed"]}) for member in members]
     device = find_device("auto")
-    dataset = data.load(first.data, size=models.fitted_size(first), cache=cache).to(device)
+    dataset = data.load(first.data, size=models.fitted(first, shape_of(first.data, cache)).size, cache=cache).to(device)
     try:
         states = [read(store.weights_file(m.signature), m.signature) for m in members]
         return ensemble(specs, states, dataset, device)

@@ -6,7 +6,6 @@ from normbench.models.network import (
     build,
     check,
     fitted,
-    fitted_size,
     footprint,
     image_footprint,
 )
@@ -17,7 +16,6 @@ __all__ = [
     "build",
     "check",
     "fitted",
-    "fitted_size",
     "footprint",
     "image_footprint",
 ]

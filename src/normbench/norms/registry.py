@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from normbench import parts
 from normbench.norms.core import Norm
 
 L = TypeVar("L", bound="type[Norm]")
@@ -68,8 +69,13 @@ class Entry:
 REGISTRY: dict[str, Entry] = {}
 
 
-@cache
 def _has_banks(key: str) -> bool:
+    own = parts.find("norm", key)
+    return _packaged_banks(key) if own is None else bool(own.knobs["banks"])
+
+
+@cache
+def _packaged_banks(key: str) -> bool:
     file = files("normbench.conf") / "norm" / f"{key}.yaml"
     return bool(yaml.safe_load(file.read_text(encoding="utf-8"))["banks"]) if file.is_file() else False
 

@@ -19,7 +19,9 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from normbench import events
-from normbench.errors import RunFailure, reason
+from normbench.errors import InputError, RunFailure, reason
+from normbench.parts import Plugin
+from normbench.plugins import loading
 from normbench.sweeps.plan import Pack
 
 T = TypeVar("T")
@@ -144,14 +146,14 @@ def worker_pool(size: int) -> Iterator[WorkerPool]:
 def _spawn() -> Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    process = context.Process(target=_serve, args=(theirs, loading.loaded()), daemon=True)
     process.start()
     theirs.close()
     return Worker(process, ours)
 
 
-def _serve(pipe: Connection) -> None:
-    """The loop of a worker process: run the jobs from the pipe until it closes."""
+def _serve(pipe: Connection, plugins: Sequence[Plugin]) -> None:
+    """The loop of a worker process: load the plugins, and run the jobs from the pipe until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     import torch
 
@@ -163,8 +165,11 @@ def _serve(pipe: Connection) -> None:
         except EOFError:
             return
         try:
+            loading.again(plugins)
             job(pipe.send)
             pipe.send(None)
+        except InputError as error:  # a plugin that no longer loads, or has changed
+            pipe.send(RunFailure(str(error)))
         except RunFailure as failure:
             pipe.send(failure)
         except BrokenPipeError:  # the parent has ended; runs in training have their checkpoints

@@ -26,6 +26,7 @@ from normbench.engine.probes.along_training import asked_of
 from normbench.engine.stack_layout import StackLayout
 from normbench.engine.state import LaneState
 from normbench.engine.train import Listener, Result, train_stack
+from normbench.parts import provenance
 from normbench.record import COMPLETE, DIVERGED, FAILED, Record
 from normbench.spec import RunSpec
 from normbench.store import Store
@@ -149,6 +150,7 @@ def _record(
         provenance={
             "stack_size": len(pack.trainings), "lane": lane, "bank": bank, "commit": commit(),
             "ended": datetime.now(UTC).isoformat(timespec="seconds"), **about,
+            **provenance(spec.model_dump(mode="json")),
         },
         history=history,
         diagnostics=diagnostics,
