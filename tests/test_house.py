@@ -16,7 +16,7 @@ NO_TORCH = (
     "sweeps.provenance", "papers", "report", "figures", "pages", "tracking", "dashboard",
     "data.shapes", "data.fingerprint",
     "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
-    "commands.parser",
+    "commands.parser", "parts", "plugins.loading", "plugins.source",
 )  # fmt: skip
 #: The vocabulary: torch-free values that every room may use.
 WORDS = (
@@ -39,6 +39,7 @@ WORDS = (
     "diagnostics",
     "run_series",
     "stored_state",
+    "parts",
 )
 #: Room → what of ours it may import besides itself. Every module stands in one of them.
 ROOMS = {
@@ -57,20 +58,22 @@ ROOMS = {
     "events": ("record",),
     "groups": ("errors", "momentum", "sources", "corruptions", "conditions"),
     "spec": ("errors", "groups", "momentum", "paths"),
-    "diagnostics": ("errors",),
+    "diagnostics": ("errors", "parts"),
+    "parts": ("errors",),
     "run_series": ("record",),
     "store": ("errors", "files", "record", "run_series"),
     "stored_state": ("errors", "store"),
     "rng": (),
     "instruments": (),
     "config": (*WORDS, "data.fingerprint"),
-    "norms": ("errors", "momentum", "rng", "instruments"),
+    "norms": ("errors", "parts", "momentum", "rng", "instruments"),
     "weight_norms": ("errors",),
-    "data": ("errors", "files", "spec", "store", "rng", "corruptions"),
+    "data": ("errors", "parts", "files", "spec", "store", "rng", "corruptions"),
     "models": (*WORDS, "rng", "norms", "weight_norms", "data"),
     "engine": (*WORDS, "rng", "norms", "weight_norms", "data", "models"),
     "autotune": (*WORDS, "instruments", "data", "models", "engine"),
-    "sweeps": (*WORDS, "data", "models", "engine", "autotune"),
+    "plugins": (*WORDS, "norms", "data", "models", "engine"),
+    "sweeps": (*WORDS, "data", "models", "engine", "autotune", "plugins"),
     "bench": (
         *WORDS, "instruments", "config", "norms", "weight_norms", "data", "models", "engine", "autotune",
         "sweeps",
@@ -83,9 +86,9 @@ ROOMS = {
     "figures": (*WORDS, "report"),
     "commands": (
         *WORDS, "config", "norms", "weight_norms", "data", "models", "engine", "autotune", "sweeps", "bench",
-        "tracking", "dashboard", "report", "papers", "figures", "pages",
+        "plugins", "tracking", "dashboard", "report", "papers", "figures", "pages",
     ),
-    "cli": ("errors", "commands"),
+    "cli": ("errors", "commands", "plugins"),
     "__main__": ("cli",),
     "": (),
 }  # fmt: skip

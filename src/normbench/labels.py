@@ -87,8 +87,8 @@ def varying(specs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The fields in which runs differ, without the seed. Fields with the most values come first.
 
     A knob is left out if the choice of its group determines it: bn has a momentum, gn has none. The version
-    of a choice's numbers (`numerics.schedule`) and the source of a user's own choice (`plugins.norm`) are left
-    out likewise.
+    of a choice's numbers (`numerics.schedule`) is left out likewise, and the source of a user's own choice
+    (`plugins.norm`).
     `workers` is left out if all runs have the same total and differ in batch.
 
     >>> varying([{"norm": {"name": "bn", "eps": 1}}, {"norm": {"name": "gn", "eps": 2}}])

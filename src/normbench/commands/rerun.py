@@ -71,7 +71,9 @@ def command_or_reason(record: Record) -> str:
     try:
         plugins = dict.fromkeys(each["plugin"] for each in used.values())
         if any(parts.find(*_part(group, record.spec)) is None for group in used):
-            return f"it needs its plugin; add {' '.join(f'--plugin {name}' for name in plugins)} to this command"
+            return (
+                f"it needs its plugin; add {' '.join(f'--plugin {name}' for name in plugins)} to this command"
+            )
         return command(record.spec, plugins)
     except (NormbenchError, AttributeError, KeyError, TypeError) as error:
         return f"not with this version of normbench: {error}"

@@ -16,6 +16,7 @@ def run(argv: Sequence[str]) -> int:
     from normbench.commands.summary import summary
     from normbench.commands.training import Training
     from normbench.errors import RunFailure
+    from normbench.plugins import loading
     from normbench.record import FAILED
 
     training = Training()
@@ -28,6 +29,6 @@ def run(argv: Sequence[str]) -> int:
     for words, reason in dict.fromkeys((run.words, run.reason) for run in training.skipped):
         print(f"n/a      {words or 'this run'}: {reason}")
     if training.records:
-        words = flags.reading_words
-        print("\n".join(summary(training.records, training.store, trained=training.trained, words=words)))
+        shown = flags.reading_words and [*loading.flags(), *flags.reading_words]
+        print("\n".join(summary(training.records, training.store, trained=training.trained, words=shown)))
     return int(any(record.status == FAILED for record in training.records))

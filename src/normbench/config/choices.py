@@ -30,7 +30,7 @@ def packaged(group: str) -> list[str]:
 
 
 def choices(group: str) -> list[str]:
-    """The names of a configuration group, packaged and of plugins, sorted. Models of libraries are not listed."""
+    """The names of a configuration group, packaged and of plugins, sorted; no models of libraries."""
     return sorted([*packaged(group), *parts.names(group)])
 
 

@@ -33,8 +33,8 @@ def shape_of(spec: DataSpec, cache: Path | None = None) -> Shape:
 
     The validation images are taken from the first `data.train_size` images; the others are trained on.
 
-    Only `folder` reads files: the copy that an earlier decoding left in `cache`, or else the images. A data set
-    of a plugin is read whole, once in a process.
+    Only `folder` reads files: the copy that an earlier decoding left in `cache`, or else the images.
+    A data set of a plugin is read whole, once in a process.
 
     Raises:
         InputError: the name is unknown, a folder holds no data set, more images are wanted than exist, or

@@ -216,7 +216,7 @@ class Builder:
         """Whether a layer has a bias. Under `auto` it has none if every reader of its output is a norm that
         removes a bias (bn, in) or adds its own (any norm with β), and none under Fixup, which adds its own.
         """
-        if self.spec.model.bias not in ("auto", None):
+        if isinstance(self.spec.model.bias, bool):
             return self.spec.model.bias
         if self.spec.model.branch == "fixup":
             return False

@@ -51,7 +51,7 @@ class Entry:
 
         It follows from `banks` in conf/norm/<key>.yaml, which plans read without torch.
         """
-        return self.eval_differs and not _has_banks(self.key)
+        return self.eval_differs and not has_banks(self.key)
 
     def removes_bias(self, args: Mapping[str, Any]) -> bool:
         """Whether a layer with these arguments removes a bias added just before it: `absorbs_bias`, unless
@@ -69,7 +69,8 @@ class Entry:
 REGISTRY: dict[str, Entry] = {}
 
 
-def _has_banks(key: str) -> bool:
+def has_banks(key: str) -> bool:
+    """Whether the method declares that training never reads its running statistics."""
     own = parts.find("norm", key)
     return _packaged_banks(key) if own is None else bool(own.knobs["banks"])
 

@@ -57,8 +57,8 @@ class SideBySide(Norm):
             self.register_parameter(self._keep(name, tensor), nn.Parameter(self._stacked(name)))
             self.roles[_key(name)] = _ROLES.get(name.rpartition(".")[2], "scale")
         kept = self.copies[0].state_dict()
-        for name, tensor in self.copies[0].named_buffers():
-            self.register_buffer(self._keep(name, tensor), self._stacked(name), persistent=name in kept)
+        for name, buffer in self.copies[0].named_buffers():
+            self.register_buffer(self._keep(name, buffer), self._stacked(name), persistent=name in kept)
         for name in ("weight", "bias"):
             if name not in self.shapes:
                 setattr(self, name, None)
@@ -108,7 +108,9 @@ class SideBySide(Norm):
                     views[name].copy_(used[name])
         if not isinstance(y, Tensor) or y.shape != x.shape:
             got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-            raise NormError(f"{self.key}: the output must have the shape of the input, {tuple(x.shape)}; got {got}")
+            raise NormError(
+                f"{self.key}: the output must have the shape of the input, {tuple(x.shape)}; got {got}"
+            )
         return y
 
     def _view(self, name: str, lane: int) -> Tensor:

@@ -26,6 +26,8 @@ GROUP = "normbench.plugins"
 VARIABLE = "NORMBENCH_PLUGINS"
 FLAG = "--plugin"
 
+#: Plugins that the command line named, as they were written.
+_named: list[str] = []
 _loading: list[tuple[Plugin, Path]] = []  # the plugin that is being imported and its file, last
 
 
@@ -51,6 +53,11 @@ def split_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return words, named
 
 
+def flags() -> list[str]:
+    """The flags of this command that named plugins, for another command line."""
+    return [word for name in _named for word in (FLAG, name)]
+
+
 def load_all(named: Sequence[str]) -> list[str]:
     """Load the plugins of installed packages, of NORMBENCH_PLUGINS, and those named here.
 
@@ -66,6 +73,7 @@ def load_all(named: Sequence[str]) -> list[str]:
             load(point.module)
         except InputError as error:
             refused.append(f"installed {error}")
+    _named[:] = named
     listed = os.environ.get(VARIABLE, "").split(",")
     for name in dict.fromkeys([*filter(None, map(str.strip, listed)), *named]):
         load(name)
@@ -113,9 +121,7 @@ def again(plugins: Sequence[Plugin]) -> None:
     for plugin in plugins:
         load(plugin.target)
         if plugin not in loaded():
-            raise InputError(
-                f"plugin {plugin.name} must not change while a command runs; repeat the command"
-            )
+            raise InputError(f"plugin {plugin.name} must not change while a command runs; repeat the command")
 
 
 def loaded() -> list[Plugin]:
@@ -200,7 +206,9 @@ def _located(name: str) -> tuple[str, ModuleSpec]:
         spec = None
     if file is not None and (spec is None or Path(spec.origin or "").resolve() != file):
         if package_of(file) is not None:
-            raise InputError(f"plugin {name} cannot be imported: another package is called {module}; rename it")
+            raise InputError(
+                f"plugin {name} cannot be imported: another package is called {module}; rename it"
+            )
         module = re.sub(r"\W", "_", module) + "_plugin"  # another module has the name of the file
         spec = importlib.util.spec_from_file_location(module, file)
     if spec is None or spec.origin is None or spec.loader is None:
@@ -243,7 +251,11 @@ def _why(error: BaseException, file: Path) -> str:
     """The reason in one line, with the last line of the plugin that was reached."""
     if isinstance(error, NormbenchError):
         return str(error)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve().parent == file.parent]
+    frames = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if Path(f.filename).resolve().parent == file.parent
+    ]
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     said = reason(error) if isinstance(error, Exception) else f"it called sys.exit({error})"
     return said + where

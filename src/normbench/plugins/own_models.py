@@ -25,7 +25,12 @@ def register_ordinary(name: str, made: Any, size: int | None, numerics: int) -> 
 
 
 def register_stacked(
-    name: str, made: Any, size: int | None, placements: tuple[str, ...], numerics: int, given: Mapping[str, Any]
+    name: str,
+    made: Any,
+    size: int | None,
+    placements: tuple[str, ...],
+    numerics: int,
+    given: Mapping[str, Any],
 ) -> None:
     """Register a function that makes the layers of K lanes with a builder.
 

@@ -48,7 +48,7 @@ def register(key: str, made: Any, facts: Mapping[str, Any], declared: Mapping[st
         )
     knobs = {"name": key, **declared, **knobs_of(key, made)}
     _check_neutral(key, knobs)
-    layer = made if stacks else side_by_side(made)
+    layer: type[Norm] = made if issubclass(made, Norm) and stacks else side_by_side(made)
     packaged = [known for known in norms.catalogue() if parts.find("norm", known) is None]
     parts.add(parts.Part("norm", key, made, plugin_of(made), knobs, {"stacks": stacks}), packaged)
     layer.key, layer.same_in_evaluation = key, not facts["eval_differs"]

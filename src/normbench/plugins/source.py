@@ -99,7 +99,8 @@ def version_of(file: Path) -> str | None:
     package = package_of(file)
     tree = ast.parse((file if package is None else package / "__init__.py").read_bytes())
     for node in tree.body:
-        names = [t.id for t in node.targets if isinstance(t, ast.Name)] if isinstance(node, ast.Assign) else []
-        if "__version__" in names and isinstance(node.value, ast.Constant):  # type: ignore[attr-defined]
-            return str(node.value.value)  # type: ignore[attr-defined]
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            if "__version__" in names:
+                return str(node.value.value)
     return None

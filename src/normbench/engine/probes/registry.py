@@ -1,5 +1,6 @@
-"""From the name of a diagnostic to its probe: the module has the name, the class is the same in CamelCase. Plugins have
-their own.
+"""From the name of a diagnostic to its probe: the module has the name, the class is the same in CamelCase.
+
+The diagnostics of plugins are in their own registry.
 """
 
 from __future__ import annotations
