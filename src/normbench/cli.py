@@ -98,7 +98,8 @@ def _dispatch(words: Sequence[str]) -> int:
         raise InputError(f"a verb must come first; got '{verb}'; perhaps: normbench train {' '.join(words)}")
     else:
         raise unknown("verb", verb, VERBS, remedy="see normbench --help")
-    rest = _load_plugins(rest)
+    if verb in VERBS:
+        rest = _load_plugins(rest)
     code: int = import_module(verb_module).run(rest)
     return code
 

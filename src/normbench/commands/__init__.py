@@ -11,6 +11,7 @@ VERBS = {
     "dashboard": "a wandb workspace or report for the runs at hand",
     "plot": "a figure from the runs at hand: lines, bars, curves, heat maps",
     "report": "a folder of pages: tables, verdicts, figures, every run with its command line",
+    "check-norm": "check norms of your own, clause by clause, against the contract of a norm",
     "norms": "the catalogue of norms; with a key, its equation and arguments",
     "info": "one run: configuration, metrics, environment, how to rerun it",
     "bench": "speed of stacks, lone runs and a plain loop on this machine",

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from importlib import import_module
+from types import ModuleType
 
 from normbench.commands import VERBS
 from normbench.errors import InputError
@@ -23,7 +25,7 @@ def run(argv: Sequence[str]) -> int:
     if len(argv) != 1 or argv[0].partition("=")[0] not in ("install", "uninstall", "query"):
         raise InputError(f"-sc takes install=, uninstall= or query= and a shell; got '{' '.join(argv)}'")
     if argv[0].startswith("query="):
-        program, verb, *words = _typed(os.environ.get("COMP_LINE", ""))
+        program, verb, *words = _without_plugins(_typed(os.environ.get("COMP_LINE", "")))
         if not words:
             _say(name for name in VERBS if name.startswith(verb))
             return 0
@@ -39,6 +41,18 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
+def _without_plugins(words: list[str]) -> list[str]:
+    """The typed words without `--plugin`, after loading what it names. What cannot be loaded is left out."""
+    from normbench.plugins import loading
+
+    if words[-2] == loading.FLAG or words[-1].startswith(loading.FLAG):
+        return words
+    with suppress(InputError):
+        words, named = loading.split_flags(words)
+        loading.load_all(named)
+    return words
+
+
 def _names_runs(verb: str, words: Sequence[str]) -> bool:
     """Whether the last word of a reading verb is one of `train`, and not an option or a kind of figure."""
     return words[-1][:1] not in ("", "-") and not (verb == "plot" and len(words) == 1)
@@ -48,9 +62,13 @@ def candidates(verb: str) -> list[str]:
     """What may follow a verb other than train and plan: its options and the names that it takes."""
     if verb not in VERBS:
         return []
-    options: Iterable[str] = import_module(f"normbench.commands.{verb}").parser()._option_string_actions
+    options: Iterable[str] = _module(verb).parser()._option_string_actions
     names = _NAMES.get(verb)
     return [*(names() if names else ()), *(option for option in options if option.startswith("--"))]
+
+
+def _module(verb: str) -> ModuleType:
+    return import_module(f"normbench.commands.{verb.replace('-', '_')}")
 
 
 def _typed(line: str) -> list[str]:

@@ -129,6 +129,20 @@ def loaded() -> list[Plugin]:
     return list(dict.fromkeys(part.plugin for part in parts.everything()))
 
 
+def located(name: str) -> Path:
+    """The file of the module of a plugin.
+
+    Raises:
+        InputError: there is none.
+    """
+    return Path(_located(name)[1].origin or "").resolve()
+
+
+def is_of(part: parts.Part, file: Path) -> bool:
+    """Whether the plugin of a part is the module in a file."""
+    return located(part.plugin.target) == file
+
+
 def unload() -> None:
     """Remove all parts and their modules, so that changed plugins can be loaded anew."""
     for part in parts.everything():

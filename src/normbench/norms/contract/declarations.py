@@ -22,8 +22,11 @@ def moving_state(subject: Subject) -> None:
     layer = subject.make()
     before = state_of(layer)
     layer(draw(IMAGES))
-    moves = bool(changed(layer, before))
-    _declared(subject, "eval_differs", subject.entry.eval_differs, moves, "change state in training")
+    moved = changed(layer, before)
+    if subject.entry.eval_differs:
+        check(bool(moved), "eval_differs=True is declared, but training leaves no state for evaluation")
+    else:
+        check(not moved, f"training changes {', '.join(moved)}, but eval_differs=False is declared")
 
 
 def eval_differs(subject: Subject) -> None:
