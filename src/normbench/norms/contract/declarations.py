@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from normbench import parts
 from normbench.norms.contract.subject import IMAGES, Subject, changed, check, draw, gradients, near, state_of
 from normbench.norms.registry import has_banks
 from normbench.norms.running import RunningNorm
@@ -15,6 +16,11 @@ def _declared(subject: Subject, flag: str, declared: bool, found: bool, meaning:
         declared == found,
         f"{flag}={declared} is declared, but the layer {verb} {meaning}; declare {flag}={found}",
     )
+
+
+def _can_declare_banks(subject: Subject) -> bool:
+    """Whether a method may declare `banks`: of the norms of plugins, only running norms may."""
+    return parts.find("norm", subject.key) is None or issubclass(subject.entry.layer, RunningNorm)
 
 
 def moving_state(subject: Subject) -> None:
@@ -67,6 +73,8 @@ def reads_history(subject: Subject) -> None:
     x = draw(IMAGES)
     reads = not torch.equal(fresh(x), seasoned(x))
     declared = subject.entry.reads_history
+    if declared and not _can_declare_banks(subject):
+        return
     check(
         declared == reads,
         f"eval_differs and banks declare that training {'reads' if declared else 'does not read'} earlier "
@@ -88,8 +96,8 @@ def banks(subject: Subject) -> None:
             buffer.copy_(buffer + 3)
     unread = torch.equal(layer(draw(IMAGES)), other(draw(IMAGES)))
     found = bool(statistics) and unread
-    if not issubclass(subject.entry.layer, RunningNorm) and not has_banks(subject.key):
-        return  # only running norms can keep several banks
+    if not _can_declare_banks(subject):
+        return
     _declared(subject, "banks", has_banks(subject.key), found, "keep statistics that training never reads")
 
 
