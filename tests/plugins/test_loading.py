@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -161,3 +162,27 @@ def test_the_flag_stands_anywhere_and_needs_a_value(plug, write, capsys):
     assert loading.flags() == ["--plugin", str(file)]
     assert cli.run(["plan", "--plugin"]) == 2
     assert "--plugin needs a module or a file" in capsys.readouterr().err
+
+
+def test_completion_knows_the_choices_of_a_plugin(write, monkeypatch, capsys):
+    file = write("completed.py", DATA.format(name="mine_alone"))
+    monkeypatch.setenv("COMP_LINE", f"normbench train --plugin {file} data=mine_a")
+    assert cli.run(["-sc", "query=bash"]) == 0
+    assert "data=mine_alone" in capsys.readouterr().out
+
+
+def test_a_script_is_its_own_plugin(write, monkeypatch):
+    file = write("script.py", DATA.format(name="mine"))
+    script = type(sys)("__main__")
+    script.__file__ = str(file)
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    exec(compile(file.read_text(), str(file), "exec"), script.__dict__)
+    [plugin] = loading.loaded()
+    assert (plugin.name, plugin.target) == ("script.py", str(file))
+    plugins.load(str(file))  # as a worker does; the parts are there already
+    assert parts.names("data") == ["mine"]
+
+
+def test_a_part_that_stands_in_no_file_is_refused(monkeypatch):
+    with pytest.raises(InputError, match="must stand in a file, so that its source can be part of a run"):
+        exec("from normbench import plugins\n@plugins.data('mine')\ndef read(): ...", {"__name__": "nowhere"})

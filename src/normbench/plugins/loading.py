@@ -26,6 +26,8 @@ GROUP = "normbench.plugins"
 VARIABLE = "NORMBENCH_PLUGINS"
 FLAG = "--plugin"
 
+#: Names of the module of a script, here and in its worker processes.
+_SCRIPTS = ("__main__", "__mp_main__")
 #: Plugins that the command line named, as they were written.
 _named: list[str] = []
 _loading: list[tuple[Plugin, Path]] = []  # the plugin that is being imported and its file, last
@@ -173,7 +175,7 @@ def plugin_of(made: object) -> Plugin:
             f"{getattr(made, '__name__', made)} must stand in a file, so that its source can be part of a "
             "run's signature; save it, and load it with normbench.plugins.load(FILE)"
         )
-    return _plugin(Path(file).resolve(), module if module != "__main__" else str(file))
+    return _plugin(Path(file).resolve(), str(file) if module in _SCRIPTS else module)
 
 
 def _plugin(file: Path, name: str) -> Plugin:

@@ -50,12 +50,13 @@ def _step(layer: Norm, x: Tensor, lr: float) -> tuple[Tensor, Tensor]:
     )
     with torch.no_grad():
         for parameter, grad in zip(layer.parameters(), grads[1:], strict=True):
-            parameter -= lr * grad
+            parameter.sub_(lr * grad)
     return y.detach(), grads[0]
 
 
 def _lane_of(tensor: Tensor, lane: int) -> Tensor:
-    return tensor.unflatten(1, (LANES, -1))[:, lane]
+    found: Tensor = tensor.unflatten(1, (LANES, -1))[:, lane]
+    return found
 
 
 def lane_major_state(subject: Subject) -> None:

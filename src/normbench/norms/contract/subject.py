@@ -52,7 +52,7 @@ class Subject:
 
     def shapes(self, layer: Norm) -> list[tuple[int, ...]]:
         """The shapes, from 2-D to 5-D, on which a layer can be trained."""
-        fitting = [shape for shape in SHAPES if _fits(layer, shape)]
+        fitting: list[tuple[int, ...]] = [shape for shape in SHAPES if _fits(layer, shape)]
         check(len(fitting) >= 2, "it can be trained on fewer than 2 of the shapes from 2-D to 5-D")
         return fitting
 

@@ -127,7 +127,7 @@ def resuming(subject: Subject) -> None:
             y, (_, *grads) = gradients(layer, draw(IMAGES, step))
             with torch.no_grad():
                 for parameter, grad in zip(layer.parameters(), grads, strict=True):
-                    parameter -= 0.01 * grad
+                    parameter.sub_(0.01 * grad)
         return y
 
     straight, first = subject.make(), subject.make()
