@@ -33,7 +33,7 @@ def test_a_norm_that_keeps_all_clauses_exits_with_0(write, monkeypatch, capsys):
         ("by_lane(x, self.lanes)", "by_lane(x, 1)", lanes.lanes_are_apart, "may reduce over the lane axis"),
         ("(x + self.shift) * gain", "x.add_(1) * gain", training.input_untouched, "changes its input"),
         ("self.eps_along(x)", "self.eps", lanes.lanes_equal_lone_layers, "eps of their own: lane 1 of 3"),
-        ('reduces="C, H, W"', "batch_statistics=True", declarations.batch_statistics, "batch_statistics=False"),
+        ('reduces="C, H, W"', "batch_statistics=True", declarations.batch_statistics, "mix images"),
         ('reduces="C, H, W"', "eval_differs=True", declarations.eval_differs, "declare eval_differs=False"),
         ("gain)\n", "gain * x.new_tensor(float('nan')))\n", training.constant_input, "is not finite"),
     ],
