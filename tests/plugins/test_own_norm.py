@@ -184,8 +184,9 @@ def test_a_copy_that_changes_the_shape_and_a_schedule_are_refused(plug):
     plug(ALONE.replace("return (x - mean.view(along)) * gain.view(along)", "return x[:1]"))
     with pytest.raises(norms.NormError, match="the output must have the shape of the input"):
         norms.build("alone", 4, 2)(torch.ones(3, 8))
-    with pytest.raises(norms.NormError, match="momentum has no schedule in a layer without lanes"):
-        norms.build("alone", 4, momentum="linear:0.1:0.01")
+    for momentum in ("linear:0.1:0.01", "cumulative"):
+        with pytest.raises(norms.NormError, match="momentum must be a number in a layer without lanes"):
+            norms.build("alone", 4, momentum=momentum)
 
 
 def test_a_norm_of_ones_own_enters_a_model_of_ones_own(plug):

@@ -76,11 +76,11 @@ class SideBySide(Norm):
         torch.manual_seed(0)
         return self.made(self.channels, **given)
 
-    def _momentum(self, value: Any) -> float | str:
+    def _momentum(self, value: Any) -> float:
         momentum = parse_momentum(value, f"{self.key}: momentum")
-        if momentum.scheduled:
-            raise NormError(f"{self.key}: momentum has no schedule in a layer without lanes; got {momentum}")
-        return momentum.canonical
+        if momentum.kind != "ema":
+            raise NormError(f"{self.key}: momentum must be a number in a layer without lanes; got {momentum}")
+        return momentum.rate
 
     def _keep(self, name: str, tensor: Tensor) -> str:
         self.shapes[name] = tensor.shape

@@ -11,6 +11,7 @@ from torch import Tensor
 from normbench import norms
 from normbench.norms.contract.subject import IMAGES, Subject, check, draw, near
 from normbench.norms.core import Norm
+from normbench.norms.side_by_side import SideBySide
 
 LANES = 3
 #: What lanes may differ in; the last has every form of momentum.
@@ -24,6 +25,12 @@ VARIED: dict[str, dict[str, tuple[Any, ...]]] = {
     },
 }
 _TOLERANCE = 1e-12
+
+
+def _varied(subject: Subject) -> list[str]:
+    """What lanes of the method may differ in. Copies side by side take plain numbers as momenta."""
+    numbers = issubclass(subject.entry.layer, SideBySide)
+    return [name for name in VARIED if not (numbers and "form of momentum" in name)]
 
 
 def _settings(subject: Subject, varied: str) -> list[dict[str, Any]]:
@@ -70,7 +77,7 @@ def lane_major_state(subject: Subject) -> None:
 
 def lanes_equal_lone_layers(subject: Subject) -> None:
     """Lanes equal lone layers over several steps, in fp64: outputs, gradients, state, evaluation."""
-    for varied in VARIED:
+    for varied in _varied(subject):
         for batch in (None, 2):
             if batch is None or "batch" in subject.entry.arguments:
                 _compare(subject, varied, {} if batch is None else {"batch": batch})
@@ -120,7 +127,7 @@ def _compare(subject: Subject, varied: str, workers: dict[str, Any]) -> None:
 
 def lanes_are_apart(subject: Subject) -> None:
     """What happens in one lane leaves the others bit-identical, also NaN and infinity."""
-    for varied in VARIED:
+    for varied in _varied(subject):
         for value in (math.nan, math.inf, 5.0):
             for shape in subject.shapes(subject.make()):
                 _disturb(subject, varied, value, shape)
