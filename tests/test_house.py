@@ -17,7 +17,7 @@ NO_TORCH = (
     "sweeps.provenance", "papers", "report", "figures", "pages", "tracking", "dashboard",
     "data.shapes", "data.fingerprint",
     "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
-    "commands.parser", "api",
+    "commands.parser", "api", "parts", "plugins.loading", "plugins.source",
 )  # fmt: skip
 #: The vocabulary: torch-free values that every room may use.
 WORDS = (
@@ -46,6 +46,7 @@ WORDS = (
     "unfinished",
     "run_folder",
     "run_states",
+    "parts",
 )
 #: Room → what of ours it may import besides itself. Every module stands in one of them.
 ROOMS = {
@@ -68,7 +69,8 @@ ROOMS = {
     "events": ("record",),
     "groups": ("errors", "momentum", "sources", "corruptions", "conditions"),
     "spec": ("errors", "groups", "momentum", "paths"),
-    "diagnostics": ("errors",),
+    "diagnostics": ("errors", "parts"),
+    "parts": ("errors",),
     "run_series": ("record",),
     "tags": ("errors", "files"),
     "store": ("errors", "files", "record", "run_folder", "run_series", "tags", "unfinished"),
@@ -77,13 +79,14 @@ ROOMS = {
     "rng": (),
     "instruments": (),
     "config": (*WORDS, "data.fingerprint"),
-    "norms": ("errors", "momentum", "rng", "instruments"),
+    "norms": ("errors", "parts", "momentum", "rng", "instruments"),
     "weight_norms": ("errors",),
-    "data": ("errors", "files", "spec", "store", "rng", "corruptions"),
+    "data": ("errors", "parts", "files", "spec", "store", "rng", "corruptions"),
     "models": (*WORDS, "rng", "norms", "weight_norms", "data"),
     "engine": (*WORDS, "rng", "norms", "weight_norms", "data", "models"),
     "autotune": (*WORDS, "instruments", "data", "models", "engine"),
-    "sweeps": (*WORDS, "data", "models", "engine", "autotune"),
+    "plugins": (*WORDS, "norms", "data", "models", "engine"),
+    "sweeps": (*WORDS, "data", "models", "engine", "autotune", "plugins"),
     "bench": (
         *WORDS, "instruments", "config", "norms", "weight_norms", "data", "models", "engine", "autotune",
         "sweeps",
@@ -96,13 +99,13 @@ ROOMS = {
     "figures": (*WORDS, "report"),
     "commands": (
         *WORDS, "config", "norms", "weight_norms", "data", "models", "engine", "autotune", "sweeps", "bench",
-        "tracking", "dashboard", "report", "papers", "figures", "pages", "export",
+        "plugins", "tracking", "dashboard", "report", "papers", "figures", "pages", "export",
         "templates",
     ),
     "export": (*WORDS, "norms", "weight_norms", "data", "models", "engine"),
-    "api": (*WORDS, "commands", "config", "report", "export"),
+    "api": (*WORDS, "commands", "config", "plugins", "report", "export"),
     "templates": (),
-    "cli": ("errors", "commands"),
+    "cli": ("errors", "commands", "plugins"),
     "__main__": ("cli",),
     "": ("api", "errors"),
 }  # fmt: skip

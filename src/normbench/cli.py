@@ -29,6 +29,7 @@ usage: normbench VERB …        more: normbench VERB --help
 
 {verbs}
 
+  --plugin M  load your own norms, models, data sets or diagnostics: a module or a file; may be repeated
   --debug     show the traceback of an error
   --version   print the version
   -h, --help  print this
@@ -96,13 +97,29 @@ def _dispatch(words: Sequence[str]) -> int:
     if verb in ("-sc", "--shell-completion"):
         verb_module = "normbench.commands.completion"
     elif verb in VERBS:
-        verb_module = f"normbench.commands.{verb}"
+        verb_module = f"normbench.commands.{verb.replace('-', '_')}"
     elif "=" in verb:
         raise InputError(f"a verb must come first; got '{verb}'; perhaps: normbench train {' '.join(words)}")
     else:
         raise unknown("verb", verb, VERBS, remedy="see normbench --help")
+    if verb in VERBS:
+        rest = _load_plugins(rest)
     code: int = import_module(verb_module).run(rest)
     return code
+
+
+def _load_plugins(words: Sequence[str]) -> list[str]:
+    """Load the plugins that the words, the environment and installed packages name; return the other words.
+
+    A request for help loads none, so that it answers at once.
+    """
+    from normbench.plugins import loading
+
+    rest, named = loading.split_flags(words)
+    if not {"-h", "--help"} & set(rest):
+        for line in loading.load_all(named):
+            print(f"warning: {line}", file=sys.stderr)
+    return rest
 
 
 def _complain(text: str, debug: bool) -> None:

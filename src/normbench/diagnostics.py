@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from math import gcd
 from typing import Literal
 
+from normbench import parts
 from normbench.errors import InputError, unknown
 
 #: What a diagnostic follows from: the final state of a run, its curve, or steps of the training itself.
@@ -88,7 +89,7 @@ class Diagnostic:
     """A request for a diagnostic.
 
     Attributes:
-        name:     a key of `CATALOGUE`.
+        name:     a key of `CATALOGUE`, or of a plugin's.
         argument: the text behind @; empty for the default.
         every:    steps between two readings; None for the default cadence.
     """
@@ -99,7 +100,7 @@ class Diagnostic:
 
     @property
     def entry(self) -> Entry:
-        return CATALOGUE[self.name]
+        return _entry(self.name)
 
     @property
     def label(self) -> str:
@@ -115,6 +116,20 @@ class Diagnostic:
         return self.label if self.every is None else f"{self.label}:{self.every}"
 
 
+def _entry(name: str) -> Entry:
+    """What is known of a diagnostic.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if (part := parts.find("diagnostic", name)) is not None:
+        own: Entry = part.facts["entry"]
+        return own
+    if name not in CATALOGUE:
+        raise unknown("diagnostic", name, [*CATALOGUE, *parts.names("diagnostic")])
+    return CATALOGUE[name]
+
+
 def parse(text: str) -> Diagnostic:
     """Read a request.
 
@@ -126,14 +141,12 @@ def parse(text: str) -> Diagnostic:
     """
     label, _, every = text.strip().partition(":")
     name, at, argument = label.partition("@")
-    if name not in CATALOGUE:
-        raise unknown("diagnostic", name, CATALOGUE)
+    entry = _entry(name)
     if ":" in text and not (every.isdecimal() and int(every) >= 1):
         raise InputError(
             f"diagnostics: the cadence of {name} must be a whole number of steps ≥ 1; got '{every}', "
             f"use for example {name}:100"
         )
-    entry = CATALOGUE[name]
     if at and not entry.accepts(argument):
         wanted = f"takes {entry.argument} behind @" if entry.argument else "takes no argument"
         raise InputError(f"diagnostics: {name} {wanted}; got '{argument}'")

@@ -94,15 +94,15 @@ class Part(BaseModel):
 
 class ModelSpec(Part):
     name: str
-    activation: Literal["relu", "leaky_relu", "elu", "silu", "gelu", "sigmoid", "tanh"]
+    activation: Literal["relu", "leaky_relu", "elu", "silu", "gelu", "sigmoid", "tanh"] | None
     hidden: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] | None
     width: Count | None
     pool: Literal["max", "avg"] | None
     stem: Literal["cifar", "imagenet"] | None
     shortcut: Literal["pad", "conv"] | None
-    dropout: Annotated[float, Field(ge=0, lt=1)]
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None
     zero_last: bool | None
-    bias: Literal["auto"] | bool
+    bias: Literal["auto"] | bool | None
     branch: Literal["plain", "skipinit", "fixup"] = neutral_at("plain")
     init: Initialization = neutral_at("he")
     stem_activation: Literal["before_split", "in_branch"] = neutral_at("before_split")

@@ -87,7 +87,8 @@ def varying(specs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The fields in which runs differ, without the seed. Fields with the most values come first.
 
     A knob is left out if the choice of its group determines it: bn has a momentum, gn has none. The version
-    of a choice's numbers (`numerics.schedule`) is left out likewise.
+    of a choice's numbers (`numerics.schedule`) is left out likewise, and the source of a user's own choice
+    (`plugins.norm`).
     `workers` is left out if all runs have the same total and differ in batch.
 
     >>> varying([{"norm": {"name": "bn", "eps": 1}}, {"norm": {"name": "gn", "eps": 2}}])
@@ -119,10 +120,10 @@ def varying(specs: Sequence[Mapping[str, Any]]) -> list[str]:
 def _choice(key: str) -> str:
     """The field with the name of the choice of a knob's group.
 
-    >>> _choice("norm.momentum"), _choice("numerics.schedule")
-    ('norm.name', 'schedule.name')
+    >>> _choice("norm.momentum"), _choice("numerics.schedule"), _choice("plugins.model")
+    ('norm.name', 'schedule.name', 'model.name')
     """
-    return f"{key.removeprefix('numerics.').partition('.')[0]}.name"
+    return f"{key.removeprefix('numerics.').removeprefix('plugins.').partition('.')[0]}.name"
 
 
 def _determined(key: str, by: Sequence[str], flat: Sequence[Mapping[str, Any]]) -> bool:

@@ -77,6 +77,8 @@ class RunSpec(Part):
     diagnostics: Annotated[tuple[str, ...], Field(strict=False)] = ()
     #: Versions of the numbers of the choices, by group. Only versions above 1 are listed.
     numerics: dict[str, int] = Field(default_factory=dict)
+    #: Hashes of the sources of the user's own parts that the run uses, by group, see `normbench.parts`.
+    plugins: dict[str, str] = Field(default_factory=dict)
     #: Neutral values by path that the chosen methods declare. A field at its neutral value is not hashed.
     neutral: dict[str, Any] = Field(default_factory=dict)
     batch: Count
@@ -121,7 +123,8 @@ class RunSpec(Part):
         tree["optim"]["lr"] = self.lr
         neutral = neutral_fields(type(self)) | self.neutral
         at_neutral = [path for path, value in neutral.items() if get(tree, path) == value]
-        derived = ("optim.lr_scaling", "optim.lr_reference", *(() if self.numerics else ("numerics",)))
+        empty = [name for name in ("numerics", "plugins") if not getattr(self, name)]
+        derived = ("optim.lr_scaling", "optim.lr_reference", *empty)
         identity: dict[str, Any] = _without_nulls(without(tree, (*_LOCATIONS, *derived, *at_neutral)))
         return identity
 

@@ -5,14 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 
 import pytest
-import torch
 
 from normbench import norms
-from normbench.errors import NormError
-
-CHANNELS = 6
-SHAPES = ((4, CHANNELS), (4, CHANNELS, 5), (4, CHANNELS, 4, 3), (4, CHANNELS, 2, 3, 2))
-IMAGES = SHAPES[2]
+from normbench.norms.contract.subject import IMAGES, Subject, draw
 
 
 def transcription(key: str):
@@ -45,52 +40,27 @@ def key(request) -> str:
 
 
 @pytest.fixture
-def make():
-    """Build a layer for K·6 channels, in fp64 unless told otherwise, its parameters unlike 1 and 0."""
-
-    def make(
-        key: str, lanes: int = 1, *, dtype: torch.dtype = torch.float64, channels: int = CHANNELS, **args
-    ):
-        layer = norms.build(key, channels, lanes, **{**fitting(key), **args}).to(dtype)
-        generator = torch.Generator().manual_seed(7)
-        with torch.no_grad():
-            for parameter in layer.parameters():
-                parameter.copy_(0.5 + torch.rand(parameter.shape, generator=generator, device="cpu"))
-        return layer
-
-    return make
+def subject(key) -> Subject:
+    """The norm under test, for clauses of the contract."""
+    return Subject(key, fitting(key))
 
 
 @pytest.fixture
-def draw():
+def make():
+    """Build a layer for K·6 channels, in fp64 unless told otherwise, its parameters unlike 1 and 0."""
+    return lambda key, lanes=1, **args: Subject(key, fitting(key)).make(lanes, **args)
+
+
+@pytest.fixture(name="draw")
+def drawn():
     """Normal numbers of a shape, the same for the same seed; neither centred at 0 nor of variance 1."""
-
-    def draw(shape, seed: int = 0, *, lanes: int = 1, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-        shape = (shape[0], lanes * shape[1], *shape[2:])
-        numbers = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        return (0.7 + 1.8 * numbers).to(dtype)
-
     return draw
 
 
 @pytest.fixture
 def shapes():
     """The shapes, from 2-D to 5-D, on which a layer can be trained."""
-
-    def shapes(layer) -> list[tuple[int, ...]]:
-        fitting = [shape for shape in SHAPES if _fits(layer, shape)]
-        assert len(fitting) >= 2
-        return fitting
-
-    return shapes
-
-
-def _fits(layer, shape) -> bool:
-    try:
-        layer.check((shape[0], layer.lanes * shape[1], *shape[2:]))
-    except NormError:
-        return False
-    return True
+    return lambda layer: Subject(layer.key).shapes(layer)
 
 
 @pytest.fixture

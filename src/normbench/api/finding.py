@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from normbench.api.run_set import Runs
-from normbench.api.words import Words, split
+from normbench.api.words import Words, of_train
 from normbench.commands.asked_runs import asked_runs
 from normbench.store import Store
 
@@ -24,5 +24,5 @@ def runs(words: Words = (), *, where: Words = (), config_dir: str | None = None)
         InputError: the words do not compose, none of their runs has a record, or no run meets a condition.
     """
     store = Store.default()
-    found = Runs(asked_runs(split(words), store, config_dir), store)
+    found = Runs(asked_runs(of_train(words), store, config_dir), store)
     return found.where(*((where,) if isinstance(where, str) else where)) if where else found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from normbench.api.words import Words, split
+from normbench.api.words import Words, of_train
 from normbench.commands.one_run import one_trained_run
 from normbench.record import Record
 from normbench.store import Store
@@ -34,6 +34,6 @@ def load(run: Words | Record, *, fold: bool = False, config_dir: str | None = No
     from normbench.export.restored import restore
 
     store = Store.default()
-    names = [run.signature] if isinstance(run, Record) else split(run)
+    names = [run.signature] if isinstance(run, Record) else of_train(run)
     record = one_trained_run(names, store, config_dir)
     return restore(record, store, fold=fold).network

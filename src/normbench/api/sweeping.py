@@ -9,7 +9,7 @@ from types import ModuleType
 
 from normbench import skipped_runs
 from normbench.api.run_set import Runs
-from normbench.api.words import Words, split
+from normbench.api.words import Words, of_train
 from normbench.commands.asked_runs import AskedRuns
 from normbench.record import Record
 
@@ -37,7 +37,7 @@ def sweep(words: Words, *, quiet: bool = False, config_dir: str | None = None) -
 
     training = Training(console=not quiet)
     with _main_left_alone():
-        training.many(compose(split(words), config_dir or own_config_dir()))
+        training.many(compose(of_train(words), config_dir or own_config_dir()))
     records = list({record.signature: record for record in training.records}.values())
     skipped = [
         Record("", dict(run.fields), skipped_runs.SKIPPED, {}, {}, {}, {"error": run.reason})

@@ -6,8 +6,20 @@ import shlex
 from collections.abc import Sequence
 
 from normbench.errors import InputError
+from normbench.plugins import loading
 
 Words = str | Sequence[str]
+
+
+def of_train(words: Words) -> list[str]:
+    """The words as a shell would pass them, after loading the plugins that they and the environment name.
+
+    Raises:
+        InputError: as `split`, or a plugin cannot be loaded.
+    """
+    rest, named = loading.split_flags(split(words))
+    loading.load_all(named)
+    return rest
 
 
 def split(words: Words) -> list[str]:

@@ -24,6 +24,7 @@ from normbench.autotune.tuning import Tuning, best_width, measured_widths
 from normbench.autotune.workload import Workload, workload_of
 from normbench.engine.stack_layout import default_layout
 from normbench.errors import reason
+from normbench.parts import trains_alone
 from normbench.phrases import counted
 from normbench.record import Record
 from normbench.spec import RunSpec, trainings
@@ -55,6 +56,9 @@ class Tuner:
             InputError: the run cannot be built as asked.
         """
         workload = self._workload(spec)
+        if trains_alone(spec.model.name):
+            source = f"because model {spec.model.name} has no lanes"
+            return Tuning(1, source, default_layout(spec.engine, workload.device))
         known, fitting = measured_widths(workload.measurements), workload.lanes_that_fit(self.stacks)
         if spec.engine.lanes != "auto":
             lanes, source = spec.engine.lanes, "as asked"

@@ -84,6 +84,8 @@ def _step_fields(spec: RunSpec, shape: Shape) -> dict[str, Any]:
     tree = spec.model_dump(mode="json", include={"model", "norm", "weight", "placement", "batch", "workers"})
     for knob in ("momentum", "eps"):
         tree["norm"].pop(knob)
+    if spec.plugins:
+        tree["plugins"] = spec.plugins
     if spec.data.standardize == "image":  # statistics per image take time in the step
         tree["standardize"] = "image"
     return {

@@ -97,8 +97,8 @@ def cases(grid: Grid, cache: Path, config_dir: str | None = None) -> list[Case]:
             shape = models.fitted(spec, shape_of(spec.data, cache))
             models.check(spec, shape)
             spec.length(shape.train_images)
-            specs.append((spec, "data" not in given))
-    return [Case(spec, *_load(spec.data, models.fitted_size(spec), cache, free)) for spec, free in specs]
+            specs.append((spec, shape.size, "data" not in given))
+    return [Case(spec, *_load(spec.data, size, cache, free)) for spec, size, free in specs]
 
 
 def _data(name: str) -> list[str]:

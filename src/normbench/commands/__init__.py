@@ -13,6 +13,7 @@ VERBS = {
     "dashboard": "a wandb workspace or report for the runs at hand",
     "plot": "a figure from the runs at hand: lines, bars, curves, heat maps",
     "report": "a folder of pages: tables, verdicts, figures, every run with its command line",
+    "check-norm": "check norms of your own, clause by clause, against the contract of a norm",
     "norms": "the catalogue of norms; with a key, its equation and arguments",
     "runs": "the runs at hand: status, size, age; rm removes runs, tag changes tags",
     "cite": "BibTeX of what a sweep uses: norms, models, data, optimizers",

@@ -11,7 +11,9 @@ import io
 import os
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from importlib import import_module
+from types import ModuleType
 
 from normbench.commands import VERBS, completion_values
 from normbench.errors import InputError
@@ -40,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
     if not argv[0].startswith("query="):
         _ask_hydra(argv[0])
         return 0
-    program, verb, *words = _typed(os.environ.get("COMP_LINE", ""))
+    program, verb, *words = _without_plugins(_typed(os.environ.get("COMP_LINE", "")))
     if not words:
         _say(name for name in VERBS if name.startswith(verb))
         return 0
@@ -111,8 +113,20 @@ def _of_option(verb: str, words: Sequence[str]) -> list[str] | None:
 
 
 def _parser(verb: str) -> ArgumentParser:
-    made: ArgumentParser = import_module(f"normbench.commands.{verb}").parser()
+    made: ArgumentParser = import_module(f"normbench.commands.{verb.replace('-', '_')}").parser()
     return made
+
+
+def _without_plugins(words: list[str]) -> list[str]:
+    """The typed words without `--plugin`, after loading what it names. What cannot be loaded is left out."""
+    from normbench.plugins import loading
+
+    if words[-2] == loading.FLAG or words[-1].startswith(loading.FLAG):
+        return words
+    with suppress(InputError):
+        words, named = loading.split_flags(words)
+        loading.load_all(named)
+    return words
 
 
 def _names_runs(verb: str, words: Sequence[str]) -> bool:
@@ -132,6 +146,10 @@ def candidates(verb: str) -> list[str]:
     options: Iterable[str] = _parser(verb)._option_string_actions
     names = _NAMES.get(verb)
     return [*(names() if names else ()), *(option for option in options if option.startswith("--"))]
+
+
+def _module(verb: str) -> ModuleType:
+    return import_module(f"normbench.commands.{verb.replace('-', '_')}")
 
 
 def _typed(line: str) -> list[str]:

@@ -94,7 +94,7 @@ def _evaluate(store: Store, members: Sequence[Record]) -> dict[str, float | None
     tree = first.model_dump(mode="json")
     specs = [RunSpec.model_validate(tree | {"seed": member.spec["seed"]}) for member in members]
     device = find_device("auto")
-    dataset = data.load(first.data, size=models.fitted_size(first), cache=cache).to(device)
+    dataset = data.load(first.data, size=models.fitted_size(first, cache), cache=cache).to(device)
     try:
         states = [read(store.weights_file(m.signature), m.signature) for m in members]
         return ensemble(specs, states, dataset, device)

@@ -87,7 +87,9 @@ def _catalogue() -> None:
 
 
 def _one(key: str) -> None:
-    from normbench import norms, weight_norms
+    import yaml
+
+    from normbench import norms, parts, weight_norms
     from normbench.errors import unknown
 
     kinds: dict[str, tuple[str, type]] = {k: ("weight", v) for k, v in weight_norms.catalogue().items()}
@@ -98,8 +100,11 @@ def _one(key: str) -> None:
     print(f"{key}  ({kind.__name__}, {group}={key})\n")
     print(inspect.getdoc(kind))
     print(f"\nConfiguration, {group}={key}:\n")
-    file = files("normbench.conf") / group / f"{key}.yaml"
-    print(indent(file.read_text(encoding="utf-8"), "    "), end="")
+    if (own := parts.knobs(group, key)) is not None:
+        text = yaml.safe_dump(dict(own), sort_keys=False, allow_unicode=True)
+    else:
+        text = (files("normbench.conf") / group / f"{key}.yaml").read_text(encoding="utf-8")
+    print(indent(text, "    "), end="")
 
 
 #: Columns that are left out first if the terminal is too narrow.

@@ -57,7 +57,11 @@ def _entry(heading: str, kind: type) -> Iterator[str]:
     parameters = inspect.signature(kind).parameters.values()
     if own := [p for p in parameters if p.name not in ("channels", "weight", "lanes")]:
         rows = [
-            {"argument": f"`{p.name}`", "default": f"`{json.dumps(p.default)}`", "": about.arguments[p.name]}
+            {
+                "argument": f"`{p.name}`",
+                "default": f"`{json.dumps(p.default)}`",
+                "": about.arguments.get(p.name, ""),
+            }
             for p in own
         ]
         yield from (*pipes(rows), "")

@@ -16,6 +16,7 @@ def run(argv: Sequence[str]) -> int:
     from normbench.commands.summary import summary
     from normbench.commands.training import Training
     from normbench.errors import RunFailure
+    from normbench.plugins import loading
     from normbench.record import FAILED
 
     training = Training()
@@ -25,10 +26,10 @@ def run(argv: Sequence[str]) -> int:
     except RunFailure:
         if not training.records:
             raise  # otherwise the summary lists all runs that failed
-    for words, reason in dict.fromkeys((run.words, run.reason) for run in training.skipped):
-        print(f"n/a      {words or 'this run'}: {reason}")
+    for said, why in dict.fromkeys((run.words, run.reason) for run in training.skipped):
+        print(f"n/a      {said or 'this run'}: {why}")
     if training.records:
-        words = flags.reading_words
+        words = flags.reading_words and [*loading.flags(), *flags.reading_words]
         lines = summary(
             training.records, training.store,
             trained=training.trained, elsewhere=training.elsewhere, words=words,

@@ -16,6 +16,7 @@ FLAGS = """\
   --cfg job          print the configuration of the words, train nothing
   --info [defaults]  print how it is composed; also: plugins, searchpath, config
   --config-dir DIR   also search DIR for your own choices (default: ./conf if it exists)
+  --plugin M         load your own norms, models, data sets or diagnostics: a module or a file
   WORDS --help       all keys and values for these words
   --hydra-help       Hydra's other flags"""
 

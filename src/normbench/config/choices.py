@@ -1,13 +1,14 @@
-"""The packaged configuration groups: their choices, and the knobs that each choice has."""
+"""The configuration groups: their choices, packaged or of plugins, and the knobs that each choice has."""
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
 import yaml
 
+from normbench import parts
 from normbench.errors import unknown
 
 #: The groups of which every run has exactly one choice.
@@ -21,20 +22,30 @@ GROUPS = (
 FACTS: dict[str, Any] = {"numerics": 1, "neutral": {}, "banks": False}
 
 
-def choices(group: str) -> list[str]:
+def packaged(group: str) -> list[str]:
     """The packaged names of a configuration group, sorted."""
     return sorted(
         f.name[:-5] for f in (files("normbench.conf") / group).iterdir() if f.name.endswith(".yaml")
     )
 
 
-@lru_cache(maxsize=256)
+def choices(group: str) -> list[str]:
+    """The names of a configuration group, packaged and of plugins, sorted; no models of libraries."""
+    return sorted([*packaged(group), *parts.names(group)])
+
+
 def declared(group: str, name: str) -> dict[str, Any]:
-    """The packaged YAML of a choice: its knobs with their defaults. A knob that it does not have is null.
+    """The YAML of a choice: its knobs with their defaults. A knob that it does not have is null.
 
     Raises:
         InputError: the choice does not exist. The nearest names are offered.
     """
+    own = parts.knobs(group, name)
+    return _read(group, name) if own is None else dict(own)
+
+
+@lru_cache(maxsize=256)
+def _read(group: str, name: str) -> dict[str, Any]:
     file = files("normbench.conf") / group / f"{name}.yaml"
     if not file.is_file():
         raise unknown(group, name, choices(group))
@@ -42,9 +53,8 @@ def declared(group: str, name: str) -> dict[str, Any]:
     return knobs
 
 
-@cache
 def owners(group: str) -> dict[str, list[str]]:
-    """The arguments under `<group>.args` of all packaged choices, each with the choices that have it."""
+    """The arguments under `<group>.args` of all choices, each with the choices that have it."""
     found: dict[str, list[str]] = {}
     for name in choices(group):
         for argument in declared(group, name).get("args") or {}:

@@ -77,6 +77,11 @@ def _unknown_key(key: str, known: Iterable[str]) -> InputError:
     """Lists the keys beside the unknown one, or all if there are none. Offers any key by its meaning."""
     parent, _, leaf = key.rpartition(".")
     names = list(known)
+    if key in ("plugin", "plugins"):
+        return InputError(
+            f"a configuration cannot name plugins, because it must not run code; use --plugin MODULE instead "
+            f"of {key}=MODULE, or set NORMBENCH_PLUGINS"
+        )
     if key.startswith("hydra."):
         return InputError(f"unknown key '{key}' of Hydra; normbench train --hydra-help lists its flags")
     neighbours = [name for name in names if name.rpartition(".")[0] == parent]

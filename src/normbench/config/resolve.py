@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from normbench import diagnostics, stored_state
+from normbench import diagnostics, parts, stored_state
 from normbench.config.choices import FACTS, choices, declared
 from normbench.config.grammar import as_sweep, written
 from normbench.config.knobs import choice_name, settle
@@ -55,6 +55,7 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
     tree = json.loads(json.dumps(config))
     for key in OF_THE_SWEEP:
         tree.pop(key, None)
+    _refuse_plugins(tree)
     if absent := [
         key for key, field in RunSpec.model_fields.items() if field.is_required() and key not in tree
     ]:
@@ -79,6 +80,7 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
         raise InputError(f"unknown engine.device={tree['engine']['device']}; use auto, cpu, cuda or cuda:N")
     _resolve_diagnostics(tree)
     tree["data"]["fingerprint"] = state(tree["data"])
+    tree["plugins"] = parts.digests(tree)
     try:
         spec = RunSpec.model_validate(tree)
     except ValidationError as error:
@@ -89,6 +91,16 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
         raise InputError("the length of a run is given by epochs or by steps; both are null")
     _check_average(spec)
     return Resolved(spec, tuple(unused))
+
+
+def _refuse_plugins(tree: Mapping[str, Any]) -> None:
+    """Refuse a plugin that a configuration names, because a configuration must not run code."""
+    for key in ("plugin", "plugins"):
+        if key in tree:
+            raise InputError(
+                f"a configuration cannot name plugins, because it must not run code; got {key}={tree[key]}. "
+                "Use --plugin MODULE on the command line, or set NORMBENCH_PLUGINS"
+            )
 
 
 def _check_average(spec: RunSpec) -> None:
@@ -245,7 +257,7 @@ def _one_line(error: ValidationError) -> InputError:
             "keys of a run must begin with the line '# @package _global_'"
         )
     if first["type"] == "extra_forbidden" and len(place) == 1:
-        own = {*RunSpec.model_fields, "total", *OF_THE_SWEEP} - {"numerics", "neutral"}
+        own = {*RunSpec.model_fields, "total", *OF_THE_SWEEP} - {"numerics", "plugins", "neutral"}
         return unknown("key", key, own, beyond=_SETTABLE)
     if first["type"] == "extra_forbidden":
         part = RunSpec.model_fields[place[0]].annotation if len(place) > 1 else RunSpec

@@ -80,7 +80,7 @@ def assemble(spec: DataSpec, size: int | None, cache: Path | None) -> Dataset:
     See `normbench.data.load`.
     """
     shape = shape_of(spec, cache)
-    raw: Raw = import_module(f"normbench.data.{SOURCES[spec.name]}").read(spec, cache)
+    raw: Raw = import_module(f"normbench.data.{SOURCES.get(spec.name, 'own')}").read(spec, cache)
     knobs = spec.model_dump()
     check_unchanged(knobs, spec.fingerprint, cache)
     if cache is not None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from normbench import parts
 from normbench.data import published
 from normbench.data.file_hashes import FileHashes, hashes_under
 from normbench.data.folder_names import is_image, position
@@ -30,6 +31,8 @@ _walked: dict[str, tuple[float, str]] = {}  # path → clock until which the fin
 def state(data: Mapping[str, Any], cache: Path | None = None, *, fresh: bool = False) -> str | None:
     """What identifies the data besides the name of the data set: sixteen hex digits, or None.
 
+    A data set of a plugin is read, and its images and labels are hashed.
+
     None: generated data, or published files that are whole or that do not exist yet (a download is checked).
 
     Args:
@@ -44,6 +47,10 @@ def state(data: Mapping[str, Any], cache: Path | None = None, *, fresh: bool = F
     name = data.get("name")
     if name == "folder" and isinstance(data.get("path"), str):
         return _folder_state(data["path"], cache, fresh)
+    if parts.find("data", str(name)) is not None:
+        from normbench.data.own import content
+
+        return content(str(name), data.get("path"))
     if name == "digits":
         return published.digits_state()
     if name in published.IDX_MD5:

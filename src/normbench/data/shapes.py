@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from normbench import parts
 from normbench.data.shape import KNOWN, Shape
 from normbench.errors import InputError, unknown
 
@@ -33,6 +34,7 @@ def shape_of(spec: DataSpec, cache: Path | None = None) -> Shape:
     The validation images are taken from the first `data.train_size` images; the others are trained on.
 
     Only `folder` reads files: the copy that an earlier decoding left in `cache`, or else the images.
+    A data set of a plugin is read whole, once in a process.
 
     Raises:
         InputError: the name is unknown, a folder holds no data set, more images are wanted than exist, or
@@ -46,8 +48,12 @@ def shape_of(spec: DataSpec, cache: Path | None = None) -> Shape:
         from normbench.data.folder import shape
 
         whole = shape(spec, cache)
+    elif parts.find("data", spec.name) is not None:
+        from normbench.data.own import shape as own_shape
+
+        whole = own_shape(spec.name, spec.path)
     else:
-        raise unknown("data", spec.name, SOURCES)
+        raise unknown("data", spec.name, [*SOURCES, *parts.names("data")])
     train = _first(spec, "train_size", spec.train_size, whole.train_images)
     valid = _validation_images(spec, train)
     return replace(

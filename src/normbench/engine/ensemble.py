@@ -22,6 +22,7 @@ from normbench.engine.device import numerics
 from normbench.engine.evaluate import predictions
 from normbench.engine.evaluate_again import restored
 from normbench.engine.tally import Tally
+from normbench.parts import trains_alone
 from normbench.record import Metrics
 from normbench.spec import RunSpec
 
@@ -42,11 +43,12 @@ def ensemble(
     Raises:
         ValueError: a state belongs to another network.
     """
+    together = 1 if trains_alone(specs[0].model.name) else TOGETHER
     sums: list[Tensor] = []
     labels: list[Tensor] = []
     with numerics(specs[0].engine, device):
-        for start in range(0, len(specs), TOGETHER):
-            some = slice(start, start + TOGETHER)
+        for start in range(0, len(specs), together):
+            some = slice(start, start + together)
             network, _ = restored(specs[some], states[some], dataset, device)
             parts = list(predictions(network, dataset, specs[0]))
             sums.append(torch.cat([logits.double().softmax(2).sum(1) for logits, _ in parts]))

@@ -170,4 +170,6 @@ def _standardization(spec: RunSpec, store: Store) -> dict[str, Any]:
 
 
 def _dataset(spec: RunSpec, store: Store) -> Dataset:
-    return data.load(spec.data, size=models.fitted_size(spec), cache=store.root / "cache")
+    return data.load(
+        spec.data, size=models.fitted_size(spec, store.root / "cache"), cache=store.root / "cache"
+    )

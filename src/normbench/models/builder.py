@@ -63,6 +63,11 @@ class Builder:
     def seeds(self) -> tuple[int, ...]:
         return tuple(spec.seed for spec in self.specs)
 
+    @property
+    def activation_name(self) -> str:
+        """The run's activation. Every model that a builder makes has one."""
+        return self.spec.model.activation or "relu"
+
     def conv(
         self,
         name: str,
@@ -88,7 +93,7 @@ class Builder:
                      read a sum of which the output is a part. None or (): an activation reads it first.
             scale:   factor of the initial weight.
         """
-        gain = scale * GAINS[self.spec.model.activation]
+        gain = scale * GAINS[self.activation_name]
         weight, bias = self._initial_values(name, (outputs, inputs, kernel, kernel), gain)
         weight = weight.flatten(0, 1)  # (K·Cout, Cin, k, k)
         weight_norm = self._weight_norm(name, weight, head=False)
@@ -98,7 +103,7 @@ class Builder:
 
     def linear(self, name: str, inputs: int, outputs: int, *, read_by: Readers) -> Linear:
         """A hidden fully connected layer; arguments as for `conv`."""
-        weight, bias = self._initial_values(name, (outputs, inputs), GAINS[self.spec.model.activation])
+        weight, bias = self._initial_values(name, (outputs, inputs), GAINS[self.activation_name])
         linear = Linear(weight, self._has_bias(read_by), self._weight_norm(name, weight, head=False))
         return self._recorded(read_by, _with_bias(linear, bias))
 
@@ -166,7 +171,7 @@ class Builder:
         return (self.norm(site, channels, activated=True),)
 
     def activation(self) -> nn.Module:
-        return ACTIVATIONS[self.spec.model.activation]()
+        return ACTIVATIONS[self.activation_name]()
 
     def fixup_bias(self) -> tuple[nn.Module, ...]:
         """Fixup's scalar bias, for before a convolution, an activation or the classifier; () without
@@ -215,7 +220,7 @@ class Builder:
         """Whether a layer has a bias. Under `auto` it has none if every reader of its output is a norm that
         removes a bias (bn, in) or adds its own (any norm with β), and none under Fixup, which adds its own.
         """
-        if self.spec.model.bias != "auto":
+        if isinstance(self.spec.model.bias, bool):
             return self.spec.model.bias
         if self.spec.model.branch == "fixup":
             return False

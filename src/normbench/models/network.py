@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from normbench import norms
+from normbench import norms, parts
 from normbench.data.shape import Shape
+from normbench.data.shapes import shape_of
 from normbench.errors import InputError, NormError, unknown
-from normbench.models import alexnet, branch, lenet, lsuv, mlp, nin, resnet, trained, vgg
+from normbench.models import alexnet, branch, lenet, lsuv, mlp, nin, ordinary, resnet, trained, vgg
 from normbench.models.builder import Builder
 from normbench.models.keys import of_norm
 from normbench.models.layers import Dropout
+from normbench.models.ordinary import OrdinaryBody, ordinary_roles
 from normbench.models.sites import selected
 from normbench.models.weight_average import WeightAverage
 from normbench.norms import Norm
@@ -34,12 +37,12 @@ class Architecture:
     """A family of models.
 
     Attributes:
-        build:      makes the layers with a builder.
+        build:      makes the layers with a builder; None: an ordinary module, see `models.ordinary`.
         size:       the image side that it needs, in pixels; None: any.
         placements: those that it has.
     """
 
-    build: Callable[[Builder], nn.Module]
+    build: Callable[[Builder], nn.Module] | None
     size: int | None
     placements: tuple[str, ...]
 
@@ -109,7 +112,7 @@ class Network(nn.Module):
 
     def train(self, mode: bool = True) -> Network:
         """As torch's. Also finds the layers of `begin_step` again, since some may have been replaced."""
-        self._step_layers = [module for module in self.modules() if isinstance(module, Dropout | Norm)]
+        self._step_layers = [m for m in self.modules() if isinstance(m, Dropout | Norm | OrdinaryBody)]
         self._phase_changes = {
             layer.phase_change_at for layer in self.norms().values() if layer.phase_change_at is not None
         }
@@ -129,9 +132,10 @@ class Network(nn.Module):
         scalar (Fixup's).
         """
         return {
-            f"{prefix}.{name}" if prefix else name: module.roles[name]
-            for prefix, module in self.named_modules()
-            for name, _ in module.named_parameters(recurse=False)
+            f"{prefix}.{name}" if prefix else name: role
+            for prefix, module in self.body.named_modules(prefix="body")
+            for name, role in (getattr(module, "roles", None) or ordinary_roles(module)).items()
+            if module._parameters.get(name) is not None
         }
 
 
@@ -148,6 +152,11 @@ def build(specs: Sequence[RunSpec], image: Shape, *, dry: bool = False) -> Netwo
             not fit a site, or no parameter that `optim.train` lets train.
     """
     model = architecture(specs[0])
+    if model.build is None:
+        network = Network(*ordinary.body(specs, image))
+        trained.freeze(network, specs[0].optim.train)
+        trained.check_gammas(network, specs[0].optim.gamma_l1)
+        return network
     listing = Builder(tuple(specs), image, dry=True)
     model.build(listing)
     norm_sites = selected(specs[0].placement.sites, listing.sites)
@@ -165,9 +174,13 @@ def architecture(spec: RunSpec) -> Architecture:
         InputError: an unknown model, or a placement, branch or initialisation that does not fit it.
     """
     name = spec.model.name
-    if name not in ARCHITECTURES:
-        raise unknown("model", name, ARCHITECTURES)
-    model = ARCHITECTURES[name]
+    if parts.trains_alone(name):
+        ordinary.check(spec)
+        return Architecture(None, ordinary.needed_size(name), ordinary.PLACEMENTS)
+    part = parts.find("model", name)
+    if part is None and name not in ARCHITECTURES:
+        raise unknown("model", name, [*ARCHITECTURES, *parts.names("model")])
+    model = ARCHITECTURES[name] if part is None else Architecture(part.made, **part.facts)
     if spec.placement.name not in model.placements:
         raise InputError(
             f"model {name} has no placement {spec.placement.name}; it has {', '.join(model.placements)}"
@@ -177,14 +190,21 @@ def architecture(spec: RunSpec) -> Architecture:
     return model
 
 
-def fitted_size(spec: RunSpec) -> int | None:
-    """The image side that the run's model needs, in pixels; None if it takes any."""
-    return architecture(spec).size
-
-
 def fitted(spec: RunSpec, image: Shape) -> Shape:
     """The shape of data after its images are fitted to the run's model."""
-    return image.resized(fitted_size(spec) or image.size)
+    model = architecture(spec)
+    if model.build is None and model.size is None:
+        return image.resized(ordinary.fitting_size(spec.model.name, image))
+    return image.resized(model.size or image.size)
+
+
+def fitted_size(spec: RunSpec, cache: Path | None = None) -> int:
+    """The side to which `data.load` must bring the images of a run.
+
+    Args:
+        cache: the folder of decoded images, as for `data.load`.
+    """
+    return fitted(spec, shape_of(spec.data, cache)).size
 
 
 def check(spec: RunSpec, image: Shape) -> None:
@@ -252,10 +272,10 @@ def _count_bytes(spec: RunSpec, image: Shape) -> tuple[int, int]:
     try:
         with torch.no_grad():
             network(torch.zeros(1, image.channels, image.size, image.size))
-    except NormError:
+    except InputError:
         raise
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(
             f"model {spec.model.name} cannot take images of {image.size}×{image.size}: {reason}"
         ) from None

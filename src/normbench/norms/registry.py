@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from normbench import parts
 from normbench.norms.core import Norm
 
 L = TypeVar("L", bound="type[Norm]")
@@ -50,7 +51,7 @@ class Entry:
 
         It follows from `banks` in conf/norm/<key>.yaml, which plans read without torch.
         """
-        return self.eval_differs and not _has_banks(self.key)
+        return self.eval_differs and not has_banks(self.key)
 
     def removes_bias(self, args: Mapping[str, Any]) -> bool:
         """Whether a layer with these arguments removes a bias added just before it: `absorbs_bias`, unless
@@ -68,8 +69,14 @@ class Entry:
 REGISTRY: dict[str, Entry] = {}
 
 
+def has_banks(key: str) -> bool:
+    """Whether the method declares that training never reads its running statistics."""
+    own = parts.find("norm", key)
+    return _packaged_banks(key) if own is None else bool(own.knobs["banks"])
+
+
 @cache
-def _has_banks(key: str) -> bool:
+def _packaged_banks(key: str) -> bool:
     file = files("normbench.conf") / "norm" / f"{key}.yaml"
     return bool(yaml.safe_load(file.read_text(encoding="utf-8"))["banks"]) if file.is_file() else False
 

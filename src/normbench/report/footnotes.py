@@ -205,7 +205,8 @@ def _data(record: Record) -> str:
 
 
 def _group(key: str) -> str:
-    return key.partition(".")[0]
+    """The group of a key; the source of a user's own choice (`plugins.norm`) belongs to its group."""
+    return key.removeprefix("plugins.").partition(".")[0]
 
 
 def _distinct(texts: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from normbench import events, labels
+from normbench import events, labels, parts
 from normbench.errors import InputError
 from normbench.phrases import counted
 from normbench.record import FAILED, Record
@@ -86,13 +86,13 @@ class Sweep:
     def widest(self) -> tuple[Pack, ...]:
         """The runs to train, in the widest possible stacks."""
         todo = self.findings.to_train
-        return stacks(todo, capacity=lambda spec: len(todo), processes=self.processes)
+        return stacks(todo, capacity=_widest(len(todo)), processes=self.processes)
 
     @cached_property
     def at_once(self) -> int:
         """Number of stacks that train or are evaluated at the same time, if they are as wide as possible."""
         todo = (*self.findings.to_train, *self.findings.to_evaluate)
-        widest = stacks(todo, capacity=lambda spec: len(todo), processes=self.processes)
+        widest = stacks(todo, capacity=_widest(len(todo)), processes=self.processes)
         return max(1, min(self.processes, len(widest)))
 
     @cached_property
@@ -250,12 +250,14 @@ class Sweep:
         """The data of a run on the CPU, fitted to its model, in memory that workers can share."""
         from normbench import models
 
-        return _load(spec.data, models.fitted_size(spec), self.store.root / "cache")
+        cache = self.store.root / "cache"
+        return _load(spec.data, models.fitted_size(spec, cache), cache)
 
     def _notes(self) -> Iterator[str]:
         yield from notes(self.findings.to_train, self.store)
         for knob, count in self.dropped.items():
             yield f"{knob} has no effect: dropped in {counted(count, 'run')}"
+        yield from parts.remarks([spec.model_dump(mode="json") for spec in self.findings.to_train])
         asked, distinct = len(self.asked), len({spec.signature for spec in self.asked})
         if doubled := asked - distinct:
             yield f"{doubled} of {asked} runs are the same as another one and train once"
@@ -263,6 +265,11 @@ class Sweep:
             yield f"{counted(count, 'finished run')} will be evaluated without training: asked for {lack}"
         for lack, count in Counter(self.findings.again.values()).items():
             yield f"{counted(count, 'finished run')} must train again: asked for {lack}"
+
+
+def _widest(runs: int) -> Callable[[RunSpec], int]:
+    """Most lanes of a stack if only its model bounds it and there are so many runs."""
+    return lambda spec: 1 if parts.trains_alone(spec.model.name) else runs
 
 
 def _run_in_this_process(job: Callable[[], T]) -> list[T]:

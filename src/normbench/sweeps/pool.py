@@ -17,7 +17,7 @@ from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from normbench import events
-from normbench.errors import RunFailure, StoreFailure, reason
+from normbench.errors import RunFailure, reason
 from normbench.sweeps.plan import Pack
 from normbench.sweeps.stopping import STOP
 from normbench.sweeps.worker_handle import HANGING_S, Worker, spawn
@@ -93,7 +93,7 @@ class WorkerPool:
 
         Raises:
             StoreFailure: the store cannot be written.
-            RunFailure:   no worker process can begin.
+            RunFailure:   no worker process can begin, or a plugin has changed.
             Stopped:      the process was asked to stop. The workers have written checkpoints.
         """
         waiting = deque(packs)
@@ -149,7 +149,7 @@ class WorkerPool:
             worker.begun, self.stillborn = True, 0
         elif message is None:
             worker.pack = None
-        elif isinstance(message, StoreFailure):
+        elif isinstance(message, RunFailure):
             raise message
         elif isinstance(message, Broken):
             _try_again(pack, message.reason, waiting, emit, give_up)

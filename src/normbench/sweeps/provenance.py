@@ -19,7 +19,7 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
-    for package in ("torch", "torchvision", "numpy"):
+    for package in ("torch", "torchvision", "timm", "numpy"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

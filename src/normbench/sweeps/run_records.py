@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from normbench.engine.train import Result
+from normbench.parts import provenance
 from normbench.record import Record
 from normbench.sweeps.plan import Pack
 from normbench.sweeps.provenance import commit, environment
@@ -40,6 +41,7 @@ def record_of(
             "stack_size": len(pack.trainings), "lane": lane, "bank": bank, "commit": commit(),
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
             **({"attempts": pack.attempt} if pack.attempt > 1 else {}), **about,
+            **provenance(spec.model_dump(mode="json")),
         },
         history=history,
         diagnostics=diagnostics,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
+from normbench.plugins import loading
 from normbench.sweeps.plan import Pack
 from normbench.sweeps.worker_process import Job, serve
 
@@ -61,7 +62,7 @@ def spawn() -> Worker:
     """Start a worker process. It imports torch while this process goes on."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=serve, args=(theirs, os.getpid()), daemon=True)
+    process = context.Process(target=serve, args=(theirs, os.getpid(), loading.loaded()), daemon=True)
     process.start()
     theirs.close()
     return Worker(process, ours)

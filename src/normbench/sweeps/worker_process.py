@@ -11,14 +11,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any, NamedTuple
 
 from normbench import events
-from normbench.errors import StoreFailure, reason
+from normbench.errors import InputError, RunFailure, StoreFailure, reason
+from normbench.parts import Plugin
+from normbench.plugins import loading
 from normbench.sweeps.periodically import periodically
 from normbench.sweeps.stopping import SIGNALS, STOP, Stopped
 
@@ -102,8 +104,8 @@ class Watcher:
         return moved
 
 
-def serve(pipe: Connection, parent: int) -> None:
-    """The loop of a worker process: run the jobs from the pipe until it closes."""
+def serve(pipe: Connection, parent: int, plugins: Sequence[Plugin] = ()) -> None:
+    """The loop of a worker process: load the plugins, and run the jobs from the pipe until it closes."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end_after_training)
@@ -120,12 +122,18 @@ def serve(pipe: Connection, parent: int) -> None:
             except (EOFError, OSError):
                 return
             line.send(BEGUN)
-            _run(job, line)
+            _run(job, line, plugins)
     sys.exit(128 + STOP.signal)
 
 
-def _run(job: Job, line: Line) -> None:
+def _run(job: Job, line: Line, plugins: Sequence[Plugin]) -> None:
     STOP.pulse.stepping = False
+    try:
+        loading.again(plugins)
+    except InputError as error:  # a plugin that no longer loads, or has changed
+        line.send(RunFailure(str(error)))
+        line.send(None)
+        return
     try:
         job(line.send)
         line.send(None)

@@ -1,10 +1,13 @@
-"""From the name of a diagnostic to its probe: the module has the name, the class is the same in CamelCase."""
+"""From the name of a diagnostic to its probe: the module has the name, the class is the same in CamelCase.
+
+The diagnostics of plugins are in their own registry.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
 
-from normbench import models
+from normbench import models, parts
 from normbench.data.shape import Shape
 from normbench.diagnostics import Diagnostic, parse_all
 from normbench.engine.probes.protocol import Probe
@@ -32,6 +35,9 @@ def probe_of(asked: Diagnostic) -> Probe:
     >>> type(probe_of(Diagnostic("running_error"))).__name__
     'RunningError'
     """
+    if (part := parts.find("diagnostic", asked.name)) is not None:
+        own: Probe = part.made(asked.argument)
+        return own
     module = import_module(f"normbench.engine.probes.{asked.name}")
     made: Probe = getattr(module, asked.name.title().replace("_", ""))(asked.argument)
     return made
