@@ -18,6 +18,12 @@ from normbench.norms.spatial_moments import saturated
 CALL = 2**15
 
 
+class Slots:
+    """Whether layers now leave the mean and variance of their batch in their `slot`. Many layers share it."""
+
+    used = False
+
+
 @register(
     "bn",
     family="batch",
@@ -77,8 +83,10 @@ class BatchNorm(RunningNorm):
     """
 
     standardizes = True
-    #: Where a training pass leaves mean and variance of its batch, if someone else moves the running ones.
-    slots: tuple[Tensor, Tensor] | None = None
+    #: Set by whoever moves the running statistics in place of the layer, see `SharedStatistics`: the zeros that
+    #: a training pass overwrites with mean and variance of its batch, and whether it does so now.
+    slot: tuple[Tensor, Tensor]
+    slots: Slots = Slots()
     running_mean: Tensor | None
     running_var: Tensor | None
 
@@ -120,6 +128,8 @@ class BatchNorm(RunningNorm):
         return self.weight, self.bias
 
     def normalize(self, x: Tensor) -> Tensor:
+        if self.slots.used:
+            return self._kernel(x, *self.slot)
         if not (self.center and self.scale):
             return self._by_one_moment(x)
         return self._by_batch(x) if self.by_batch else self._by_running(x)
@@ -162,8 +172,6 @@ class BatchNorm(RunningNorm):
             return self._by_kernel_alone(x, chunks, self.kernel_momentum)
         x = self.equalized(x)
         # momentum 1 makes the kernel return the batch's own mean and unbiased variance
-        if self.slots is not None:
-            return self._kernel(x, *self.slots)
         mean, var = x.new_zeros((2, chunks, x.shape[1]) if chunks > 1 else (2, x.shape[1]))
         if chunks == 1:
             y = self._kernel(x, mean, var)
@@ -220,7 +228,9 @@ class BatchNorm(RunningNorm):
         weight, bias = self.fused
         if copies > 1:
             weight, bias = (p if p is None else p.repeat(copies) for p in (weight, bias))
-        return F.batch_norm(x, mean, var, weight, bias, training=True, momentum=momentum, eps=self.eps)
+        # PERF: F.batch_norm would check the shape again, see `check`
+        cudnn = torch.backends.cudnn.enabled
+        return torch.batch_norm(x, weight, bias, mean, var, True, momentum, self.lane_eps[0], cudnn)
 
 
 def pays_to_gather(x: Tensor, chunks: int) -> bool:
