@@ -98,8 +98,8 @@ def phase_of(module: nn.Module) -> str | None:
 def _mark(stack: Stack) -> None:
     """Mark for the profiler where layers, data and optimiser begin and end."""
     for module in stack.network.body.modules():
-        if phase := REST if module is stack.network.body else phase_of(module):
-            module.forward = _marked(module.forward, phase)
+        if not isinstance(module, WeightNorm):  # a part of its layer
+            module.forward = _marked(module.forward, phase_of(module) or REST)
     for owner, method, phase in (
         (stack.batches, "seek", DATA), (stack.batches, "read", DATA), (stack.network, "begin_step", NORM),
         (stack.optimizer, "begin_step", OPTIMISER), (stack.optimizer, "step", OPTIMISER),

@@ -95,7 +95,7 @@ class Network(nn.Module):
 
     def logits(self, y: Tensor) -> Tensor:
         """The output of the last layer, (N, K·classes), as (N, K, classes)."""
-        return y.unflatten(1, (self.lanes, -1))
+        return y.view(y.shape[0], self.lanes, y.shape[1] // self.lanes)
 
     def begin_step(self, step: int, steps: int) -> None:
         """Tell the layers with random numbers or a schedule that step `step` of `steps` begins."""
