@@ -1,6 +1,11 @@
-"""Kernels of a step: how many operations start one on a GPU, counted on a CPU."""
+"""Kernels of a step: how many operations start one on a GPU, counted on a CPU. And what the host does beside
+them.
+"""
 
 from __future__ import annotations
+
+import time
+from statistics import median
 
 import pytest
 import torch
@@ -85,3 +90,68 @@ def test_shared_running_statistics_have_the_bits_of_separate_ones(make_spec, mon
     assert states[0].keys() == states[1].keys()
     for name, tensor in states[0].items():
         assert torch.equal(tensor, states[1][name]), name
+
+
+#: Settings that are written into tensors before every step.
+WRITTEN = {
+    "constant": ["norm=bn"],
+    "scheduled momentum": ["norm=bn", "norm.momentum=linear:0.5:0.1"],
+    "debiased momentum": ["norm=bn", "norm.momentum=debiased:0.1"],
+    "renorm": ["norm=brn"],
+    "dropout and cosine": ["norm=bn", "model.dropout=0.1", "schedule=cosine"],
+}
+
+
+def beside(made: Stack, number: int) -> None:
+    """What the host does in a step beside the replay of the graph."""
+    made.network.begin_step(number, made.steps)
+    made.batches.seek(number)
+    made.optimizer.begin_step(0.5)
+    made.network.phase(number, made.steps)
+
+
+def calls_beside(made: Stack) -> int:
+    with Kernels() as seen:
+        beside(made, 3)
+    return seen.calls.total()
+
+
+@pytest.mark.parametrize("words", WRITTEN.values(), ids=WRITTEN)
+def test_the_host_makes_as_many_calls_for_many_lanes_as_for_two(make_spec, as_on_a_gpu, words):
+    few, many = (
+        [[f"optim.lr={0.01 * (1 + lane)}"] for lane in range(lanes)] for lanes in (2, 12)
+    )
+    counts = [calls_beside(trained(make_spec, *LENET5, *words, own=own, steps=1)) for own in (few, many)]
+    assert counts[0] == counts[1]
+
+
+def test_the_host_makes_as_many_calls_for_many_banks_as_for_one(make_spec):
+    def banked(banks: int) -> Stack:
+        own = [f"norm.momentum=linear:{0.9 / (1 + bank)}:0.01" for bank in range(banks)]
+        specs = [make_spec(*QUICK, *LENET5, "norm=bn", momentum, "seed=0") for momentum in own]
+        made = Stack(specs, data.load(specs[0].data), torch.device("cpu"))
+        made.step(0)
+        return made
+
+    assert calls_beside(banked(2)) == calls_beside(banked(9))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", WRITTEN.values(), ids=WRITTEN)
+def test_the_host_is_as_quick_for_256_lanes_as_for_one(make_spec, as_on_a_gpu, words):
+    quick = ["model=mlp", *QUICK]
+    stacks = []
+    for lanes in (1, 256):
+        specs = [make_spec(*quick, *words, f"seed={seed}") for seed in range(lanes)]
+        stacks.append(Stack(specs, data.load(specs[0].data), torch.device("cpu")))
+        stacks[-1].step(0)
+    ratios = []
+    for number in range(1, 200):
+        times = []
+        for made in stacks:
+            began = time.process_time()
+            for _ in range(5):
+                beside(made, 1 + number % 9)
+            times.append(time.process_time() - began)
+        ratios.append(times[1] / times[0])
+    assert median(ratios) <= 1.2

@@ -143,14 +143,14 @@ class _ByStep:
     def __init__(self, momenta: tuple[Momentum, ...]) -> None:
         self._distinct = list(dict.fromkeys(momenta))
         places = {momentum: place for place, momentum in enumerate(self._distinct)}
-        self._place = torch.tensor([places[momentum] for momentum in momenta])
+        self._place = {torch.device("cpu"): torch.tensor([places[momentum] for momentum in momenta])}
         self._kinds = _kinds(self._distinct)
         self._rates: tuple[object, Tensor] | None = None
         self._weights: tuple[object, Tensor] | None = None
 
     def rates(self, progress: float) -> Tensor:
         """m when a share of the run is done: in fp64 on the CPU."""
-        return self._of_distinct(progress).index_select(0, self._place)
+        return self._spread(self._of_distinct(progress))
 
     def rates_at(self, step: int, steps: int, device: torch.device) -> Tensor:
         """m at a step, in fp64. Do not change it."""
@@ -172,9 +172,10 @@ class _ByStep:
         return torch.tensor([momentum.at(progress) for momentum in self._distinct], dtype=torch.float64)
 
     def _spread(self, values: Tensor) -> Tensor:
-        if self._place.device != values.device:
-            self._place = self._place.to(values.device)
-        return values.index_select(0, self._place)
+        device = values.device
+        if device not in self._place:
+            self._place[device] = self._place[torch.device("cpu")].to(device)
+        return values.index_select(0, self._place[device])
 
 
 @lru_cache(maxsize=64)
