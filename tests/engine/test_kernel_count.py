@@ -13,6 +13,7 @@ import torch
 from engine.kernels import Kernels
 from normbench import data
 from normbench.engine import optim
+from normbench.norms.methods import bn
 from normbench.engine.stack import Stack
 from normbench.models import network
 
@@ -90,6 +91,21 @@ def test_shared_running_statistics_have_the_bits_of_separate_ones(make_spec, mon
     assert states[0].keys() == states[1].keys()
     for name, tensor in states[0].items():
         assert torch.equal(tensor, states[1][name]), name
+
+
+def test_batch_norm_takes_half_precision_without_casts_and_keeps_its_statistics_in_fp32(
+    make_spec, as_on_a_gpu, monkeypatch
+):
+    words, own = [*LENET5, "norm=bn", "engine.precision=bf16"], [[], []]
+    with_casts = trained(make_spec, *words, own=own, steps=2)
+    monkeypatch.setattr(bn, "HALVES_ON", ("cpu",))
+    without = trained(make_spec, *words, own=own, steps=2)
+    # four norms, each with a cast before and after it, forward and backward
+    assert kernels(with_casts) - kernels(without) >= 16
+    states = with_casts.network.state_dict(), without.network.state_dict()
+    for name, tensor in states[0].items():
+        assert states[1][name].dtype == tensor.dtype != torch.bfloat16
+        torch.testing.assert_close(states[1][name], tensor, rtol=0.05, atol=0.05)
 
 
 #: Settings that are written into tensors before every step.

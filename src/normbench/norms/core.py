@@ -132,12 +132,16 @@ class Norm(Arguments, nn.Module):
             self._admit(x)
             if x.numel() == 0:
                 return self._empty(x)
-        y = self.normalize(x if dtype in WIDE else x.float())
+        y = self.normalize(x if dtype in WIDE or self.widens(x) else x.float())
         return y if y.dtype == dtype else y.to(dtype)
 
     def normalize(self, x: Tensor) -> Tensor:
         """The method itself, in fp32 or fp64: (N, K·C, *spatial) → the same shape. The base returns x."""
         return x
+
+    def widens(self, x: Tensor) -> bool:
+        """Whether `normalize` takes half precision as it is, and computes in fp32 itself."""
+        return False
 
     def for_products(self, x: Tensor) -> Tensor:
         """A factor of a matrix product, in fp64 if `in_double`."""

@@ -14,6 +14,9 @@ from normbench.norms.registry import register
 from normbench.norms.running import RunningNorm, over_chunks
 from normbench.norms.spatial_moments import saturated
 
+#: Devices on which the kernel gets half precision as it is, with γ, β and statistics in fp32. PERF: it computes
+#: in fp32 inside, so casts around it are further kernels. A CPU keeps the bits that it had.
+HALVES_ON = ("cuda",)
 #: Number of values that a CPU copies there and back in the time of one kernel call.
 CALL = 2**15
 
@@ -126,6 +129,9 @@ class BatchNorm(RunningNorm):
     def fused(self) -> tuple[Tensor | None, Tensor | None]:
         """γ and β that the kernel applies; None for those that a subclass applies itself."""
         return self.weight, self.bias
+
+    def widens(self, x: Tensor) -> bool:
+        return type(self) is BatchNorm and self.slots.used and x.device.type in HALVES_ON
 
     def normalize(self, x: Tensor) -> Tensor:
         if self.slots.used:
