@@ -153,7 +153,10 @@ def test_a_stack_of_the_bench_has_the_measured_layout(train, monkeypatch):
     contestant = Contestant("a stack", "stack", Case(spec, dataset, ()).runs(2), found)
     assert not rig.enter(contestant, 0.01, 1e6)
     assert rig.stacks["a stack"].layout == layout
-    assert [c.algorithm for c in convolutions(rig.stacks["a stack"].network).values()] == ["matmul", "grouped"]
+    assert [c.algorithm for c in convolutions(rig.stacks["a stack"].network).values()] == [
+        "matmul",
+        "grouped",
+    ]
     assert rig.host(contestant) > 0
     rig.clear(None)
 

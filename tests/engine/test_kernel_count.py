@@ -13,9 +13,9 @@ import torch
 from engine.kernels import Kernels
 from normbench import data
 from normbench.engine import optim
-from normbench.norms.methods import bn
 from normbench.engine.stack import Stack
 from normbench.models import network
+from normbench.norms.methods import bn
 
 QUICK = [
     "data=synthetic", "data.train_size=64", "data.test_size=32", "data.size=32", "batch=2", "steps=10",
@@ -134,9 +134,7 @@ def calls_beside(made: Stack) -> int:
 
 @pytest.mark.parametrize("words", WRITTEN.values(), ids=WRITTEN)
 def test_the_host_makes_as_many_calls_for_many_lanes_as_for_two(make_spec, as_on_a_gpu, words):
-    few, many = (
-        [[f"optim.lr={0.01 * (1 + lane)}"] for lane in range(lanes)] for lanes in (2, 12)
-    )
+    few, many = ([[f"optim.lr={0.01 * (1 + lane)}"] for lane in range(lanes)] for lanes in (2, 12))
     counts = [calls_beside(trained(make_spec, *LENET5, *words, own=own, steps=1)) for own in (few, many)]
     assert counts[0] == counts[1]
 

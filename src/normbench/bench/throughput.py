@@ -177,9 +177,7 @@ def _contestants(case: Case, grid: Grid, processes: Processes, notes: list[str])
     return found
 
 
-def _layout(
-    case: Case, lanes: int, grid: Grid, processes: Processes, notes: list[str]
-) -> StackLayout | None:
+def _layout(case: Case, lanes: int, grid: Grid, processes: Processes, notes: list[str]) -> StackLayout | None:
     """The fastest layout of a stack, measured as before training; None, with a note, if that fails."""
     engine = case.spec.engine.model_copy(update={"lanes": lanes})
     spec = case.spec.model_copy(update={"engine": engine})
@@ -195,7 +193,7 @@ def _layout(
 
 
 def _described(layout: StackLayout | None) -> dict[str, Any]:
-    """The memory format of a stack, and the convolutions that another algorithm than the usual one computes."""
+    """The memory format of a stack, and the algorithms of convolutions that are not computed as usual."""
     return {} if layout is None else {"layout": layout.memory_format, "exceptions": dict(layout.exceptions)}
 
 

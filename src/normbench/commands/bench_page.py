@@ -13,7 +13,7 @@ TITLES = {
     "cells": "Run-steps per second, and the stack's rate over each other's: median (lowest to highest round)",
     "peaks": "The work of one run's step, and the share of the machine's peaks that a stack reaches",
     "phases": (
-        "Time of a step, time until its call returns on the host, time in which operations ran on the device; "
+        "Time of a step, time until its call returns on the host, time in which the device was busy; "
         "phases of a step, in percent of its time"
     ),
     "banks": "Time of a step with several banks of statistics, relative to one bank",

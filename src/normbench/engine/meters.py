@@ -26,8 +26,9 @@ class Meters:
         self.steps = 0
 
     def add(self, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a step: losses (K,), logits (N, K, classes), labels (N, K). The caller counts `steps`, and turns
-        gradients off.
+        """Add a step: losses (K,), logits (N, K, classes), labels (N, K).
+
+        The caller counts `steps` and turns gradients off.
         """
         self.loss += losses
         self.errors += (logits.argmax(2) != labels).sum(0)

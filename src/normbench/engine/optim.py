@@ -141,7 +141,9 @@ class Optimizer:
 
     def _part(self, tensor: Tensor, lanes: slice) -> Tensor:
         """A view of some lanes of a lane-major tensor: (lanes, …); the tensor itself if all are asked for."""
-        part: Tensor = tensor if lanes == slice(0, self.lanes) else tensor.unflatten(0, (self.lanes, -1))[lanes]
+        part: Tensor = (
+            tensor if lanes == slice(0, self.lanes) else tensor.unflatten(0, (self.lanes, -1))[lanes]
+        )
         return part
 
     def scale_lanes(self, factors: Sequence[float]) -> None:
@@ -195,7 +197,9 @@ class Optimizer:
         self._set_counters()
 
     def _update_blocks(self, grads: list[Tensor]) -> None:
-        whole = [g if order is None else g.permute(order) for g, order in zip(grads, self._orders, strict=True)]
+        whole = [
+            g if order is None else g.permute(order) for g, order in zip(grads, self._orders, strict=True)
+        ]
         for block in self.blocks:
             own = [whole[i] for i in block.indices]
             update(block, own if block.all_lanes else [self._part(g, block.lanes) for g in own], self.spec)

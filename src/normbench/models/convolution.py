@@ -34,8 +34,8 @@ def matmul(x: Tensor, weight: Tensor, bias: Tensor | None, lanes: int, stride: i
     """One matrix product per lane, of its weights with the windows of all images (im2col). The windows take
     k² times the memory of the images.
 
-    PERF: one copy makes the windows of all images and lanes. F.unfold starts a kernel per image, and a product
-    per image and lane copies the weights N times.
+    PERF: one copy makes the windows of all images and lanes. F.unfold starts a kernel per image, and a
+    product per image and lane copies the weights N times.
     """
     images, kernel = x.shape[0], weight.shape[-1]
     padded = F.pad(x, (padding,) * 4) if padding else x
@@ -44,7 +44,7 @@ def matmul(x: Tensor, weight: Tensor, bias: Tensor | None, lanes: int, stride: i
     by_lane = windows.unflatten(1, (lanes, -1)).permute(1, 2, 5, 6, 0, 3, 4)  # (K, Cin, k, k, N, H', W')
     columns = by_lane.reshape(lanes, weight[0].numel(), images * height * width)
     product = torch.bmm(weight.reshape(lanes, -1, weight[0].numel()), columns)  # (K, Cout, N·H'·W')
-    y = product.unflatten(2, (images, height, width)).permute(2, 0, 1, 3, 4).flatten(1, 2)
+    y: Tensor = product.unflatten(2, (images, height, width)).permute(2, 0, 1, 3, 4).flatten(1, 2)
     if bias is not None:
         y = y + bias.to(y.dtype).view(-1, 1, 1)  # cast, or under autocast an fp32 bias would make y fp32
     innermost = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()

@@ -50,7 +50,11 @@ class SharedStatistics:
             layer.slots, layer.slot = self._slots, of_batch
         #: Views of each statistic of each layer as `MovingAverage.update` sees it: (K, C), or (C,) for K = 1.
         self._apart = [
-            [part if first.lanes == 1 else part.view(first.lanes, -1) for row in both for part in row.split(sizes)]
+            [
+                part if first.lanes == 1 else part.view(first.lanes, -1)
+                for row in both
+                for part in row.split(sizes)
+            ]
             for both in (self.running, self._new)
         ]
 

@@ -14,8 +14,8 @@ from normbench.norms.registry import register
 from normbench.norms.running import RunningNorm, over_chunks
 from normbench.norms.spatial_moments import saturated
 
-#: Devices on which the kernel gets half precision as it is, with γ, β and statistics in fp32. PERF: it computes
-#: in fp32 inside, so casts around it are further kernels. A CPU keeps the bits that it had.
+#: Devices on which the kernel gets half precision as it is, with γ, β and statistics in fp32. PERF: it
+#: computes in fp32 inside, so casts around it are further kernels. A CPU keeps the bits that it had.
 HALVES_ON = ("cuda",)
 #: Number of values that a CPU copies there and back in the time of one kernel call.
 CALL = 2**15
@@ -86,8 +86,8 @@ class BatchNorm(RunningNorm):
     """
 
     standardizes = True
-    #: Set by whoever moves the running statistics in place of the layer, see `SharedStatistics`: the zeros that
-    #: a training pass overwrites with mean and variance of its batch, and whether it does so now.
+    #: Set by whoever moves the running statistics in place of the layer, see `SharedStatistics`: zeros that a
+    #: training pass overwrites with mean and variance of its batch, and whether it does so now.
     slot: tuple[Tensor, Tensor]
     slots: Slots = Slots()
     running_mean: Tensor | None
