@@ -86,7 +86,8 @@ def time_normbench(args: argparse.Namespace) -> tuple[float, list[float]]:
         words = [
             sys.executable, "-m", "normbench", "train", "model=mlp", "model.hidden=[100,100,100]",
             "data=digits", f"norm={args.norms}", f"batch={args.batches}", f"epochs={args.epochs}",
-            "optim.lr=0.05", "optim.lr_reference=32", f"seed=range({args.seeds})", "tracking=none", "engine.device=cpu",
+            f"seed=range({args.seeds})", "optim.lr=0.05", "optim.lr_reference=32", "tracking=none",
+            "engine.device=cpu",
         ]  # fmt: skip
         began = time.perf_counter()
         environment = os.environ | {"NORMBENCH_RESULTS": results}
