@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,16 +12,18 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 from normbench import cli, data, models
+from normbench.autotune.tuning import Measurement
 from normbench.bench import phases as where
-from normbench.bench import processes
+from normbench.bench import processes, throughput
 from normbench.bench.clock import timed
-from normbench.bench.grid import Grid, cases
+from normbench.bench.grid import Case, Grid, cases
 from normbench.bench.phases import LOSS, NORM, OTHER, PHASES, phases
 from normbench.bench.plain import PlainLoop, refusal
 from normbench.bench.plain_network import plain_network
 from normbench.bench.processes import Contestant, Processes, Rig
 from normbench.bench.roofline import count_step
 from normbench.bench.throughput import _peaks, banked
+from normbench.engine.stack_layout import StackLayout, convolutions
 from normbench.errors import RunFailure
 from normbench.spec import trainings
 
@@ -132,6 +135,43 @@ def test_memory_traffic_equals_a_count_by_hand(train):
     bare = count_step(train(*words, "optim.momentum=0.0", "engine.precision=fp64")[0], dataset.shape)
     assert bare.bytes == 2 * 2 * parameters * 8
     assert count_step(train(*words, "optim=adamw")[0], dataset.shape).bytes == 2 * 4 * parameters * 4
+
+
+def test_a_stack_of_the_bench_has_the_measured_layout(train, monkeypatch):
+    spec, dataset = train("model=lenet5")
+    layout = StackLayout("contiguous", exceptions={"body.0.0": "matmul"})
+
+    def search(spec, shape, most, measured, run_on_all, **how):
+        assert (spec.engine.lanes, most, shape) == (2, 2, dataset.shape)
+        measured[2] = Measurement(2, layout, 0.1, 1)
+
+    monkeypatch.setattr(throughput, "search", search)
+    pool = SimpleNamespace(pool=SimpleNamespace(run_on_all=None))
+    found = throughput._layout(Case(spec, dataset, ()), 2, Grid((), (), (2,), 1, 1.0), pool, [])
+    rig = Rig(CPU)
+    rig.clear(dataset)
+    contestant = Contestant("a stack", "stack", Case(spec, dataset, ()).runs(2), found)
+    assert not rig.enter(contestant, 0.01, 1e6)
+    assert rig.stacks["a stack"].layout == layout
+    assert [c.algorithm for c in convolutions(rig.stacks["a stack"].network).values()] == [
+        "matmul",
+        "grouped",
+    ]
+    assert rig.host(contestant) > 0
+    rig.clear(None)
+
+
+def test_a_layout_that_cannot_be_measured_is_a_note(train, monkeypatch):
+    spec, dataset = train("model=lenet5")
+
+    def search(*args, **how):
+        raise RunFailure("too much")
+
+    monkeypatch.setattr(throughput, "search", search)
+    pool, notes = SimpleNamespace(pool=SimpleNamespace(run_on_all=None)), []
+    grid = Grid((), (), (2,), 1, 1.0)
+    assert throughput._layout(Case(spec, dataset, ()), 2, grid, pool, notes) is None
+    assert notes == ["lenet5, batch 4: the layout of the stack of 2 was not measured: too much"]
 
 
 def test_phases_add_up_to_a_step(train):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from engine.kernels import Kernels
 from normbench import weight_norms
 from normbench.models.convolution import ALGORITHMS
 from normbench.models.layers import Conv2d
@@ -44,6 +45,17 @@ def outcome(conv, x):
     y = conv(x)
     ramp = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view(y.shape)
     return y, *torch.autograd.grad((y * ramp).sum(), [x, *conv.parameters()])
+
+
+def test_matmul_copies_the_windows_once_and_multiplies_once_whatever_the_lanes_and_images():
+    shape = SHAPES["5×5"]
+    for images_per_step, lanes in ((1, 2), (3, 4)):
+        conv, x = layer(shape, lanes, bias=False), images(shape, lanes, torch.contiguous_format)
+        conv.algorithm = "matmul"
+        with Kernels() as seen, torch.no_grad():
+            conv(x[:images_per_step])
+        assert seen.calls["bmm"] == 1
+        assert seen.calls.total() <= 3  # the windows, the product, and the order of its result
 
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -294,3 +295,21 @@ def test_the_memory_of_a_plan_grows_with_lanes_and_images(make_sweep, store):
 
     assert memory("seed=range(4)") == 4 * memory("seed=0")
     assert memory("batch=64") > memory("batch=8")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "said"),
+    [(39, ["norm=bn: engine.compile=true divides the forward pass 39 times"]), (0, []), (None, [])],
+)
+def test_a_forward_pass_that_the_compiler_divides_gives_one_notice(
+    make_sweep, store, monkeypatch, breaks, said
+):
+    real = worker.train_stack
+
+    def divided(*args):
+        return [replace(result, about=result.about | {"graph_breaks": breaks}) for result in real(*args)]
+
+    monkeypatch.setattr(worker, "train_stack", divided)
+    log = Log()
+    get_or_train.train(make_sweep(*QUICK, "norm=bn", "seed=range(2)"), store, [log])
+    assert [n.text for n in log.of(events.Notice) if "compile" in n.text] == said

@@ -26,6 +26,10 @@ A file of results is JSON, schema 1:
       share              share of the peaks that the stack reaches, by the same names: flops of flops_per_s,
                          both kinds of bytes of bytes_per_s. It exceeds 1 if traffic stays in a cache
       step_s             seconds of a step of the stack in one process, while the others train too
+      host_s             seconds until the call of a step returns. If it is much less than step_s, the GPU
+                         sets the time of a step; else the host does
+      layout, exceptions the measured layout of the stack: memory format, and the algorithm of those
+                         convolutions that are not computed in the usual way; absent if nothing was measured
       phases_s           seconds of that step by phase, see phases.py; their sum is step_s
     banks            a list with one entry per model and batch: model … lanes as above, banks, and ratio:
                      the time of a step of one training with that many banks of statistics, divided by

@@ -20,6 +20,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from normbench.bench.clock import timed
 from normbench.data.dataset import Dataset
 from normbench.engine.stack import Stack
+from normbench.engine.stack_layout import StackLayout
 from normbench.models.layers import Conv2d, Linear
 from normbench.norms import Norm
 from normbench.spec import RunSpec
@@ -36,7 +37,11 @@ MOST_STEPS = 10
 
 
 def phases(
-    specs: Sequence[RunSpec], dataset: Dataset, device: torch.device, seconds: float
+    specs: Sequence[RunSpec],
+    dataset: Dataset,
+    device: torch.device,
+    seconds: float,
+    layout: StackLayout | None = None,
 ) -> dict[str, float]:
     """Seconds of a stack's step by phase, `other` last. Their sum is the time of a step without the profiler.
 
@@ -49,10 +54,13 @@ def phases(
         dataset: on the device.
         device:  that the stack trains on.
         seconds: how long steps are timed. As many steps are profiled, but at most MOST_STEPS.
+        layout:  of the stack; None: the default one.
     """
-    steps, passed = _warm(specs, dataset, device, seconds)
+    with Stack(specs, dataset, device, layout) as stack:
+        timed(stack.step, 0, 0.0, device)
+        steps, passed = timed(stack.step, 1, seconds, device)
     engine = specs[0].engine.model_copy(update={"graphs": False, "compile": False})
-    bare = Stack([spec.model_copy(update={"engine": engine}) for spec in specs], dataset, device)
+    bare = Stack([spec.model_copy(update={"engine": engine}) for spec in specs], dataset, device, layout)
     if steps > 1:
         timed(bare.step, 0, 0.0, device)
     spent = _profiled(bare, min(MOST_STEPS, steps), device)
@@ -60,15 +68,6 @@ def phases(
     scale = min(1.0, step / max(sum(spent.values()), 1e-9))
     found = {phase: spent[phase] * scale for phase in PHASES}
     return {**found, OTHER: max(0.0, step - sum(found.values()))}
-
-
-def _warm(
-    specs: Sequence[RunSpec], dataset: Dataset, device: torch.device, seconds: float
-) -> tuple[int, float]:
-    """Time the steps of a stack after its first one: their number, and the seconds they took."""
-    with Stack(specs, dataset, device) as stack:
-        timed(stack.step, 0, 0.0, device)
-        return timed(stack.step, 1, seconds, device)
 
 
 def _profiled(stack: Stack, steps: int, device: torch.device) -> dict[str, float]:
@@ -98,8 +97,8 @@ def phase_of(module: nn.Module) -> str | None:
 def _mark(stack: Stack) -> None:
     """Mark for the profiler where layers, data and optimiser begin and end."""
     for module in stack.network.body.modules():
-        if phase := REST if module is stack.network.body else phase_of(module):
-            module.forward = _marked(module.forward, phase)
+        if not isinstance(module, WeightNorm):  # a part of its layer
+            module.forward = _marked(module.forward, phase_of(module) or REST)
     for owner, method, phase in (
         (stack.batches, "seek", DATA), (stack.batches, "read", DATA), (stack.network, "begin_step", NORM),
         (stack.optimizer, "begin_step", OPTIMISER), (stack.optimizer, "step", OPTIMISER),

@@ -14,17 +14,20 @@ from typing import Any
 
 import torch
 
-from normbench.bench.clock import timed
+from normbench.bench.clock import host_seconds, timed
 from normbench.bench.phases import phases
 from normbench.bench.plain import PlainLoop
 from normbench.bench.roofline import probe
 from normbench.data.dataset import Dataset
 from normbench.engine.device import numerics
 from normbench.engine.stack import Stack
+from normbench.engine.stack_layout import StackLayout
 from normbench.errors import RunFailure, reason
 from normbench.spec import RunSpec
 from normbench.sweeps.pool import WorkerPool
 
+#: Steps whose host time is measured: so few that a GPU's queue of kernels does not fill.
+HOST_STEPS = 3
 #: Turns of a contestant that do not count: compilers and CUDA graphs need more than one step to settle.
 WARM_UPS = {"cpu": 1, "cuda": 3}
 
@@ -37,11 +40,13 @@ class Contestant:
         name:  in the results.
         loop:  "stack"; "plain" or "tuned", a plain loop of the first run; else the name of a probe.
         specs: the runs.
+        layout: of a stack; None: the default one.
     """
 
     name: str
     loop: str
     specs: tuple[RunSpec, ...]
+    layout: StackLayout | None = None
 
 
 class Rig:
@@ -106,11 +111,18 @@ class Rig:
         self.next[contestant.name] += done
         return done, passed
 
+    def host(self, contestant: Contestant) -> float:
+        """Seconds until the call of a step returns; the device may still be working."""
+        first = self.next[contestant.name]
+        self.next[contestant.name] += HOST_STEPS
+        with numerics(contestant.specs[0].engine, self.device):
+            return host_seconds(self.steps[contestant.name], first, HOST_STEPS, self.device)
+
     def phases(self, contestant: Contestant, seconds: float) -> dict[str, float]:
         """Seconds of a stack's step by phase; so many seconds of steps are timed."""
         assert self.dataset is not None
         with numerics(contestant.specs[0].engine, self.device):
-            return phases(contestant.specs, self.dataset, self.device, seconds)
+            return phases(contestant.specs, self.dataset, self.device, seconds, contestant.layout)
 
     def _built(self, contestant: Contestant) -> Callable[[int], object]:
         spec = contestant.specs[0]
@@ -118,7 +130,8 @@ class Rig:
             return probe(contestant.loop, spec.engine, self.device)
         assert self.dataset is not None
         if contestant.loop == "stack":
-            stack = self.stacks[contestant.name] = Stack(contestant.specs, self.dataset, self.device)
+            stack = Stack(contestant.specs, self.dataset, self.device, contestant.layout)
+            self.stacks[contestant.name] = stack
             return stack.step
         return PlainLoop(spec, self.dataset, self.device, tuned=contestant.loop == "tuned")
 

@@ -17,12 +17,16 @@ import torch
 from normbench import models
 from normbench.autotune.cores import process_count
 from normbench.autotune.memory import lanes_that_fit
+from normbench.autotune.search import search
+from normbench.autotune.tuning import Measurement
 from normbench.bench.grid import Case, Grid
 from normbench.bench.plain import refusal
 from normbench.bench.processes import Contestant, Processes
 from normbench.bench.roofline import PROBES, StepCounts, amount, count_step
 from normbench.engine.device import device_name, find_device
 from normbench.engine.free_memory import free_bytes
+from normbench.engine.stack_layout import StackLayout
+from normbench.errors import RunFailure
 from normbench.momentum import parse_momentum
 from normbench.spec import RunSpec
 
@@ -123,6 +127,8 @@ def _case(
     processes.all("clear", case.dataset)
     contestants = _contestants(case, grid, processes, notes)
     rates = _rounds(processes, contestants, grid.rounds, grid.seconds, notes, most=grid.seconds)
+    stacks = {contestant.name: contestant for contestant in contestants if contestant.loop == "stack"}
+    host = {name: processes.all("host", stacks[name])[0] for name in stacks if name in rates}
     processes.all("clear", case.dataset)  # the phases are measured on new stacks
     counts = count_step(case.spec, case.dataset.shape)
     theirs = {
@@ -131,13 +137,14 @@ def _case(
     cells = []
     for lanes in grid.lanes:
         if mine := rates.get(_stack(lanes)):
-            contestant = Contestant(_stack(lanes), "stack", case.runs(lanes))
+            contestant = stacks[_stack(lanes)]
             phases = processes.all("phases", contestant, grid.seconds / grid.rounds)[0]
             cells.append(
                 _about(case, lanes)
                 | _compared(mine, theirs, lanes)
                 | _roofline(mine, lanes, counts, peaks)
-                | {"step_s": sum(phases.values()), "phases_s": phases}
+                | {"step_s": sum(phases.values()), "host_s": host[_stack(lanes)], "phases_s": phases}
+                | _described(contestant.layout)
             )
     lone, banks = theirs["lone"], rates.get("banks")
     if not lone or not banks:
@@ -153,7 +160,11 @@ def _contestants(case: Case, grid: Grid, processes: Processes, notes: list[str])
         models.footprint(spec, case.dataset.shape), processes.count, free_bytes(processes.device)
     )
     lanes = sorted({1, *grid.lanes})
-    found = [Contestant(_stack(k), "stack", case.runs(k)) for k in lanes if k <= room]
+    found = [
+        Contestant(_stack(k), "stack", case.runs(k), _layout(case, k, grid, processes, notes))
+        for k in lanes
+        if k <= room
+    ]
     large = lanes[len(found) :]
     notes += [f"{case.name}: no {_stack(k)}: by an estimate, memory holds {room} lanes" for k in large]
     if spec.norm.banks and spec.norm.momentum is not None:
@@ -164,6 +175,26 @@ def _contestants(case: Case, grid: Grid, processes: Processes, notes: list[str])
         loops = ("plain", "tuned") if processes.device.type == "cuda" else ("plain",)
         found += [Contestant(loop, loop, (spec,)) for loop in loops]
     return found
+
+
+def _layout(case: Case, lanes: int, grid: Grid, processes: Processes, notes: list[str]) -> StackLayout | None:
+    """The fastest layout of a stack, measured as before training; None, with a note, if that fails."""
+    engine = case.spec.engine.model_copy(update={"lanes": lanes})
+    spec = case.spec.model_copy(update={"engine": engine})
+    measured: dict[int, Measurement] = {}
+    try:
+        search(
+            spec, case.dataset.shape, lanes, measured, processes.pool.run_on_all,
+            room=lambda: lanes, seconds=grid.seconds,
+        )  # fmt: skip
+    except RunFailure as failure:
+        notes.append(f"{case.name}: the layout of the {_stack(lanes)} was not measured: {failure}")
+    return measured[lanes].layout if lanes in measured else None
+
+
+def _described(layout: StackLayout | None) -> dict[str, Any]:
+    """The memory format of a stack, and the algorithms of convolutions that are not computed as usual."""
+    return {} if layout is None else {"layout": layout.memory_format, "exceptions": dict(layout.exceptions)}
 
 
 def _stack(lanes: int) -> str:

@@ -12,7 +12,10 @@ Row = dict[str, str]
 TITLES = {
     "cells": "Run-steps per second, and the stack's rate over each other's: median (lowest to highest round)",
     "peaks": "The work of one run's step, and the share of the machine's peaks that a stack reaches",
-    "phases": "Phases of a step, in percent of its time",
+    "phases": (
+        "Time of a step, time until its call returns on the host, time in which the device was busy; "
+        "phases of a step, in percent of its time"
+    ),
     "banks": "Time of a step with several banks of statistics, relative to one bank",
 }
 HEAD = """\
@@ -92,7 +95,9 @@ def _share(cell: dict[str, Any]) -> Row:
 
 def _phases(cell: dict[str, Any]) -> Row:
     shares = {name: f"{100 * s / cell['step_s']:.0f}" for name, s in cell["phases_s"].items()}
-    return _where(cell) | {"step, ms": f"{1e3 * cell['step_s']:.3g}"} | shares
+    busy = cell["step_s"] - cell["phases_s"]["other"]
+    times = {"step, ms": cell["step_s"], "host, ms": cell["host_s"], "busy, ms": busy}
+    return _where(cell) | {name: f"{1e3 * s:.3g}" for name, s in times.items()} | shares
 
 
 def _spread(spread: dict[str, Any] | None) -> str:

@@ -25,9 +25,11 @@ class Meters:
         self.finite_steps = torch.zeros(lanes, dtype=torch.long, device=device)
         self.steps = 0
 
-    @torch.no_grad()
     def add(self, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a step: losses (K,), logits (N, K, classes), labels (N, K). The caller counts `steps`."""
+        """Add a step: losses (K,), logits (N, K, classes), labels (N, K).
+
+        The caller counts `steps` and turns gradients off.
+        """
         self.loss += losses
         self.errors += (logits.argmax(2) != labels).sum(0)
         self.finite &= losses - losses == 0  # PERF: isfinite takes four calls

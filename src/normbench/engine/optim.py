@@ -63,7 +63,8 @@ class Optimizer:
         self.gammas = [i for i, name in enumerate(self.names) if self.spec.gamma_l1 and name in gammas]
         self.lanes = len(specs)
         self._lone = specs[0].schedule.name == "plateau"
-        self.orders = [memory_order(p) for p in self.parameters]
+        self._strides = [p.stride() for p in self.parameters]
+        self._orders = [memory_order(p) for p in self.parameters]
         self.slots = {
             slot: [torch.zeros_like(p, memory_format=torch.preserve_format) for p in self.parameters]
             for slot in SLOTS[self.spec.name]
@@ -122,7 +123,9 @@ class Optimizer:
                 consecutive = list(members)
                 lanes = slice(consecutive[0], consecutive[-1] + 1)
                 steps = [self.updates[0].clone() for _ in indices]
-                blocks.append(Block(lanes, shared[0], indices, *self._parts(indices, lanes), steps))
+                made = Block(lanes, shared[0], indices, *self._parts(indices, lanes), steps)
+                made.all_lanes = len(consecutive) == self.lanes
+                blocks.append(made)
         return blocks
 
     def _apart(self, lane: int) -> tuple[int, ...]:
@@ -133,9 +136,14 @@ class Optimizer:
 
     def _lanes_of(self, index: int, tensor: Tensor, lanes: slice) -> Tensor:
         """A view of some lanes of a tensor that has the shape and memory order of parameter `index`."""
-        order = self.orders[index]
-        dense = tensor if order == tuple(range(len(order))) else tensor.permute(order)
-        part: Tensor = dense if lanes == slice(0, self.lanes) else dense.unflatten(0, (self.lanes, -1))[lanes]
+        order = self._orders[index]
+        return self._part(tensor if order is None else tensor.permute(order), lanes)
+
+    def _part(self, tensor: Tensor, lanes: slice) -> Tensor:
+        """A view of some lanes of a lane-major tensor: (lanes, …); the tensor itself if all are asked for."""
+        part: Tensor = (
+            tensor if lanes == slice(0, self.lanes) else tensor.unflatten(0, (self.lanes, -1))[lanes]
+        )
         return part
 
     def scale_lanes(self, factors: Sequence[float]) -> None:
@@ -170,8 +178,8 @@ class Optimizer:
         """
         # NUMERICS: the kernels ignore strides, so a gradient must have the memory order of its parameter
         grads = [
-            g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
-            for g, p in zip(gradients, self.parameters, strict=True)
+            g if g.stride() == stride else torch.empty_like(p).copy_(g)
+            for g, p, stride in zip(gradients, self.parameters, self._strides, strict=True)
         ]
         finite = None if self.scale is None else self.scale.unscale(grads)
         if self.gammas:
@@ -189,11 +197,14 @@ class Optimizer:
         self._set_counters()
 
     def _update_blocks(self, grads: list[Tensor]) -> None:
+        whole = [
+            g if order is None else g.permute(order) for g, order in zip(grads, self._orders, strict=True)
+        ]
         for block in self.blocks:
-            update(block, [self._lanes_of(i, grads[i], block.lanes) for i in block.indices], self.spec)
+            own = [whole[i] for i in block.indices]
+            update(block, own if block.all_lanes else [self._part(g, block.lanes) for g in own], self.spec)
         for together in self.lane_blocks:
-            own = [self._lanes_of(i, grads[i], slice(0, self.lanes)) for i in together.indices]
-            update_lanes(together, own, self.spec, self.updates)
+            update_lanes(together, [whole[i] for i in together.indices], self.spec, self.updates)
 
     @contextmanager
     def _updating_only(self, lanes: Tensor) -> Iterator[None]:
@@ -246,12 +257,13 @@ class Optimizer:
                 counter.copy_(self.updates[block.lanes.start])
 
 
-def memory_order(tensor: Tensor) -> tuple[int, ...]:
-    """The axes, from the largest stride to the smallest.
+def memory_order(tensor: Tensor) -> tuple[int, ...] | None:
+    """The axes, from the largest stride to the smallest; None if they are in this order already.
 
     PERF: torch's fused CPU kernels copy tensors that are not contiguous.
 
     >>> memory_order(torch.zeros(8, 3, 5, 5).contiguous(memory_format=torch.channels_last))
     (0, 2, 3, 1)
     """
-    return tuple(sorted(range(tensor.dim()), key=lambda axis: -tensor.stride()[axis]))
+    order = tuple(sorted(range(tensor.dim()), key=lambda axis: -tensor.stride()[axis]))
+    return None if order == tuple(range(tensor.dim())) else order

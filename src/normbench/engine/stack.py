@@ -18,10 +18,6 @@ from normbench.engine.step import Step
 from normbench.models.trained import gammas
 from normbench.spec import RunSpec
 
-#: Devices on which the running statistics of all batch norms move together. PERF: a CPU has no kernels to
-#: save, and there the bits of the average's last digits can depend on where a number lies.
-SHARE_STATISTICS_ON = ("cuda",)
-
 
 class Stack:
     """The network of some runs on a device, with their batches, optimiser, meters and training step.
@@ -57,8 +53,7 @@ class Stack:
         self.network = models.build(self.assignment.lanes, dataset.shape)
         self.assignment.add_banks(self.network)
         self.layout.apply(self.network.to(device, width))
-        if device.type in SHARE_STATISTICS_ON:
-            self.network.share_statistics(self.spec.total)
+        self.network.share_statistics(self.spec.total)
         self.network.add_average(self.spec.optim.ema)
         self.optimizer = Optimizer(
             self.network.trained_parameters(),

@@ -79,9 +79,13 @@ def load_lanes(
 
 
 def split(whole: Mapping[str, Tensor], assignment: LaneAssignment) -> list[dict[str, Tensor]]:
-    """Copies of each run's part of the tensors of a stack, on the CPU, in the order of the runs."""
+    """Copies of each run's part of the tensors of a stack, on the CPU, in the order of the runs.
+
+    PERF: whole tensors leave the device, not thousands of small pieces.
+    """
+    whole = {name: tensor.cpu() for name, tensor in whole.items()}
     return [
-        {name: part.cpu().clone() for name, part in of_run(whole, assignment, lane, bank).items()}
+        {name: part.clone() for name, part in of_run(whole, assignment, lane, bank).items()}
         for lane, bank in assignment.of
     ]
 

@@ -113,7 +113,7 @@ def finite(number: float) -> float | None:
 
 def lane_losses(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
     """Cross-entropy, in fp32 at least: logits (N, K, classes), labels (N, K) → (N, K)."""
-    wide = logits if logits.dtype == torch.float64 else logits.float()
+    wide = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
     losses = F.cross_entropy(
         wide.flatten(0, 1), labels.flatten(), reduction="none", label_smoothing=label_smoothing
     )

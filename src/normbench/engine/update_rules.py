@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.adamw import adamw
-from torch.optim.sgd import sgd
 
 from normbench.spec import OptimSpec
 
@@ -48,6 +47,7 @@ class Block:
     steps: list[Tensor]  # the step counters of COUNTING
     lr: float | Tensor = 0.0  # at this step; a tensor on a GPU, where a CUDA graph reads it
     factor: float = 1.0  # of the learning rate, see `Optimizer.scale_lanes`
+    all_lanes: bool = False  # of the stack
 
 
 def update(block: Block, grads: list[Tensor], spec: OptimSpec) -> None:
@@ -62,12 +62,15 @@ def update(block: Block, grads: list[Tensor], spec: OptimSpec) -> None:
 
 
 def _sgd(block: Block, grads: list[Tensor], spec: OptimSpec) -> None:
-    """sutskever2013, in torch's form."""
+    """sutskever2013, in torch's form.
+
+    PERF: torch.optim.sgd.sgd would sort the tensors by device and type in every step.
+    """
     momentum = block.settings.momentum
-    buffers: list[Tensor | None] = [*block.slots["momentum"]] if momentum else [None] * len(grads)
-    sgd(
-        block.parameters, grads, buffers, fused=True, weight_decay=block.settings.weight_decay,
-        momentum=momentum, lr=block.lr, dampening=0.0, nesterov=bool(spec.nesterov), maximize=False,
+    torch._fused_sgd_(
+        block.parameters, grads, block.slots["momentum"] if momentum else [],
+        weight_decay=block.settings.weight_decay, momentum=momentum, lr=block.lr, dampening=0.0,
+        nesterov=bool(spec.nesterov), maximize=False, is_first_step=False,
     )  # fmt: skip
 
 

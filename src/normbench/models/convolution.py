@@ -31,21 +31,24 @@ def lone(x: Tensor, weight: Tensor, bias: Tensor | None, lanes: int, stride: int
 
 
 def matmul(x: Tensor, weight: Tensor, bias: Tensor | None, lanes: int, stride: int, padding: int) -> Tensor:
-    """A batched matrix product of the weights with the windows of the images (im2col). The windows take k²
-    times the memory of the images.
+    """One matrix product per lane, of its weights with the windows of all images (im2col). The windows take
+    k² times the memory of the images.
+
+    PERF: one copy makes the windows of all images and lanes. F.unfold starts a kernel per image, and a
+    product per image and lane copies the weights N times.
     """
-    kernel = weight.shape[-1]
-    height, width = ((side + 2 * padding - kernel) // stride + 1 for side in x.shape[2:])
-    if kernel == 1 and padding == 0:
-        columns = x[:, :, ::stride, ::stride].flatten(2)
-    else:
-        columns = F.unfold(x, kernel, padding=padding, stride=stride)  # (N, K·Cin·k², H'·W')
-    product = weight.reshape(lanes, -1, weight[0].numel()) @ columns.unflatten(1, (lanes, -1))
-    y: Tensor = product.reshape(x.shape[0], -1, height, width)
+    images, kernel = x.shape[0], weight.shape[-1]
+    padded = F.pad(x, (padding,) * 4) if padding else x
+    windows = padded.unfold(2, kernel, stride).unfold(3, kernel, stride)  # (N, K·Cin, H', W', k, k): a view
+    height, width = windows.shape[2:4]
+    by_lane = windows.unflatten(1, (lanes, -1)).permute(1, 2, 5, 6, 0, 3, 4)  # (K, Cin, k, k, N, H', W')
+    columns = by_lane.reshape(lanes, weight[0].numel(), images * height * width)
+    product = torch.bmm(weight.reshape(lanes, -1, weight[0].numel()), columns)  # (K, Cout, N·H'·W')
+    y: Tensor = product.unflatten(2, (images, height, width)).permute(2, 0, 1, 3, 4).flatten(1, 2)
     if bias is not None:
         y = y + bias.to(y.dtype).view(-1, 1, 1)  # cast, or under autocast an fp32 bias would make y fp32
     innermost = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return y.contiguous(memory_format=torch.channels_last) if innermost else y
+    return y.contiguous(memory_format=torch.channels_last if innermost else torch.contiguous_format)
 
 
 ALGORITHMS: dict[str, Algorithm] = {"grouped": grouped, "matmul": matmul, "lone": lone}

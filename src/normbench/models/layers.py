@@ -50,7 +50,7 @@ class Conv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         compute = ALGORITHMS[self.algorithm if self.lanes > 1 else "grouped"]
-        weight = self.weight_norm(self.weight)
+        weight = self.weight_norm.forward(self.weight)
         return compute(x, weight, self.bias, self.lanes, self.stride, self.padding)
 
     def extra_repr(self) -> str:
@@ -78,13 +78,15 @@ class Linear(nn.Module):
         self.weight_norm = weight_norm
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight_norm(self.weight)
-        lanes_first = x.unflatten(1, (weight.shape[0], -1)).transpose(0, 1)  # (K, N, Cin)
+        weight = self.weight_norm.forward(self.weight)
+        images, (lanes, outputs, inputs) = x.shape[0], weight.shape
+        # PERF: a step of a small net is as long as its number of calls; one lane needs fewer views
+        lanes_first = x.unsqueeze(0) if lanes == 1 else x.view(images, lanes, inputs).transpose(0, 1)
         if self.bias is None:
-            y = torch.bmm(lanes_first, weight.transpose(1, 2))
+            y = torch.bmm(lanes_first, weight.mT)
         else:
-            y = torch.baddbmm(self.bias.unsqueeze(1), lanes_first, weight.transpose(1, 2))
-        return y.transpose(0, 1).flatten(1)
+            y = torch.baddbmm(self.bias.unsqueeze(1), lanes_first, weight.mT)
+        return y.squeeze(0) if lanes == 1 else y.transpose(0, 1).reshape(images, lanes * outputs)
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}"

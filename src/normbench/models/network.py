@@ -70,6 +70,7 @@ class Network(nn.Module):
         self.body, self.lanes, self.sites = body, lanes, tuple(sites)
         self.average: WeightAverage | None = None
         self.shared: SharedStatistics | None = None
+        self._moving: AbstractContextManager[None] = nullcontext()
         self.train()
 
     def add_average(self, decay: float | None) -> None:
@@ -86,15 +87,18 @@ class Network(nn.Module):
         """
         layers = [layer for layer in self.norms().values() if isinstance(layer, BatchNorm)]
         if len(layers) > 1 and all(can_share(layer, images) for layer in layers):
-            self.shared = SharedStatistics(layers)
+            self.shared = self._moving = SharedStatistics(layers)
 
     def moving_statistics(self) -> AbstractContextManager[None]:
         """A context of the forward pass of a training step."""
-        return nullcontext() if self.shared is None else self.shared.moving()
+        return self._moving
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.body(x).unflatten(1, (self.lanes, -1))
-        return logits
+        return self.logits(self.body(x))
+
+    def logits(self, y: Tensor) -> Tensor:
+        """The output of the last layer, (N, K·classes), as (N, K, classes)."""
+        return y.view(y.shape[0], self.lanes, y.shape[1] // self.lanes)
 
     def begin_step(self, step: int, steps: int) -> None:
         """Tell the layers with random numbers or a schedule that step `step` of `steps` begins."""

@@ -20,6 +20,8 @@ from normbench.norms.ema import MovingAverage
 from normbench.norms.lanes import PerLane, along_channels, per_lane, spread
 
 Affine = bool | str
+#: Types that statistics are computed in; all others are computed in the first.
+WIDE = (torch.float32, torch.float64)
 MomentumValue = float | str | None
 
 
@@ -67,6 +69,7 @@ class Norm(Arguments, nn.Module):
             raise NormError(f"{self.key}: affine must be true, false, weight or bias; got {affine!r}")
         self.affine = affine
         self._checked: set[tuple[torch.Size, bool]] = set()
+        self._trained_on: set[tuple[torch.Size, torch.dtype]] = set()
         stacked = lanes * channels
         self.weight = nn.Parameter(torch.ones(stacked)) if affine in (True, "weight") else None
         self.bias = nn.Parameter(torch.zeros(stacked)) if affine in (True, "bias") else None
@@ -124,16 +127,21 @@ class Norm(Arguments, nn.Module):
         Raises:
             NormError: x is no floating-point tensor of K·C channels, or `check` refuses its shape.
         """
-        self._admit(x)
-        if x.numel() == 0:
-            return self._empty(x)
-        wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
-        y = self.normalize(wide)
-        return y if y.dtype == x.dtype else y.to(x.dtype)
+        dtype = x.dtype
+        if not (self.training and (x.shape, dtype) in self._trained_on):  # PERF: hundreds of equal shapes
+            self._admit(x)
+            if x.numel() == 0:
+                return self._empty(x)
+        y = self.normalize(x if dtype in WIDE or self.widens(x) else x.float())
+        return y if y.dtype == dtype else y.to(dtype)
 
     def normalize(self, x: Tensor) -> Tensor:
         """The method itself, in fp32 or fp64: (N, K·C, *spatial) → the same shape. The base returns x."""
         return x
+
+    def widens(self, x: Tensor) -> bool:
+        """Whether `normalize` takes half precision as it is, and computes in fp32 itself."""
+        return False
 
     def for_products(self, x: Tensor) -> Tensor:
         """A factor of a matrix product, in fp64 if `in_double`."""
@@ -161,6 +169,8 @@ class Norm(Arguments, nn.Module):
             self.check(x.shape)
             if not torch.compiler.is_compiling():
                 self._checked.add(state)
+                if self.training:
+                    self._trained_on.add((x.shape, x.dtype))
 
     def _empty(self, x: Tensor) -> Tensor:
         """The output for an input without values: x, with a gradient of 0 for every parameter."""

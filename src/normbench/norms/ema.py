@@ -44,8 +44,8 @@ class MovingAverage:
 
     def __init__(self, momenta: Sequence[Momentum], start: Start = "blend") -> None:
         self.start, self.told, self._progress = start, False, 0.0
-        self.rate = _rates(momenta, 0.0)
         self._set(momenta)
+        self.rate = self._by_step.rates(0.0)
 
     @property
     def momenta(self) -> tuple[Momentum, ...]:
@@ -55,12 +55,13 @@ class MovingAverage:
     @momenta.setter
     def momenta(self, momenta: Sequence[Momentum]) -> None:
         self._set(momenta)
-        self.rate.copy_(_rates(momenta, self._progress))
+        self.rate.copy_(self._by_step.rates(self._progress))
 
     def _set(self, momenta: Sequence[Momentum]) -> None:
         self._momenta = tuple(momenta)
         self._schedules = [str(momentum) for momentum in momenta if momentum.scheduled]
-        self._kinds = tuple("ema" if momentum.scheduled else momentum.kind for momentum in momenta)
+        self._kinds = _kinds(momenta)
+        self._by_step = _by_step(self._momenta)
 
     def apply(self, fn: Callable[[Tensor], Tensor]) -> None:
         """Move and cast as the layer does, see `nn.Module._apply`."""
@@ -76,7 +77,7 @@ class MovingAverage:
         """Take note that optimiser step `step` of `steps` begins: schedules move on."""
         self.told, self._progress = True, step / steps
         if self._schedules:
-            self.rate.copy_(_rates(self._momenta, self._progress), non_blocking=True)
+            self.rate.copy_(self._by_step.rates_at(step, steps, self.rate.device), non_blocking=True)
 
     def weight(self, count: Tensor) -> Tensor:
         """w_t of every lane.
@@ -100,7 +101,7 @@ class MovingAverage:
 
     def weight_at(self, step: int, steps: int) -> Tensor:
         """`weight` for the batch of a step, if every step takes one batch and the first step is 0."""
-        return _weight_at(self._momenta, step, steps, self.rate.dtype, self.rate.device)
+        return self._by_step.weight_at(step, steps, self.rate.dtype, self.rate.device)
 
     @staticmethod
     def update(running: Tensor, new: Tensor, weight: Tensor) -> None:
@@ -132,9 +133,60 @@ def lane_momenta(name: str, momentum: PerLaneMomentum, lanes: int) -> tuple[Mome
     return tuple(parse_momentum("cumulative" if each is None else each, name) for each in given)
 
 
-def _rates(momenta: Sequence[Momentum], progress: float) -> Tensor:
-    """m of every lane when a share of the run is done: (K,) in fp64."""
-    return torch.tensor([momentum.at(progress) for momentum in momenta], dtype=torch.float64)
+class _ByStep:
+    """m and w_t of some momenta, (K,) each, at a step. All averages with these momenta share it.
+
+    PERF: each step is computed once for all layers, and each momentum once for all lanes that have it. So the
+    time does not grow with layers or lanes.
+    """
+
+    def __init__(self, momenta: tuple[Momentum, ...]) -> None:
+        self._distinct = list(dict.fromkeys(momenta))
+        places = {momentum: place for place, momentum in enumerate(self._distinct)}
+        self._place = {torch.device("cpu"): torch.tensor([places[momentum] for momentum in momenta])}
+        self._kinds = _kinds(self._distinct)
+        self._rates: tuple[object, Tensor] | None = None
+        self._weights: tuple[object, Tensor] | None = None
+
+    def rates(self, progress: float) -> Tensor:
+        """m when a share of the run is done: in fp64 on the CPU."""
+        return self._spread(self._of_distinct(progress))
+
+    def rates_at(self, step: int, steps: int, device: torch.device) -> Tensor:
+        """m at a step, in fp64. Do not change it."""
+        key = step, steps, device
+        if self._rates is None or self._rates[0] != key:
+            self._rates = key, self._spread(self._of_distinct(step / steps).to(device, non_blocking=True))
+        return self._rates[1]
+
+    def weight_at(self, step: int, steps: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """w_t at a step, if every step takes one batch and the first step is 0. Do not change it."""
+        key = step, steps, dtype, device
+        if self._weights is None or self._weights[0] != key:
+            rates = self._of_distinct(step / steps).to(dtype)
+            weights = _weight(self._kinds, rates, torch.tensor(step + 1))
+            self._weights = key, self._spread(weights.to(device, non_blocking=True))
+        return self._weights[1]
+
+    def _of_distinct(self, progress: float) -> Tensor:
+        return torch.tensor([momentum.at(progress) for momentum in self._distinct], dtype=torch.float64)
+
+    def _spread(self, values: Tensor) -> Tensor:
+        device = values.device
+        if device not in self._place:
+            self._place[device] = self._place[torch.device("cpu")].to(device)
+        return values.index_select(0, self._place[device])
+
+
+@lru_cache(maxsize=64)
+def _by_step(momenta: tuple[Momentum, ...]) -> _ByStep:
+    """The one object for some momenta."""
+    return _ByStep(momenta)
+
+
+def _kinds(momenta: Sequence[Momentum]) -> tuple[str, ...]:
+    """The kind of every momentum; a schedule is an ema whose m changes."""
+    return tuple("ema" if momentum.scheduled else momentum.kind for momentum in momenta)
 
 
 def _weight(kinds: tuple[str, ...], rate: Tensor, count: Tensor) -> Tensor:
@@ -149,16 +201,6 @@ def _weight(kinds: tuple[str, ...], rate: Tensor, count: Tensor) -> Tensor:
         debiased = rate / -torch.expm1(t * torch.log1p(-rate))  # keeps its digits for small m
         weight = torch.where(_are("debiased", kinds, rate.device), debiased, weight)
     return weight
-
-
-@lru_cache(maxsize=8)
-def _weight_at(
-    momenta: tuple[Momentum, ...], step: int, steps: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """See `MovingAverage.weight_at`. PERF: computed once for all layers of a network."""
-    kinds = tuple("ema" if momentum.scheduled else momentum.kind for momentum in momenta)
-    rate = _rates(momenta, step / steps).to(device, dtype)
-    return _weight(kinds, rate, torch.tensor(step + 1, device=device))
 
 
 @cache  # never freed: a captured CUDA graph reads them

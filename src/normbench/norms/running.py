@@ -209,8 +209,10 @@ class RunningNorm(Norm):
         return self.training and self.tracked
 
     def begin_step(self, step: int, steps: int) -> None:
-        progress = step / steps
-        self.after_phase_change = self.phase_change_at is not None and progress >= self.phase_change_at
+        change = self.phase_change_at
+        after = change is not None and step / steps >= change
+        if after is not self.after_phase_change:  # PERF: a module is slow at setting attributes
+            self.after_phase_change = after
         if not self.tracked:
             return
         self.average.begin_step(step, steps)

@@ -1,25 +1,25 @@
 """Running statistics of several batch norms in one buffer, so that a step moves all of them together.
 
-On a GPU every call starts a kernel. A batch norm alone takes five for its running statistics: zeros that the
-kernel writes to, a limit, two averages and a count. Here all layers together take about as many.
+A batch norm alone takes five calls for its running statistics: zeros that the kernel writes to, a limit, two
+averages and a count. Here all layers together take five. On a GPU each call starts a kernel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from normbench.norms.methods.bn import BatchNorm
+from normbench.norms.methods.bn import BatchNorm, Slots
 
 
 class SharedStatistics:
     """Moves the running statistics of some layers in one call, with the bits of a call for each layer.
 
-    The layers' own buffers become views of the buffers here. So the network must not move to another device
-    afterwards.
+    As a context manager it surrounds a training pass: layers leave the statistics of their batch here, and at
+    the end all running ones move. The layers' own buffers become views of the buffers here. So the network
+    must not move to another device afterwards.
 
     Args:
         layers: with the same momenta and lanes; on their device; `can_share` accepts each.
@@ -39,33 +39,49 @@ class SharedStatistics:
         lane = torch.arange(first.lanes, dtype=torch.int32)
         each = [lane.repeat_interleave(layer.channels) for layer in self.layers]
         self._lane = torch.cat(each).to(self.running.device)
-        # .data: autograd must not take a write of one layer for a write to all
-        slots = [[slot.data for slot in row.split(sizes)] for row in self._new]
-        self._slots = list(zip(*slots, strict=True))
+        self._new_variances = self._new[1]
+        self._limit = torch.finfo(self._new.dtype).max
+        self._slots = Slots()
         views = zip(*(row.split(sizes) for row in self.running), self.counts, strict=True)
-        for layer, (mean, variance, count) in zip(self.layers, views, strict=True):
+        # .data: autograd must not take a write of one layer for a write to all
+        new = zip(*([slot.data for slot in row.split(sizes)] for row in self._new), strict=True)
+        for layer, (mean, variance, count), of_batch in zip(self.layers, views, new, strict=True):
             layer._buffers.update(running_mean=mean, running_var=variance, num_batches_tracked=count)
+            layer.slots, layer.slot = self._slots, of_batch
+        #: Views of each statistic of each layer as `MovingAverage.update` sees it: (K, C), or (C,) for K = 1.
+        self._apart = [
+            [
+                part if first.lanes == 1 else part.view(first.lanes, -1)
+                for row in both
+                for part in row.split(sizes)
+            ]
+            for both in (self.running, self._new)
+        ]
 
-    @contextmanager
-    def moving(self) -> Iterator[None]:
-        """In a training pass, let layers leave their statistics here; move all of them at the end."""
+    def __enter__(self) -> None:
         self._new.zero_()
-        for layer, slots in zip(self.layers, self._slots, strict=True):
-            layer.slots = slots
-        try:
-            yield
-        finally:
-            for layer in self.layers:
-                layer.slots = None
-        self._move()
+        self._slots.used = True
+
+    def __exit__(self, kind: object, *error: object) -> None:
+        self._slots.used = False
+        if kind is None:
+            self._move()
 
     @torch.no_grad()
     def _move(self) -> None:
         self.counts += 1
-        self._new[1].clamp_(max=torch.finfo(self._new.dtype).max)  # as `BatchNorm._keep`
-        first = self.layers[0]
-        weight = first.average.weight(self.counts[0]).to(self.running.dtype)
-        self.running.lerp_(self._new, weight if weight.numel() == 1 else weight.index_select(0, self._lane))
+        self._new_variances.clamp_(max=self._limit)  # as `BatchNorm._keep`
+        weight = self.layers[0].average.weight(self.counts[0])
+        if weight.dtype != self.running.dtype:
+            weight = weight.to(self.running.dtype)
+        if self.running.is_cuda:
+            each = weight if weight.numel() == 1 else weight.index_select(0, self._lane)
+            self.running.lerp_(self._new, each)
+            return
+        # NUMERICS: a CPU rounds the last numbers of a tensor differently, so each one moves by itself
+        running, new = self._apart
+        weight = weight if weight.numel() == 1 else weight.unsqueeze(-1)
+        torch._foreach_lerp_(running, new, [weight] * len(running))
 
 
 def can_share(layer: nn.Module, images: int) -> bool:

@@ -14,8 +14,17 @@ from normbench.norms.registry import register
 from normbench.norms.running import RunningNorm, over_chunks
 from normbench.norms.spatial_moments import saturated
 
+#: Devices on which the kernel gets half precision as it is, with γ, β and statistics in fp32. PERF: it
+#: computes in fp32 inside, so casts around it are further kernels. A CPU keeps the bits that it had.
+HALVES_ON = ("cuda",)
 #: Number of values that a CPU copies there and back in the time of one kernel call.
 CALL = 2**15
+
+
+class Slots:
+    """Whether layers now leave the mean and variance of their batch in their `slot`. Many layers share it."""
+
+    used = False
 
 
 @register(
@@ -77,8 +86,10 @@ class BatchNorm(RunningNorm):
     """
 
     standardizes = True
-    #: Where a training pass leaves mean and variance of its batch, if someone else moves the running ones.
-    slots: tuple[Tensor, Tensor] | None = None
+    #: Set by whoever moves the running statistics in place of the layer, see `SharedStatistics`: zeros that a
+    #: training pass overwrites with mean and variance of its batch, and whether it does so now.
+    slot: tuple[Tensor, Tensor]
+    slots: Slots = Slots()
     running_mean: Tensor | None
     running_var: Tensor | None
 
@@ -119,7 +130,12 @@ class BatchNorm(RunningNorm):
         """γ and β that the kernel applies; None for those that a subclass applies itself."""
         return self.weight, self.bias
 
+    def widens(self, x: Tensor) -> bool:
+        return type(self) is BatchNorm and self.slots.used and x.device.type in HALVES_ON
+
     def normalize(self, x: Tensor) -> Tensor:
+        if self.slots.used:
+            return self._kernel(x, *self.slot)
         if not (self.center and self.scale):
             return self._by_one_moment(x)
         return self._by_batch(x) if self.by_batch else self._by_running(x)
@@ -162,8 +178,6 @@ class BatchNorm(RunningNorm):
             return self._by_kernel_alone(x, chunks, self.kernel_momentum)
         x = self.equalized(x)
         # momentum 1 makes the kernel return the batch's own mean and unbiased variance
-        if self.slots is not None:
-            return self._kernel(x, *self.slots)
         mean, var = x.new_zeros((2, chunks, x.shape[1]) if chunks > 1 else (2, x.shape[1]))
         if chunks == 1:
             y = self._kernel(x, mean, var)
@@ -220,7 +234,9 @@ class BatchNorm(RunningNorm):
         weight, bias = self.fused
         if copies > 1:
             weight, bias = (p if p is None else p.repeat(copies) for p in (weight, bias))
-        return F.batch_norm(x, mean, var, weight, bias, training=True, momentum=momentum, eps=self.eps)
+        # PERF: F.batch_norm would check the shape again, see `check`
+        cudnn = torch.backends.cudnn.enabled
+        return torch.batch_norm(x, weight, bias, mean, var, True, momentum, self.lane_eps[0], cudnn)
 
 
 def pays_to_gather(x: Tensor, chunks: int) -> bool:
