@@ -80,7 +80,6 @@ def _there(word: str) -> str:
 
 def test_the_packaged_table_says_what_the_paper_says(table) -> None:
     assert NAME in papers.names()
-    assert {"tiny", "small"} <= table.scales.keys()
     [table2] = [source for source in table.published if source.id == "table2"]
     errors = {(place["norm"], place["batch"]): number for place, number in table2.numbers()}
     assert errors[("bn", 32)] == 0.236
@@ -147,7 +146,7 @@ def test_an_unknown_table_is_bad_input(name) -> None:
         ("where: {norm: gn}", "where: {nrom: gn}", "claim gn_flat does not name its cells by batch, norm"),
         ("where: {norm: gn}", "where: {norm: in}", "claim gn_flat needs 2 cells of the grid; norm=in has 0"),
         ("id: gn_flat", "id: ln_flat", "two claims have the same id"),
-        ("scales: [tiny]", "scales: [full]", "figure error_by_batch: there is no scale full"),
+        ("scales: [small]", "scales: [huge]", "figure error_by_batch_and_model: there is no scale huge"),
         (
             "kind: curve\n    x: batch",
             "kind: curve\n    x: lr",
@@ -214,6 +213,16 @@ def test_the_small_scale_has_the_papers_workers_and_learning_rates() -> None:
     specs = [resolve(config).spec for config in configs(NAME, "small")]
     assert {spec.workers for spec in specs} == {8}
     assert {round(spec.lr / spec.batch, 12) for spec in specs} == {round(0.1 / 32, 12)}
+
+
+def test_the_full_scale_has_the_papers_cells_groups_and_learning_rates() -> None:
+    specs = [resolve(config).spec for config in configs(NAME, "full")]
+    found = {(spec.norm.name, spec.batch) for spec in specs}
+    batches = (32, 16, 8, 4, 2)
+    assert found == {*((norm, b) for norm in ("bn", "gn") for b in batches), ("ln_chw", 32), ("in", 32)}
+    assert {spec.norm.args["num_groups"] for spec in specs if spec.norm.name == "gn"} == {32}
+    assert {round(spec.lr / spec.batch, 12) for spec in specs} == {round(0.1 / 32, 12)}
+    assert {(spec.workers, spec.epochs, spec.model.zero_last) for spec in specs} == {(8, 100, True)}
 
 
 def test_a_word_of_the_user_replaces_that_of_the_grid(table) -> None:
@@ -289,6 +298,12 @@ def test_storing_and_rendering_import_neither_torch_nor_slow_packages() -> None:
 
 
 # Every packaged file
+
+
+@pytest.mark.parametrize("name", papers.names())
+def test_every_packaged_table_has_the_three_scales(name) -> None:
+    assert list(papers.load(name).scales) == ["tiny", "small", "full"]
+
 
 
 @pytest.mark.parametrize(("name", "scale"), SCALES)

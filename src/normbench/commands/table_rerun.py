@@ -92,15 +92,20 @@ def _cost(scale: Scale, runs: int) -> str:
 
 
 def _variant(runs: TableRuns) -> str:
-    """Empty if the words change nothing but the seeds, else what tells the files from the table's own."""
-    if not runs.extra.keys() - {"seed"}:
+    """Empty if the words change nothing but the seeds, else what tells the files from the table's own.
+
+    If the table reads a folder of images, such as ImageNet, data.path only says where that folder is.
+    """
+    placed = any("data.path" in grid for grid in runs.table.scale(runs.scale).grids)
+    here = {"data.path": runs.extra["data.path"]} if placed and "data.path" in runs.extra else {}
+    if not runs.extra.keys() - {"seed", *here}:
         return ""
     from normbench import papers
     from normbench.config.compose import compose
     from normbench.config.resolve import resolve
     from normbench.config.search_path import own_config_dir
 
-    sweeps = papers.sweeps(runs.table, runs.scale, {"seed": ["0"]}, runs.absent)
+    sweeps = papers.sweeps(runs.table, runs.scale, {"seed": ["0"], **here}, runs.absent)
     unchanged = [config for words in sweeps for config in compose(words, own_config_dir())]
     groups = ([resolve(config).spec.group() for config in each] for each in (unchanged, runs.configs))
     return papers.variant(*groups)
