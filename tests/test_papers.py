@@ -305,7 +305,6 @@ def test_every_packaged_table_has_the_three_scales(name) -> None:
     assert list(papers.load(name).scales) == ["tiny", "small", "full"]
 
 
-
 @pytest.mark.parametrize(("name", "scale"), SCALES)
 def test_the_expected_number_of_runs_is_that_of_the_grids(name, scale) -> None:
     table = papers.load(name)

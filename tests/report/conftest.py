@@ -14,6 +14,8 @@ import yaml
 
 from normbench.config.resolve import declared, resolve
 from normbench.record import COMPLETE, Record
+from normbench.report.cells import Table
+from normbench.report.tables import build_table
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -98,3 +100,28 @@ def golden() -> Callable[[str, str], None]:
         assert text == file.read_text(encoding="utf-8")
 
     return check
+
+
+#: Names that mean something to a terminal, Markdown, HTML or LaTeX, or that pdfLaTeX has no letters for.
+HOSTILE = (
+    "[red]x[/]", "<b>n</b>", "_a_", "50%", "a&b", "a|b", "two\nlines", "\u202ertl", "*s*", "`c`", "$x$",
+    "{y}", "\\z", "&lt;", "#1", "~", "\ud800", "a\tb", " · ", "图像", "é«Ð»", "γ÷μ", "€ 3", "\\input{x}",
+)  # fmt: skip
+
+
+@pytest.fixture
+def hostile_runs(make: Callable[..., Record]) -> list[Record]:
+    """One run per name of HOSTILE."""
+    runs = []
+    for number, name in enumerate(HOSTILE):
+        run = make(0.1, seed=number)
+        runs.append(replace(run, spec=run.spec | {"norm": run.spec["norm"] | {"name": name}}))
+    return runs
+
+
+@pytest.fixture
+def hostile(hostile_runs: list[Record]) -> Table:
+    """The table of these runs: a row per name."""
+    table = build_table(hostile_runs, "norm", "batch", "test_error")
+    assert len(table.row_labels) == len(HOSTILE)
+    return table

@@ -108,7 +108,7 @@ def latex(table: Table) -> str:
         head += [f"{' &' * (first_number - 1)} \\multicolumn{{{width}}}{{c}}{{{named}}} \\\\"]
         head += [f"\\cmidrule(lr){{{first_number}-{width + first_number - 1}}}"]
     first = f"{', '.join(table.rows)}"
-    head += [" & ".join(map(_latex_first, (first, *images, *table.col_labels))) + r" \\", r"\midrule"]
+    head += [" & ".join(map(escapes.latex_first, (first, *images, *table.col_labels))) + r" \\", r"\midrule"]
     body = [
         " & ".join([_latex_label(line), *(line.images for _ in images), *map(_latex_text, line.texts)])
         + r" \\"
@@ -136,14 +136,8 @@ def _markdown_text(text: Text) -> str:
     return " ".join(part for part in (mean, text.spread, remark) if part)
 
 
-def _latex_first(label: str) -> str:
-    r"""A label that starts a cell: after `\\` or `&`, a bracket or star would be taken for an argument."""
-    text = escapes.latex(label)
-    return f"{{}}{text}" if text[:1] in ("[", "*") else text
-
-
 def _latex_label(line: Line) -> str:
-    return rf"\quad {escapes.latex(line.label)}" if line.published else _latex_first(line.label)
+    return rf"\quad {escapes.latex(line.label)}" if line.published else escapes.latex_first(line.label)
 
 
 def _latex_text(text: Text) -> str:
