@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from normbench import cli
+from normbench import cli, papers
 from normbench.store import Store
 
 Capture = pytest.CaptureFixture[str]
@@ -118,6 +118,24 @@ def test_cells_of_absent_data_are_not_available_and_the_reason_is_said(
     assert all("no files of data=mnist under data.root=nowhere" in cell["impossible"] for cell in gone)
     assert tree["claims"][0]["verdict"] == "skipped"
     assert "n/a in mnist / bn, mnist / gn" in " ".join(tree["notes"])
+
+
+def test_runs_that_invalid_skip_left_out_are_not_available(
+    trainer, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Instance norm before the linear layers of an MLP has one value per statistic."""
+    grid = "{model: mlp, norm: [bn, in], batch: 4, steps: 2, seed: [0, 1]}"
+    name = written(f"title: T\nscales:\n  tiny:\n    rows: [norm]\n    grids:\n      - {grid}\n")
+    assert cli.run(["reproduce", name]) == 2
+    assert cli.run(["reproduce", name, "invalid=skip"]) == 0
+    tables = Store.default().root / "tables"
+    [page] = tables.glob("groups.tiny*.md")
+    assert "| in | n/a |" in page.read_text()
+    assert "missing" not in page.read_text()
+    monkeypatch.setattr(papers, "names", lambda own=None: [])  # composing other tables takes seconds
+    assert cli.run(["report"]) == 0
+    [shown] = (Store.default().root / "report").glob("groups*.html")
+    assert "n/a in in / test_error" in shown.read_text() and "missing" not in shown.read_text()
 
 
 def test_a_number_from_weak_memory_is_shown_with_its_mark(trainer, capsys: Capture) -> None:

@@ -82,10 +82,11 @@ class FinishedTables:
             ]
         else:
             records = self._known(tree["runs"])
-        plan = asked.plan(absent)
-        report = asked.report(records, str(tree["variant"]), absent, plan)
+        impossible = {tuple(map(str, cell)): str(reason) for cell, reason in tree.get("impossible", [])}
+        plan, variant = asked.plan(absent), str(tree["variant"])
+        report = asked.report(records, variant, absent, plan, impossible)
         while papers.next_look(report, plan):  # its runs are there: reproduce ended after the last look
-            report = asked.report(records, str(tree["variant"]), absent, plan)
+            report = asked.report(records, variant, absent, plan, impossible)
         return report
 
     def _known(self, signatures: Iterable[str]) -> list[Record]:
@@ -110,7 +111,8 @@ class FinishedTables:
                     self.skipped.append(f"{name} at scale {scale}: {error}; it is left out")
                     continue
                 if records:
-                    yield asked.report(records, "", runs.absent, asked.plan(runs.absent))
+                    plan = asked.plan(runs.absent)
+                    yield asked.report(records, "", runs.absent, plan, runs.impossible())
 
     def _may_have_runs(self, asked: TableRequest) -> bool:
         """Whether some run has the data, the model and the norm of a grid."""

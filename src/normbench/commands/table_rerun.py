@@ -55,12 +55,12 @@ def rerun(table: PaperTable, args: Namespace, words: Sequence[str]) -> Ended:
         print("\n".join(plan_lines(runs.configs, runs.store)))
         return Ended(0, None)
     runs.train()
-    plan = asked.plan(runs.absent)
-    report = asked.report(runs.records, variant, runs.absent, plan)
+    plan, impossible = asked.plan(runs.absent), runs.impossible()
+    report = asked.report(runs.records, variant, runs.absent, plan, impossible)
     while more := papers.next_look(report, plan):
         _say_look(report, plan, more)
         runs.train_further(more)
-        report = asked.report(runs.records, variant, runs.absent, plan)
+        report = asked.report(runs.records, variant, runs.absent, plan, impossible)
     drawn = drawings(declared(report), Drawable(report.table, report.records, runs.store.history))
     files = papers.write(report, folder, {each.name: each.svg for each in drawn if each.svg is not None})
     if args.json is not None:

@@ -11,12 +11,13 @@ from normbench.commands.tags import tagged
 from normbench.commands.training import Training
 from normbench.config.compose import compose
 from normbench.config.resolve import resolve
-from normbench.config.sweep import resolve_sweep
+from normbench.config.sweep import SKIP, resolve_sweep
 from normbench.data.presence import missing
 from normbench.errors import InputError
 from normbench.papers import Extra, PaperTable
 from normbench.papers.places import ARM
 from normbench.record import Record
+from normbench.report.axes import parts
 
 #: The name of an arm, "" without arms, and the sweep words of its runs.
 Arm = tuple[str, Sequence[str]]
@@ -53,6 +54,15 @@ class TableRuns:
         """The records that the store has of the runs, as `records` gives them. Trains nothing."""
         signatures = dict.fromkeys(run.spec.signature for run in resolve_sweep(self.configs).runs)
         return self._in_arms([r for signature in signatures if (r := self.store.get(signature)) is not None])
+
+    def impossible(self) -> dict[tuple[str, ...], str]:
+        """Why cells can have no runs, if `invalid=skip` left theirs out; of tables without arms."""
+        keys = self.table.scale(self.scale).keys
+        if ARM in keys or all(config.get("invalid") != SKIP for config in self.configs):
+            return {}
+        skipped = [*resolve_sweep(self.configs).skipped, *self._training.skipped]
+        fields = ((Record("", dict(run.fields), "", {}, {}, {}, {}), run.reason) for run in skipped)
+        return {parts(record, keys): reason for record, reason in fields}
 
     def _in_arms(self, records: Sequence[Record]) -> list[Record]:
         distinct = list({record.signature: record for record in records}.values())

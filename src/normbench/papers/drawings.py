@@ -12,9 +12,10 @@ from normbench.labels import label
 from normbench.papers.drawn_axes import apply_log
 from normbench.papers.drawn_runs import FROM_RUNS, Drawable, from_runs
 from normbench.papers.figures import Figure
+from normbench.papers.lost_runs import places_of
 from normbench.papers.reproduction import PaperReport
 from normbench.report.axes import METRIC
-from normbench.report.cells import Table
+from normbench.report.cells import Cell, Table
 from normbench.report.rearranged import rearranged, values_along
 from normbench.report.tables import build_table
 from normbench.report.text import visible
@@ -126,7 +127,14 @@ def _measuring(source: Drawable, figure: Figure) -> Table:
         for axis, each in (("rows", table.row_axis), ("cols", table.col_axis))
     }  # fmt: skip
     axes = (places["rows"], places["cols"] if cols else [figure.metric])
-    return build_table(source.records, rows, cols, figure.metric, axes=axes)
+    built = build_table(source.records, rows, cols, figure.metric, axes=axes)
+    lost = {texts: table.cells[place] for place, texts in places_of(table).items() if place in table.cells}
+    cells = {
+        place: replace(built.cells.get(place, Cell(*place)), missing=lost[texts].missing,
+                       impossible=lost[texts].impossible)
+        for place, texts in places_of(built).items() if texts in lost
+    }  # fmt: skip
+    return replace(built, cells=cells)
 
 
 def _others(table: Table, figure: Figure, wanted: Mapping[str, str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from normbench.labels import label, settings, varying
 from normbench.phrases import listed_seeds
@@ -27,7 +27,19 @@ def lines_on(missing: Sequence[Record], asked: int) -> list[str]:
     for run in missing:
         name = settings(run.spec, keys) or f"norm={label(run.spec['norm']['name'])}"
         seeds.setdefault(name, []).append(run.spec["seed"])
+    return line(seeds, asked)
+
+
+def line(seeds: Mapping[str, Sequence[int]], asked: int) -> list[str]:
+    """The line from the seeds of the missing runs by configuration; none if no run is missing.
+
+    Args:
+        asked: number of runs asked for, the missing ones included.
+    """
+    if not seeds:
+        return []
     named = [f"{visible(name)} ({listed_seeds(found)})" for name, found in seeds.items()]
     more = len(named) - _NAMED
     listed = ", ".join(named[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-    return [f"{len(missing)} of {asked} runs are missing: {listed}"]
+    missing = sum(map(len, seeds.values()))
+    return [f"{missing} of {asked} runs are missing: {listed}"]

@@ -63,7 +63,8 @@ def comma_separated(table: Table) -> str:
         *(("missing",) if lacking else ()),
         *(("difference", "difference_low", "difference_high", "pairs") if table.baseline else ()),
     )
-    last = ("published_trust",) if trusted else ()
+    excluded = any(cell.impossible for cell in table.cells.values())
+    last = (*(("published_trust",) if trusted else ()), *(("impossible",) if excluded else ()))
     head = (*table.rows, *table.cols, *chosen, *own_columns, *_NUMBERS, *last)
     writer.writerow(name for place, name in enumerate(head) if name not in head[:place])
     for cell in table.cells.values():
@@ -81,7 +82,7 @@ def comma_separated(table: Table) -> str:
             *((cell.missing,) if lacking else ()),
             *(_difference_columns(cell) if table.baseline else ()),
         )
-        after = (cell.trust,) if trusted else ()
+        after = (*((cell.trust,) if trusted else ()), *((cell.impossible,) if excluded else ()))
         writer.writerow((*table.parts(cell.row, cell.col), *before, *numbers, *after))
     return out.getvalue()
 
@@ -115,7 +116,7 @@ def latex(table: Table) -> str:
         for line in lines(table)
     ]
     below = [f"Warning: {warning}" for warning in table.warnings] + list(table.notes)
-    small = " ".join(escapes.latex(line) for line in (f"{caption(table)}.", *below))
+    small = " ".join(escapes.latex(f"{line.removesuffix('.')}.") for line in (caption(table), *below))
     foot = [r"\bottomrule", r"\end{tabular}", rf"\par\smallskip{{\footnotesize {small}\par}}"]
     return "\n".join([*head, *body, *foot]) + "\n"
 
