@@ -60,7 +60,7 @@ def drawn(monkeypatch, drawable, **figure):
     keep = module.apply_log
     monkeypatch.setattr(module, "apply_log", lambda each, log: (made.append(each), keep(each, log)))
     found = drawings([Figure(id="f", **figure)], drawable)
-    assert not [each.fault for each in found if each.svg is None]
+    assert not [each.fault for each in found if each.file is None]
     return made, found
 
 
@@ -74,7 +74,7 @@ def test_a_curve_along_columns_has_one_line_per_row_and_pools_nothing(monkeypatc
     assert len(found) == 4  # norm and model, because the figure has no key for the model
     means = {(row, col): 100 * cell.summary.mean for (row, col), cell in drawable.table.cells.items()}
     assert found["mean-0"] == pytest.approx([means["mlp · bn", "2"], means["mlp · bn", "32"]])
-    texts = ["".join(e.itertext()) for e in ET.fromstring(drawing.svg).iter(f"{SVG}text")]
+    texts = ["".join(e.itertext()) for e in ET.fromstring(drawing.file).iter(f"{SVG}text")]
     assert {"bn · mlp", "gn · lenet"} <= set(texts)
 
 
@@ -114,7 +114,7 @@ def test_another_metric_is_taken_from_the_runs(monkeypatch, drawable) -> None:
 
 
 def printed(drawing) -> list[str]:
-    return ["".join(e.itertext()) for e in ET.fromstring(drawing.svg).iter(f"{SVG}text")]
+    return ["".join(e.itertext()) for e in ET.fromstring(drawing.file).iter(f"{SVG}text")]
 
 
 def test_the_small_print_counts_the_seeds_of_what_is_drawn(drawable) -> None:
@@ -189,7 +189,7 @@ def test_what_runs_lack_is_a_fault_and_not_an_error(drawable) -> None:
         Figure(id="c", kind="training", metric="test_nll"),
     ]  # fmt: skip
     found = drawings(figures, drawable)
-    assert [each.svg for each in found] == [None] * 3
+    assert [each.file for each in found] == [None] * 3
     assert "unknown reliability table" in found[0].fault
     assert "no run has percentiles" in found[1].fault
     assert "unknown metric of curves 'test_nll'" in found[2].fault

@@ -129,7 +129,7 @@ class FakeWandb(ModuleType):
         self.teardowns = 0
         self.fail: dict[str, Any] = {}
         self.Settings = FakeSettings
-        self.Image = str
+        self.Image = lambda picture: ("image", picture.size)
 
     @staticmethod
     def Histogram(np_histogram: tuple[list[float], list[float]]) -> tuple[str, list[float], list[float]]:

@@ -62,14 +62,14 @@ def rerun(table: PaperTable, args: Namespace, words: Sequence[str]) -> Ended:
         runs.train_further(more)
         report = asked.report(runs.records, variant, runs.absent, plan, impossible)
     drawn = drawings(declared(report), Drawable(report.table, report.records, runs.store.history))
-    files = papers.write(report, folder, {each.name: each.svg for each in drawn if each.svg is not None})
+    files = papers.write(report, folder, {each.name: each.file for each in drawn if each.file is not None})
     if args.json is not None:
         tree = report.to_json()
         write(args.json, json.dumps(tree, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
         files.append(args.json)
     _show(report)
     failed = broken(runs.records)
-    undrawn = [f"figure {each.name} cannot be drawn: {each.fault}" for each in drawn if each.svg is None]
+    undrawn = [f"figure {each.name} cannot be drawn: {each.fault}" for each in drawn if each.file is None]
     for line in [*undrawn, *failed, "", *(f"wrote {file}" for file in files)]:
         print(line)
     undecided = args.strict and any(claim.open for claim in report.claims)

@@ -38,7 +38,7 @@ class TableRuns:
 
     def __init__(self, table: PaperTable, scale: str, extra: Extra, own: str | None) -> None:
         self.table, self.scale, self.extra = table, scale, extra
-        self._own, self._training = own, Training()
+        self._own, self._training = own, Training(self._draw)
         self._arms: dict[str, set[str]] = {}
         self.absent: dict[str, str] = {}
         self.absent = self._absent()
@@ -63,6 +63,23 @@ class TableRuns:
         skipped = [*resolve_sweep(self.configs).skipped, *self._training.skipped]
         fields = ((Record("", dict(run.fields), "", {}, {}, {}, {}), run.reason) for run in skipped)
         return {parts(record, keys): reason for record, reason in fields}
+
+    def _draw(self, records: Sequence[Record]) -> dict[str, bytes]:
+        """The figures of the table as PNG files by name, from the runs so far and those of a sweep.
+
+        Raises:
+            InputError: none can be drawn.
+        """
+        from normbench.papers.drawings import declared, drawings
+        from normbench.papers.drawn_runs import Drawable
+
+        runs = self._in_arms([*self._training.records, *records])
+        report = papers.report(self.table, self.scale, runs, self.extra, absent=self.absent)
+        drawn = drawings(declared(report), Drawable(report.table, runs, self.store.history), "png")
+        files = {each.name: each.file for each in drawn if each.file is not None}
+        if drawn and not files:
+            raise InputError("; ".join(f"{each.name}: {each.fault}" for each in drawn))
+        return files
 
     def _in_arms(self, records: Sequence[Record]) -> list[Record]:
         distinct = list({record.signature: record for record in records}.values())

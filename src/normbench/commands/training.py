@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from normbench import events, skipped_runs
@@ -17,6 +18,8 @@ from normbench.store import Store
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from normbench.commands.sweep_summary import Draw
+
 Metrics = dict[str, float | None]
 
 
@@ -26,9 +29,13 @@ class Training:
     records: the records of all runs asked for, in order.
     trained: signatures of the runs trained by this command. The others were finished before.
     skipped: the impossible runs that were left out.
+
+    Args:
+        draw: draws the figures that a tracker shows of each sweep; None: there are none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, draw: Draw | None = None) -> None:
+        self._draw = draw
         self.store = Store.default()
         self.records: list[Record] = []
         self.trained: set[str] = set()
@@ -64,7 +71,8 @@ class Training:
             sweep = Sweep(specs.runs, self.store)
         tally = Tally()
         asked = specs.runs[0].spec.tracking
-        observers = tracking.observers(asked, self.store.root, console=True, summarize=sweep_summary)
+        summarize = partial(sweep_summary, draw=self._draw)
+        observers = tracking.observers(asked, self.store.root, console=True, summarize=summarize)
         records = sweep.train([*observers, tally])
         warn_of_damage(self.store)
         self.records += records
