@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 from normbench import models, papers
@@ -164,6 +165,7 @@ def test_an_unknown_table_is_bad_input(name) -> None:
         ("norm: [bn, gn, ln_chw, none]", "arm: plain\n        norm: [bn]", "arm is a row or column key"),
         ("batch: [32, 16, 8, 4, 2]", "batch: []", "batch"),
         ("published:", "published: [", "while parsing"),
+        ("      - data: digits", "      - <<: *nobody\n        data: digits", "undefined alias 'nobody'"),
     ],
 )
 def test_a_table_with_a_fault_is_refused_in_one_line(old, new, message) -> None:
@@ -298,6 +300,66 @@ def test_storing_and_rendering_import_neither_torch_nor_slow_packages() -> None:
 
 
 # Every packaged file
+
+
+@cache
+def tree_of(name: str) -> dict[str, Any]:
+    return yaml.safe_load((files("normbench.conf") / "paper" / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def part_of(name: str, scale: str) -> dict[str, Any]:
+    """A table with one scale, without claims, figures and published numbers: short, and read quickly."""
+    tree = {key: tree_of(name)[key] for key in ("title", "metric", "metrics") if key in tree_of(name)}
+    left_out = ("claims", "published")
+    given = {key: value for key, value in tree_of(name)["scales"][scale].items() if key not in left_out}
+    return tree | {"scales": {scale: given}}
+
+
+def refused(name: str, tree: dict[str, Any]) -> str:
+    """Why a changed file is refused: one line that names the table."""
+    with pytest.raises(InputError) as error:
+        parse(name, json.dumps(tree))
+    assert "\n" not in str(error.value) and name in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", papers.names())
+def test_a_claim_about_a_cell_outside_the_grid_is_refused_in_every_file(name) -> None:
+    """One key of every place that a claim names."""
+    tried = 0
+    for scale, given in tree_of(name)["scales"].items():
+        for claim in given.get("claims", ()):
+            for role in ("a", "b", "cell", "where", "among"):
+                for key in sorted({*(claim.get(role) or {})} - {"metric"})[:1]:
+                    tree = part_of(name, scale)
+                    tree["scales"][scale]["claims"] = [claim | {role: claim[role] | {key: "nowhere"}}]
+                    assert f"claim {claim['id']}" in refused(name, tree)
+                    tried += 1
+    assert tried > 0
+
+
+@pytest.mark.parametrize("name", papers.names())
+def test_published_numbers_of_a_wrong_shape_are_refused_in_every_file(name) -> None:
+    scale = next(iter(tree_of(name)["scales"]))
+    for source in tree_of(name).get("published", ()):
+        value, given = next(iter(source["values"].items()))
+        wrong = [*given, 0.5] if isinstance(given, list) else [0.5, 0.5]
+        tree = part_of(name, scale) | {"published": [source | {"values": {value: wrong}}]}
+        assert f"{source['id']}: {value} has {len(wrong)} numbers" in refused(name, tree)
+
+
+@pytest.mark.parametrize("name", papers.names())
+def test_an_unknown_scale_source_or_key_is_refused_in_every_file(name) -> None:
+    table = papers.load(name)
+    with pytest.raises(InputError, match=f"unknown scale of {name} 'large'") as error:
+        table.scale("large")
+    assert "\n" not in str(error.value)
+    first = next(iter(table.scales))
+    tree = part_of(name, first)
+    tree["scales"][first]["published"] = [{"id": "nobody"}]
+    assert "no published numbers are called nobody" in refused(name, tree)
+    tree["scales"][first]["rows"] = ["nrom"]
+    assert "lacks the row or column key nrom" in refused(name, tree)
 
 
 @pytest.mark.parametrize("name", papers.names())

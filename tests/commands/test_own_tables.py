@@ -161,6 +161,9 @@ def test_a_number_from_weak_memory_is_shown_with_its_mark(trainer, capsys: Captu
         (["groups.yaml", "--max-seeds", "5"], "--max-seeds needs --until-decided"),
         (["groups.yaml", "--until-decided", "--max-seeds", "1"], "--max-seeds must be at least 2; got 1"),
         (["bad.yaml"], "paper table bad is not well described: scales.tiny: claim less names a cell outside"),
+        (["shape.yaml"], "paper table shape is not well described: published.0: p: few groups has 2 numbers"),
+        (["alias.yaml"], "paper table alias is not well described: found undefined alias 'nobody'"),
+        (["mine/groups"], "unknown paper table 'mine/groups'"),
         (["list.yaml"], "paper table list is not well described: it must be a mapping"),
     ],
 )
@@ -168,6 +171,9 @@ def test_bad_input_is_one_line(words: list[str], said: str, trainer, capsys: Cap
     written(SHORT)
     written(SHORT + CLAIM.replace("few groups", "no groups"), "bad.yaml")
     written("- a\n", "list.yaml")
+    numbers = "{id: p, source: S, trust: read, setting: X, key: arm, values: {few groups: [0.1, 0.2]}}"
+    written(SHORT + f"published: [{numbers}]\n", "shape.yaml")
+    written(SHORT.replace("    grids:\n", "    grids:\n      - {<<: *nobody}\n"), "alias.yaml")
     assert cli.run(["reproduce", *words]) == 2
     error = capsys.readouterr().err
     assert said in error

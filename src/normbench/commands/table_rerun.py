@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from normbench.commands.table_runs import TableRuns
     from normbench.papers import PaperReport, PaperTable, SeedPlan
-    from normbench.papers.description import Scale
 
 
 class Ended(NamedTuple):
@@ -31,6 +30,7 @@ def rerun(table: PaperTable, args: Namespace, words: Sequence[str]) -> Ended:
         InputError: an unknown scale, or words that are not valid.
     """
     from normbench import papers
+    from normbench.commands.expected_cost import of_table
     from normbench.commands.planned import plan_lines
     from normbench.commands.summary import broken
     from normbench.commands.table_request import TableRequest
@@ -50,7 +50,7 @@ def rerun(table: PaperTable, args: Namespace, words: Sequence[str]) -> Ended:
         if file is not None:
             check_writable(file, option)
     variant = _variant(runs)
-    print(_cost(asked.chosen, len(runs.configs)))
+    print(of_table(asked.chosen, len(runs.configs), as_in_file=not variant))
     if args.plan:
         print("\n".join(plan_lines(runs.configs, runs.store)))
         return Ended(0, None)
@@ -81,14 +81,6 @@ def _say_look(report: PaperReport, plan: SeedPlan, more: Mapping[tuple[str, ...]
     runs = sum(map(len, more.values()))
     names = ", ".join(claim.id for claim in report.claims if claim.open_to_seeds)
     print(f"look {len(plan.asked)} of {plan.looks}: {runs} further runs in {len(more)} cells for {names}")
-
-
-def _cost(scale: Scale, runs: int) -> str:
-    """What the table costs, in one line."""
-    expects = scale.expects
-    if expects is None or expects.minutes is None or expects.runs != runs:
-        return f"{runs} runs"
-    return f"{runs} runs; all of them took {expects.minutes:g} minutes on {expects.hardware or 'one machine'}"
 
 
 def _variant(runs: TableRuns) -> str:
