@@ -14,11 +14,13 @@ import yaml
 from PIL import Image
 
 from normbench import models, papers
+from normbench.commands.finished_tables import told
 from normbench.config.compose import compose
 from normbench.config.resolve import resolve
 from normbench.data.shape import KNOWN, Shape
 from normbench.errors import InputError
 from normbench.labels import field, label
+from normbench.papers.asked_metrics import check_asked
 from normbench.papers.catalogue import parse
 from normbench.papers.description import Scale
 from normbench.papers.grids import grids
@@ -190,11 +192,12 @@ def test_no_run_and_no_key_occurs_twice(name, scale) -> None:
 
 
 @pytest.mark.parametrize(("name", "scale"), SCALES)
-def test_every_word_composes_and_all_runs_differ(name, scale) -> None:
+def test_every_word_composes_all_runs_differ_and_have_the_metrics_of_the_table(name, scale) -> None:
     table = papers.load(name)
     resolved = [resolve(config) for config in configs_of_one_seed(name, scale)]
     assert len({run.spec.signature for run in resolved}) == len(papers.overrides(table, scale, {"seed": [0]}))
     assert not [knob for run in resolved for knob in run.unused]
+    check_asked(table, scale, [run.spec for run in resolved])
 
 
 def test_a_single_run_composes_to_the_same_spec_as_in_its_sweep(table) -> None:
@@ -383,6 +386,32 @@ def test_every_run_lies_in_a_cell_of_its_table(name, scale) -> None:
     for config in configs_of_one_seed(name, scale):
         spec = resolve(config).spec.model_dump(mode="json")
         assert tuple(label(field(spec, key)) for key in chosen.keys if key != ARM) in places
+        assert any(told(spec, grid) for grid in grids(chosen, {"seed": [0]}))
+
+
+@pytest.mark.parametrize(
+    ("metric", "key"),
+    [
+        ("test_error@precise", "eval.statistics"),
+        ("test_error/contrast:3", "eval.corruptions"),
+        ("test_error/contrast:3@adapt", "eval.statistics"),
+        ("test_ece", "eval.metrics"),
+        ("steps_to_0.1", "eval.target"),
+        ("running_error/mean_mean", "diagnostics"),
+    ],
+)
+def test_a_metric_that_no_run_asks_for_is_refused_with_the_key_that_does(metric, key) -> None:
+    asking = {
+        "eval.statistics": ["running", "precise", "adapt"], "eval.corruptions": ["contrast:3"],
+        "eval.metrics": ["ece"], "eval.target": 0.1, "diagnostics": ["running_error"],
+    }  # fmt: skip
+    words = [f"{name}={str(value).replace(chr(39), '').replace(' ', '')}" for name, value in asking.items()]
+    table = parse("a/b", json.dumps({"title": "t", "metric": metric, "scales": {"tiny": {
+        "rows": ["norm"], "grids": [{"norm": "bn"}]}}}))  # fmt: skip
+    check_asked(table, "tiny", [resolve(compose(words)[0]).spec])
+    lacking = resolve(compose([word for word in words if not word.startswith(key)])[0]).spec
+    with pytest.raises(InputError, match=f"no run of a/b has {metric} at scale tiny; ask for it with {key}"):
+        check_asked(table, "tiny", [lacking])
 
 
 @pytest.mark.slow

@@ -163,6 +163,10 @@ def test_a_number_from_weak_memory_is_shown_with_its_mark(trainer, capsys: Captu
         (["bad.yaml"], "paper table bad is not well described: scales.tiny: claim less names a cell outside"),
         (["shape.yaml"], "paper table shape is not well described: published.0: p: few groups has 2 numbers"),
         (["alias.yaml"], "paper table alias is not well described: found undefined alias 'nobody'"),
+        (
+            ["groups.yaml", "eval.statistics=[running]"],
+            "no run of groups.yaml has test_error@batch at scale tiny",
+        ),
         (["mine/groups"], "unknown paper table 'mine/groups'"),
         (["list.yaml"], "paper table list is not well described: it must be a mapping"),
     ],

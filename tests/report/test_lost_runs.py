@@ -11,6 +11,7 @@ from rich.console import Console
 
 from normbench import papers
 from normbench.papers.catalogue import parse
+from normbench.report.missing import lines_on
 from normbench.report.render import render
 from normbench.report.terminal import renderable
 
@@ -64,6 +65,14 @@ def test_the_numbers_of_lost_runs_stand_in_csv_and_json(lossy) -> None:
     found = {(cell["row"], cell["col"]): cell for cell in tree["cells"]}
     assert found["in", "2"]["impossible"] == "instance norm needs more than one position"
     assert found["ln_chw", "2"]["missing"] == 1
+
+
+def test_missing_runs_are_named_by_what_sets_them_apart_from_the_others(make) -> None:
+    there = [make(0.1, norm="bn", batch=batch) for batch in (2, 4)]
+    missing = [make(None, norm="frn", batch=batch, status="missing") for batch in (2, 4)]
+    expected = "2 of 4 runs are missing: norm=frn batch=2 (seed 0), norm=frn batch=4 (seed 0)"
+    assert lines_on(missing, there) == [expected]
+    assert lines_on([], there) == []
 
 
 def test_a_paper_table_counts_the_runs_that_its_grid_asks_for(make) -> None:

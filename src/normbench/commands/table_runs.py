@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -15,9 +16,11 @@ from normbench.config.sweep import SKIP, resolve_sweep
 from normbench.data.presence import missing
 from normbench.errors import InputError
 from normbench.papers import Extra, PaperTable
+from normbench.papers.asked_metrics import check_asked
 from normbench.papers.places import ARM
 from normbench.record import Record
 from normbench.report.axes import parts
+from normbench.spec import RunSpec
 
 #: The name of an arm, "" without arms, and the sweep words of its runs.
 Arm = tuple[str, Sequence[str]]
@@ -33,7 +36,7 @@ class TableRuns:
         own:   the user's configuration folder.
 
     Raises:
-        InputError: a word that does not compose.
+        InputError: a word that does not compose, or a metric that no run of the table will have.
     """
 
     def __init__(self, table: PaperTable, scale: str, extra: Extra, own: str | None) -> None:
@@ -43,6 +46,7 @@ class TableRuns:
         self.absent: dict[str, str] = {}
         self.absent = self._absent()
         self.configs = self._composed(self._grids())
+        self._check_metrics()
         self.store = self._training.store
 
     @property
@@ -54,6 +58,15 @@ class TableRuns:
         """The records that the store has of the runs, as `records` gives them. Trains nothing."""
         signatures = dict.fromkeys(run.spec.signature for run in resolve_sweep(self.configs).runs)
         return self._in_arms([r for signature in signatures if (r := self.store.get(signature)) is not None])
+
+    def _check_metrics(self) -> None:
+        specs: dict[str, RunSpec] = {}
+        for config in self.configs:
+            asked = json.dumps([config.get("eval"), config.get("diagnostics")], default=str)
+            if asked not in specs:
+                with suppress(InputError):  # an impossible run; training says why
+                    specs[asked] = resolve(config).spec
+        check_asked(self.table, self.scale, list(specs.values()))
 
     def impossible(self) -> dict[tuple[str, ...], str]:
         """Why cells can have no runs, if `invalid=skip` left theirs out; of tables without arms."""

@@ -13,21 +13,21 @@ from normbench.report.text import visible
 _NAMED = 8
 
 
-def lines_on(missing: Sequence[Record], asked: int) -> list[str]:
-    """A line on the missing runs, by configuration with their seeds; none if no run is missing.
+def lines_on(missing: Sequence[Record], others: Sequence[Record]) -> list[str]:
+    """A line on the missing runs, by what sets them apart, with their seeds; none if no run is missing.
 
     Args:
         missing: the runs without a record, as records without metrics.
-        asked:   number of runs asked for, the missing ones included.
+        others:  the runs with a record.
     """
     if not missing:
         return []
-    keys = varying([run.spec for run in missing])
+    keys = varying([run.spec for run in (*missing, *others)])
     seeds: dict[str, list[int]] = {}
     for run in missing:
         name = settings(run.spec, keys) or f"norm={label(run.spec['norm']['name'])}"
         seeds.setdefault(name, []).append(run.spec["seed"])
-    return line(seeds, asked)
+    return line(seeds, len(missing) + len(others))
 
 
 def line(seeds: Mapping[str, Sequence[int]], asked: int) -> list[str]:
