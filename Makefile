@@ -9,7 +9,7 @@ SCALE ?= tiny
 table = $(patsubst conf/paper/%.yaml,%,$(or $(wildcard conf/paper/*/$(1).yaml),$(error no table $(1) in conf/paper)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart tables tables-small results report test test-norms test-mutants mutants-sample test-crash test-slow docs check lint type fmt clean
+.PHONY: help setup quickstart tables tables-small results report test test-norms test-mutants mutants-sample test-crash test-slow test-latex docs check lint type fmt clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ test-crash: setup ## Kill training 200 times at random moments, and count what i
 
 test-slow: setup ## Run all tests, those that take minutes too
 	$(TEST)
+
+test-latex: setup ## Compile the LaTeX of all tables; root gets Debian's TeX if it is missing
+	@command -v pdflatex > /dev/null || { test "$$(id -u)" = 0 && apt-get update -q && \
+	  apt-get install -y --no-install-recommends texlive-latex-base texlive-latex-recommended; } || \
+	  { echo "needs pdfLaTeX: install texlive-latex-base and texlive-latex-recommended"; exit 1; }
+	$(BIN)/python -m pytest tests/report/test_latex.py
 
 check: lint type test ## All that must pass before a change is ready
 

@@ -10,6 +10,7 @@ import sysconfig
 import tarfile
 import venv
 import zipfile
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -91,36 +92,74 @@ def test_a_wheel_made_from_an_sdist_has_the_same_files(source: Path, wheel: Path
     assert names(build("wheel", unpacked, tmp_path / "dist")) == names(wheel)
 
 
+def installed(what: list[str], folder: Path) -> Callable[..., str]:
+    """Install into a virtual environment of its own, beside the packages of this one.
+
+    Args:
+        what: the words after `pip install`.
+
+    Returns:
+        A function that runs a program of that environment in `folder`, such as `normbench`, and returns what
+        it prints.
+    """
+    venv.create(folder / "venv")
+    programs = folder / "venv" / "bin"
+    site = subprocess.check_output(
+        [programs / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
+    )
+    (Path(site.strip()) / "dependencies.pth").write_text(
+        sysconfig.get_path("purelib") + "\n"
+    )  # pip among them
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "NORMBENCH"))
+    }
+
+    def call(program: str, *words: str) -> str:
+        return subprocess.run(
+            [programs / program, *words],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    call("python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--ignore-installed", *what)
+    return call
+
+
 @builds
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["wheel", "editable"])
 def test_an_installed_normbench_works_from_another_folder(
     how: str, source: Path, wheel: Path, tmp_path: Path
 ) -> None:
-    venv.create(tmp_path / "venv")
-    python = tmp_path / "venv" / "bin" / "python"
-    site = subprocess.check_output(
-        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
+    call = installed(
+        [str(wheel)] if how == "wheel" else ["--no-build-isolation", "--editable", str(source)], tmp_path
     )
-    (Path(site.strip()) / "dependencies.pth").write_text(
-        sysconfig.get_path("purelib") + "\n"
-    )  # pip among them
-    what = [str(wheel)] if how == "wheel" else ["--no-build-isolation", "--editable", str(source)]
-    environment = {
-        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "NORMBENCH"))
-    }
-
-    def call(*command: object) -> str:
-        return subprocess.run(
-            [*map(str, command)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-        ).stdout
-
-    call(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--ignore-installed", *what)
-    normbench = tmp_path / "venv" / "bin" / "normbench"
-    where = call(python, "-c", "import normbench; print(normbench.__file__)")
+    where = call("python", "-c", "import normbench; print(normbench.__file__)")
     assert str(source if how == "editable" else tmp_path) in where
-    assert "name: gn" in call(normbench, "train", "norm=gn", "--cfg", "job")
-    plugins = call(normbench, "train", "--info", "plugins")
+    assert "name: gn" in call("normbench", "train", "norm=gn", "--cfg", "job")
+    plugins = call("normbench", "train", "--info", "plugins")
     assert "NormbenchLauncher" in plugins
     assert "NormbenchSweeper" in plugins
-    assert "2 runs" in call(normbench, "plan", "norm=bn,gn", "model=mlp")
+    assert "2 runs" in call("normbench", "plan", "norm=bn,gn", "model=mlp")
+
+
+@builds
+@pytest.mark.slow
+def test_an_ablation_of_ones_own_trains_and_is_shown_from_an_installed_wheel(
+    wheel: Path, tmp_path: Path
+) -> None:
+    call = installed([str(wheel)], tmp_path)
+    call("normbench", "new", "ablation", "mine")
+    assert (tmp_path / "conf/paper/mine/mine.yaml").is_file()
+    said = call(
+        "normbench", "reproduce", "conf/paper/mine/mine.yaml", "epochs=1", "seed=0,1", "tracking=none"
+    )
+    assert "norm / batch" in said and "REPORT bn_collapses" in said
+    tables = tmp_path / "results/tables"
+    assert {file.suffix for file in tables.rglob("mine.tiny*")} == {".md", ".csv", ".tex", ".json", ".svg"}
+    call("normbench", "report", "--where", "seed=0")
+    assert (tmp_path / "results/report/index.html").is_file()
+    assert "mine/mine" in call("normbench", "reproduce")  # a table of one's own has a name

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 from normbench import models, papers
+from normbench.commands.finished_tables import told
 from normbench.config.compose import compose
 from normbench.config.resolve import resolve
 from normbench.data.shape import KNOWN, Shape
 from normbench.errors import InputError
 from normbench.labels import field, label
+from normbench.papers.asked_metrics import check_asked
 from normbench.papers.catalogue import parse
 from normbench.papers.description import Scale
 from normbench.papers.grids import grids
@@ -80,7 +83,6 @@ def _there(word: str) -> str:
 
 def test_the_packaged_table_says_what_the_paper_says(table) -> None:
     assert NAME in papers.names()
-    assert {"tiny", "small"} <= table.scales.keys()
     [table2] = [source for source in table.published if source.id == "table2"]
     errors = {(place["norm"], place["batch"]): number for place, number in table2.numbers()}
     assert errors[("bn", 32)] == 0.236
@@ -147,7 +149,7 @@ def test_an_unknown_table_is_bad_input(name) -> None:
         ("where: {norm: gn}", "where: {nrom: gn}", "claim gn_flat does not name its cells by batch, norm"),
         ("where: {norm: gn}", "where: {norm: in}", "claim gn_flat needs 2 cells of the grid; norm=in has 0"),
         ("id: gn_flat", "id: ln_flat", "two claims have the same id"),
-        ("scales: [tiny]", "scales: [full]", "figure error_by_batch: there is no scale full"),
+        ("scales: [small]", "scales: [huge]", "figure error_by_batch_and_model: there is no scale huge"),
         (
             "kind: curve\n    x: batch",
             "kind: curve\n    x: lr",
@@ -165,6 +167,7 @@ def test_an_unknown_table_is_bad_input(name) -> None:
         ("norm: [bn, gn, ln_chw, none]", "arm: plain\n        norm: [bn]", "arm is a row or column key"),
         ("batch: [32, 16, 8, 4, 2]", "batch: []", "batch"),
         ("published:", "published: [", "while parsing"),
+        ("      - data: digits", "      - <<: *nobody\n        data: digits", "undefined alias 'nobody'"),
     ],
 )
 def test_a_table_with_a_fault_is_refused_in_one_line(old, new, message) -> None:
@@ -189,11 +192,12 @@ def test_no_run_and_no_key_occurs_twice(name, scale) -> None:
 
 
 @pytest.mark.parametrize(("name", "scale"), SCALES)
-def test_every_word_composes_and_all_runs_differ(name, scale) -> None:
+def test_every_word_composes_all_runs_differ_and_have_the_metrics_of_the_table(name, scale) -> None:
     table = papers.load(name)
     resolved = [resolve(config) for config in configs_of_one_seed(name, scale)]
     assert len({run.spec.signature for run in resolved}) == len(papers.overrides(table, scale, {"seed": [0]}))
     assert not [knob for run in resolved for knob in run.unused]
+    check_asked(table, scale, [run.spec for run in resolved])
 
 
 def test_a_single_run_composes_to_the_same_spec_as_in_its_sweep(table) -> None:
@@ -214,6 +218,16 @@ def test_the_small_scale_has_the_papers_workers_and_learning_rates() -> None:
     specs = [resolve(config).spec for config in configs(NAME, "small")]
     assert {spec.workers for spec in specs} == {8}
     assert {round(spec.lr / spec.batch, 12) for spec in specs} == {round(0.1 / 32, 12)}
+
+
+def test_the_full_scale_has_the_papers_cells_groups_and_learning_rates() -> None:
+    specs = [resolve(config).spec for config in configs(NAME, "full")]
+    found = {(spec.norm.name, spec.batch) for spec in specs}
+    batches = (32, 16, 8, 4, 2)
+    assert found == {*((norm, b) for norm in ("bn", "gn") for b in batches), ("ln_chw", 32), ("in", 32)}
+    assert {spec.norm.args["num_groups"] for spec in specs if spec.norm.name == "gn"} == {32}
+    assert {round(spec.lr / spec.batch, 12) for spec in specs} == {round(0.1 / 32, 12)}
+    assert {(spec.workers, spec.epochs, spec.model.zero_last) for spec in specs} == {(8, 100, True)}
 
 
 def test_a_word_of_the_user_replaces_that_of_the_grid(table) -> None:
@@ -291,6 +305,71 @@ def test_storing_and_rendering_import_neither_torch_nor_slow_packages() -> None:
 # Every packaged file
 
 
+@cache
+def tree_of(name: str) -> dict[str, Any]:
+    return yaml.safe_load((files("normbench.conf") / "paper" / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def part_of(name: str, scale: str) -> dict[str, Any]:
+    """A table with one scale, without claims, figures and published numbers: short, and read quickly."""
+    tree = {key: tree_of(name)[key] for key in ("title", "metric", "metrics") if key in tree_of(name)}
+    left_out = ("claims", "published")
+    given = {key: value for key, value in tree_of(name)["scales"][scale].items() if key not in left_out}
+    return tree | {"scales": {scale: given}}
+
+
+def refused(name: str, tree: dict[str, Any]) -> str:
+    """Why a changed file is refused: one line that names the table."""
+    with pytest.raises(InputError) as error:
+        parse(name, json.dumps(tree))
+    assert "\n" not in str(error.value) and name in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", papers.names())
+def test_a_claim_about_a_cell_outside_the_grid_is_refused_in_every_file(name) -> None:
+    """One key of every place that a claim names."""
+    tried = 0
+    for scale, given in tree_of(name)["scales"].items():
+        for claim in given.get("claims", ()):
+            for role in ("a", "b", "cell", "where", "among"):
+                for key in sorted({*(claim.get(role) or {})} - {"metric"})[:1]:
+                    tree = part_of(name, scale)
+                    tree["scales"][scale]["claims"] = [claim | {role: claim[role] | {key: "nowhere"}}]
+                    assert f"claim {claim['id']}" in refused(name, tree)
+                    tried += 1
+    assert tried > 0
+
+
+@pytest.mark.parametrize("name", papers.names())
+def test_published_numbers_of_a_wrong_shape_are_refused_in_every_file(name) -> None:
+    scale = next(iter(tree_of(name)["scales"]))
+    for source in tree_of(name).get("published", ()):
+        value, given = next(iter(source["values"].items()))
+        wrong = [*given, 0.5] if isinstance(given, list) else [0.5, 0.5]
+        tree = part_of(name, scale) | {"published": [source | {"values": {value: wrong}}]}
+        assert f"{source['id']}: {value} has {len(wrong)} numbers" in refused(name, tree)
+
+
+@pytest.mark.parametrize("name", papers.names())
+def test_an_unknown_scale_source_or_key_is_refused_in_every_file(name) -> None:
+    table = papers.load(name)
+    with pytest.raises(InputError, match=f"unknown scale of {name} 'large'") as error:
+        table.scale("large")
+    assert "\n" not in str(error.value)
+    first = next(iter(table.scales))
+    tree = part_of(name, first)
+    tree["scales"][first]["published"] = [{"id": "nobody"}]
+    assert "no published numbers are called nobody" in refused(name, tree)
+    tree["scales"][first]["rows"] = ["nrom"]
+    assert "lacks the row or column key nrom" in refused(name, tree)
+
+
+@pytest.mark.parametrize("name", papers.names())
+def test_every_packaged_table_has_the_three_scales(name) -> None:
+    assert list(papers.load(name).scales) == ["tiny", "small", "full"]
+
+
 @pytest.mark.parametrize(("name", "scale"), SCALES)
 def test_the_expected_number_of_runs_is_that_of_the_grids(name, scale) -> None:
     table = papers.load(name)
@@ -307,6 +386,32 @@ def test_every_run_lies_in_a_cell_of_its_table(name, scale) -> None:
     for config in configs_of_one_seed(name, scale):
         spec = resolve(config).spec.model_dump(mode="json")
         assert tuple(label(field(spec, key)) for key in chosen.keys if key != ARM) in places
+        assert any(told(spec, grid) for grid in grids(chosen, {"seed": [0]}))
+
+
+@pytest.mark.parametrize(
+    ("metric", "key"),
+    [
+        ("test_error@precise", "eval.statistics"),
+        ("test_error/contrast:3", "eval.corruptions"),
+        ("test_error/contrast:3@adapt", "eval.statistics"),
+        ("test_ece", "eval.metrics"),
+        ("steps_to_0.1", "eval.target"),
+        ("running_error/mean_mean", "diagnostics"),
+    ],
+)
+def test_a_metric_that_no_run_asks_for_is_refused_with_the_key_that_does(metric, key) -> None:
+    asking = {
+        "eval.statistics": ["running", "precise", "adapt"], "eval.corruptions": ["contrast:3"],
+        "eval.metrics": ["ece"], "eval.target": 0.1, "diagnostics": ["running_error"],
+    }  # fmt: skip
+    words = [f"{name}={str(value).replace(chr(39), '').replace(' ', '')}" for name, value in asking.items()]
+    table = parse("a/b", json.dumps({"title": "t", "metric": metric, "scales": {"tiny": {
+        "rows": ["norm"], "grids": [{"norm": "bn"}]}}}))  # fmt: skip
+    check_asked(table, "tiny", [resolve(compose(words)[0]).spec])
+    lacking = resolve(compose([word for word in words if not word.startswith(key)])[0]).spec
+    with pytest.raises(InputError, match=f"no run of a/b has {metric} at scale tiny; ask for it with {key}"):
+        check_asked(table, "tiny", [lacking])
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from normbench import cli
+from normbench import cli, papers
 from normbench.store import Store
 
 Capture = pytest.CaptureFixture[str]
@@ -120,6 +120,24 @@ def test_cells_of_absent_data_are_not_available_and_the_reason_is_said(
     assert "n/a in mnist / bn, mnist / gn" in " ".join(tree["notes"])
 
 
+def test_runs_that_invalid_skip_left_out_are_not_available(
+    trainer, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Instance norm before the linear layers of an MLP has one value per statistic."""
+    grid = "{model: mlp, norm: [bn, in], batch: 4, steps: 2, seed: [0, 1]}"
+    name = written(f"title: T\nscales:\n  tiny:\n    rows: [norm]\n    grids:\n      - {grid}\n")
+    assert cli.run(["reproduce", name]) == 2
+    assert cli.run(["reproduce", name, "invalid=skip"]) == 0
+    tables = Store.default().root / "tables"
+    [page] = tables.glob("groups.tiny*.md")
+    assert "| in | n/a |" in page.read_text()
+    assert "missing" not in page.read_text()
+    monkeypatch.setattr(papers, "names", lambda own=None: [])  # composing other tables takes seconds
+    assert cli.run(["report"]) == 0
+    [shown] = (Store.default().root / "report").glob("groups*.html")
+    assert "n/a in in / test_error" in shown.read_text() and "missing" not in shown.read_text()
+
+
 def test_a_number_from_weak_memory_is_shown_with_its_mark(trainer, capsys: Capture) -> None:
     text = SHORT.replace(
         "scales:",
@@ -143,6 +161,13 @@ def test_a_number_from_weak_memory_is_shown_with_its_mark(trainer, capsys: Captu
         (["groups.yaml", "--max-seeds", "5"], "--max-seeds needs --until-decided"),
         (["groups.yaml", "--until-decided", "--max-seeds", "1"], "--max-seeds must be at least 2; got 1"),
         (["bad.yaml"], "paper table bad is not well described: scales.tiny: claim less names a cell outside"),
+        (["shape.yaml"], "paper table shape is not well described: published.0: p: few groups has 2 numbers"),
+        (["alias.yaml"], "paper table alias is not well described: found undefined alias 'nobody'"),
+        (
+            ["groups.yaml", "eval.statistics=[running]"],
+            "no run of groups.yaml has test_error@batch at scale tiny",
+        ),
+        (["mine/groups"], "unknown paper table 'mine/groups'"),
         (["list.yaml"], "paper table list is not well described: it must be a mapping"),
     ],
 )
@@ -150,6 +175,9 @@ def test_bad_input_is_one_line(words: list[str], said: str, trainer, capsys: Cap
     written(SHORT)
     written(SHORT + CLAIM.replace("few groups", "no groups"), "bad.yaml")
     written("- a\n", "list.yaml")
+    numbers = "{id: p, source: S, trust: read, setting: X, key: arm, values: {few groups: [0.1, 0.2]}}"
+    written(SHORT + f"published: [{numbers}]\n", "shape.yaml")
+    written(SHORT.replace("    grids:\n", "    grids:\n      - {<<: *nobody}\n"), "alias.yaml")
     assert cli.run(["reproduce", *words]) == 2
     error = capsys.readouterr().err
     assert said in error

@@ -49,10 +49,13 @@ def texts(file: Path) -> list[str]:
             {"step", "test_error (%)", "Mean ± sd of 2 runs."},
         ),
         (["band", "--hue", "norm"], {"smoothness/loss_range", "Smallest, middle and largest of 4 runs."}),
-        (["percentiles"], {"input of one unit (percentiles)", "50 %", "15 %, 85 %", "bn", "gn"}),
         (
-            ["reliability", "--hue", "norm"],
-            {"confidence", "share of hits", "Mean ± sd over 4 runs, per bin of"},
+            ["percentiles", "--where", "batch=8"],
+            {"input of one unit (percentiles)", "50 %", "15 %, 85 %", "bn", "gn"},
+        ),
+        (
+            ["reliability", "--hue", "norm", "--where", "batch=16"],
+            {"confidence", "share of hits", "Mean ± sd over 2 runs, per bin of"},
         ),
     ],
 )
@@ -89,9 +92,17 @@ def test_missing_runs_are_named_in_the_figure_and_on_the_terminal(
         assert "1/3 missing" in " ".join(texts(file))
 
 
-def test_runs_that_differ_in_more_are_warned_of(trained: Path, tmp_path: Path, capsys: Capture) -> None:
-    assert cli.run(["plot", "bars", "--x", "norm", "--hue", "", "--out", str(tmp_path / "f.svg")]) == 0
-    assert "pool runs that differ in batch (8, 16)" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("argv", "cells"),
+    [("bars --x norm --hue=", 2), ("curve", 2), ("percentiles", 2), ("reliability", 2), ("curve --hue=", 1)],
+)
+def test_runs_that_differ_in_more_are_warned_of(
+    argv: str, cells: int, trained: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    assert cli.run(["plot", *argv.split(), "--out", str(tmp_path / "f.svg")]) == 0
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {cells} of {cells} cells pool runs that differ in ")
+    assert "batch (8, 16)" in line
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,11 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from normbench import cli, papers
+from normbench.commands.table_rerun import _variant
+from normbench.commands.table_runs import TableRuns
 from normbench.spec import RunSpec
 from normbench.store import Store
 
@@ -169,6 +172,19 @@ def test_two_variants_have_two_names_and_each_its_own_again(trainer, tmp_path: P
     for batches in ("32,2", "32,4", "2,32"):
         cli.run([*TINY, "seed=0", f"batch={batches}"])
     assert len(files(tmp_path / "results")) == 2
+
+
+def test_a_table_that_reads_a_folder_of_images_may_have_it_elsewhere(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        (tmp_path / "images" / split / "ant").mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "images" / split / "ant" / "0.png")
+    table, path = papers.load("zhu2025/dyt_in_convnets"), [str(tmp_path / "images")]
+
+    def name(**extra: list[str]) -> str:
+        return _variant(TableRuns(table, "full", {"data.path": path, **extra}, None))
+
+    assert name() == name(seed=["3"]) == ""
+    assert re.fullmatch("[0-9a-f]{8}", name(epochs=["1"]))
 
 
 def test_rows_and_columns_stand_in_the_order_of_the_words(trainer, tmp_path: Path) -> None:

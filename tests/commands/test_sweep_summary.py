@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from normbench import papers
+from normbench import papers, tracking
 from normbench.cli import run
 from normbench.commands.sweep_summary import sweep_summary
+from normbench.commands.table_runs import TableRuns
 from normbench.commands.tags import tagged
+from normbench.commands.training import Tally
+from normbench.events import Event
 from normbench.record import COMPLETE, DIVERGED, Record
 from normbench.store import Store
+from normbench.tracking.sweep_summary import Summarize, SweepSummary
 
 
 def record(norm: str, seed: int, status: str = COMPLETE, **metrics: float | None) -> Record:
@@ -35,6 +41,50 @@ def test_there_is_one_row_per_cell_and_metric_with_mean_and_sd() -> None:
     assert (bn["mean"], bn["sd"]) == (pytest.approx(0.2), pytest.approx(0.1))
     assert bn["ci95_low"] < 0.2 < bn["ci95_high"]
     assert (gn["mean ± sd"], gn["sd"], gn["diverged"]) == ("50.00 %", None, 1)
+
+
+def test_figures_are_drawn_from_the_runs_and_a_fault_costs_no_row() -> None:
+    records = [record("bn", seed, test_error=0.1) for seed in range(2)]
+    made = sweep_summary(records, (), lambda runs: {"f": b"%d runs" % len(runs)})
+    broken = sweep_summary(records, (), lambda runs: 1 / 0)
+    assert made is not None and broken is not None
+    assert (made.figures, made.undrawn) == ({"f": b"2 runs"}, "")
+    assert (broken.figures, broken.undrawn) == ({}, "ZeroDivisionError: division by zero")
+    assert made.rows == broken.rows
+
+
+def test_the_summary_of_a_reproduced_table_has_its_figures(monkeypatch: pytest.MonkeyPatch, trainer) -> None:
+    made: list[SweepSummary | None] = []
+
+    def observers(*words: object, summarize: Summarize, **others: object) -> list[object]:
+        class AtTheEnd(Tally):
+            def notify(self, event: Event) -> None:
+                super().notify(event)
+                if len(self.ended) == 4:
+                    made.append(summarize(Store.default().records(), ("norm", "batch")))
+
+        return [AtTheEnd()]
+
+    monkeypatch.setattr(tracking, "observers", observers)
+    run(["reproduce", "wu2018/batch_size", "norm=bn,gn", "batch=32,2", "seed=0"])
+    [summary] = made
+    assert summary is not None and list(summary.figures) == ["error_by_batch"]
+    assert summary.figures["error_by_batch"].startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_a_table_is_written_and_says_which_figure_it_lacks(
+    monkeypatch: pytest.MonkeyPatch, trainer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert run(["reproduce", "wu2018/batch_size", "norm=bn,gn", "batch=32,2", "seed=0"]) == 0
+    said = capsys.readouterr().out
+    assert "figure error_by_batch cannot be drawn: ModuleNotFoundError" in said
+    assert list((Store.default().root / "tables").rglob("*.md"))
+    runs = TableRuns(papers.load("wu2018/batch_size"), "tiny", {"seed": ["0"]}, None)
+    broken = sweep_summary(Store.default().records(), (), runs._draw)
+    assert broken is not None and broken.rows
+    assert broken.undrawn.startswith("InputError: error_by_batch: ModuleNotFoundError")
 
 
 def test_without_a_complete_run_there_is_no_table() -> None:

@@ -87,7 +87,7 @@ def test_every_cell_with_runs_links_to_the_first_of_its_runs(site, records) -> N
     by_text = {link.text: rows[link.attributes["href"][1:]].text for link in linked}
     [broken] = [text for cell, text in by_text.items() if "diverged" in cell]
     assert "gn" in broken and "complete" in broken
-    assert table.text.count("–") >= 1  # frn at 32 has no run and no link
+    assert "3/3 missing" in table.text and "3/3 missing" not in by_text  # frn at 32 has no run and no link
 
 
 def test_every_run_has_its_command_line_its_curves_and_its_reason(site, records) -> None:
@@ -133,11 +133,16 @@ def test_published_numbers_keep_their_marks(site) -> None:
     assert any("from weak memory: do not quote" in e.text for e in page.all("p", cls="note"))
 
 
-def test_lost_runs_are_named_in_their_cells(site) -> None:
-    page = pages(site())[PAGE]
+def test_lost_runs_are_named_in_their_cells_in_figures_and_in_a_warning(site) -> None:
+    files = site()
+    page = pages(files)[PAGE]
     [cell] = [e.text for e in page.all("td") if "diverged" in e.text and "failed" in e.text]
     assert "1/3 diverged" in cell and "1/3 failed" in cell
-    assert any("(n=1)" in e.text for e in page.all("td"))
+    assert {"4.00 (2/3 missing)", "3/3 missing"} <= {" ".join(e.text.split()) for e in page.all("td")}
+    warnings = [e.text for e in page.all("p", cls="warning")]
+    assert any("5 of 18 runs are missing: norm=frn batch=2 (seeds 0, 2), norm=frn" in w for w in warnings)
+    [figure] = [str(text) for name, text in files.items() if "by_batch" in name]
+    assert "gn at 2: 1/3 diverged, 1/3 failed" in figure and "frn at 32: 3/3 missing" in figure
 
 
 def test_a_figure_that_cannot_be_drawn_says_why(records, table) -> None:

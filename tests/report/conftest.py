@@ -14,6 +14,8 @@ import yaml
 
 from normbench.config.resolve import declared, resolve
 from normbench.record import COMPLETE, Record
+from normbench.report.cells import Table
+from normbench.report.tables import build_table
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -98,3 +100,53 @@ def golden() -> Callable[[str, str], None]:
         assert text == file.read_text(encoding="utf-8")
 
     return check
+
+
+@pytest.fixture
+def lossy(make: Callable[..., Record], runs: list[Record], numbered: Callable[..., list[Record]]) -> Table:
+    """A table with all that can happen to runs.
+
+    At 2, ln_chw has one value and lost one run in each way; one run of sn failed and two ended. None of frn's
+    is there, and in is impossible. At 32, the run of none diverged, the runs of rms failed. No other cell of
+    these was asked for.
+    """
+    lost = {"batch": 2, "total": 32}
+    runs.append(make(None, norm="none", batch=32, total=32, seed=0, status="diverged"))
+    runs += [make(None, norm="rms", batch=32, total=32, seed=seed, status="failed") for seed in range(2)]
+    runs += [make(0.06 + 0.01 * seed, norm="sn", seed=seed, **lost) for seed in range(2)]
+    runs.append(make(None, norm="sn", seed=2, status="failed", **lost))
+    runs.append(make(0.05, norm="ln_chw", seed=0, **lost))
+    runs += [
+        make(None, norm="ln_chw", seed=1 + i, status=how, **lost)
+        for i, how in enumerate(("diverged", "failed"))
+    ]
+    missing = [make(None, norm="ln_chw", seed=3, status="missing", **lost)]
+    missing += [make(None, norm="frn", seed=seed, status="missing", **lost) for seed in range(2)]
+    why = {"error": "instance norm needs more than one position"}
+    skipped = [replace(make(None, norm="in", seed=0, status="skipped", **lost), provenance=why)]
+    return build_table(numbered(runs), "norm", "batch", "test_error", missing=missing, skipped=skipped)
+
+
+#: Names that mean something to a terminal, Markdown, HTML or LaTeX, or that pdfLaTeX has no letters for.
+HOSTILE = (
+    "[red]x[/]", "<b>n</b>", "_a_", "50%", "a&b", "a|b", "two\nlines", "\u202ertl", "*s*", "`c`", "$x$",
+    "{y}", "\\z", "&lt;", "#1", "~", "\ud800", "a\tb", " · ", "图像", "é«Ð»", "γ÷μ", "€ 3", "\\input{x}",
+)  # fmt: skip
+
+
+@pytest.fixture
+def hostile_runs(make: Callable[..., Record]) -> list[Record]:
+    """One run per name of HOSTILE."""
+    runs = []
+    for number, name in enumerate(HOSTILE):
+        run = make(0.1, seed=number)
+        runs.append(replace(run, spec=run.spec | {"norm": run.spec["norm"] | {"name": name}}))
+    return runs
+
+
+@pytest.fixture
+def hostile(hostile_runs: list[Record]) -> Table:
+    """The table of these runs: a row per name."""
+    table = build_table(hostile_runs, "norm", "batch", "test_error")
+    assert len(table.row_labels) == len(HOSTILE)
+    return table

@@ -103,7 +103,7 @@ def test_one_seed_decides_nothing_and_says_so(make) -> None:
     grid = GRID | {"seed": [0]}
     result = judge([make(0.5, norm="bn", batch=2), make(0.1, norm="bn", batch=32)], greater(0.1), grid=grid)
     assert result.outcome == "undecided"
-    assert "cannot reach the level 0.025 with 1 seeds, it can with 2" in result.evidence
+    assert "cannot reach the level 0.025 with 1 seed, it can with 2" in result.evidence
 
 
 def test_a_test_that_cannot_reach_the_level_says_from_how_many_seeds_on_it_can(records) -> None:

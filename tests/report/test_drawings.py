@@ -18,6 +18,14 @@ from normbench.papers.sentence import verdict
 from normbench.report.rearranged import rearranged, values_along
 
 SVG = "{http://www.w3.org/2000/svg}"
+TABLE = """
+title: t
+scales:
+  tiny:
+    rows: [model, norm]
+    cols: [batch]
+    grids: [{model: [mlp, lenet], norm: [bn, gn], batch: [2, 32], seed: [0, 1, 2]}]
+"""
 
 
 @pytest.fixture
@@ -35,16 +43,8 @@ def drawable(runs):
             for i, run in enumerate(runs)
         ]
 
-    text = """
-title: t
-scales:
-  tiny:
-    rows: [model, norm]
-    cols: [batch]
-    grids: [{model: [mlp, lenet], norm: [bn, gn], batch: [2, 32], seed: [0, 1, 2]}]
-"""
     report = papers.report(
-        parse("a/b", text), "tiny", [*in_model("mlp", 0.0, 10.0), *in_model("lenet", 0.01, 1.0)]
+        parse("a/b", TABLE), "tiny", [*in_model("mlp", 0.0, 10.0), *in_model("lenet", 0.01, 1.0)]
     )
 
     def history(signature: str):
@@ -60,7 +60,7 @@ def drawn(monkeypatch, drawable, **figure):
     keep = module.apply_log
     monkeypatch.setattr(module, "apply_log", lambda each, log: (made.append(each), keep(each, log)))
     found = drawings([Figure(id="f", **figure)], drawable)
-    assert not [each.fault for each in found if each.svg is None]
+    assert not [each.fault for each in found if each.file is None]
     return made, found
 
 
@@ -74,7 +74,7 @@ def test_a_curve_along_columns_has_one_line_per_row_and_pools_nothing(monkeypatc
     assert len(found) == 4  # norm and model, because the figure has no key for the model
     means = {(row, col): 100 * cell.summary.mean for (row, col), cell in drawable.table.cells.items()}
     assert found["mean-0"] == pytest.approx([means["mlp · bn", "2"], means["mlp · bn", "32"]])
-    texts = ["".join(e.itertext()) for e in ET.fromstring(drawing.svg).iter(f"{SVG}text")]
+    texts = ["".join(e.itertext()) for e in ET.fromstring(drawing.file).iter(f"{SVG}text")]
     assert {"bn · mlp", "gn · lenet"} <= set(texts)
 
 
@@ -111,6 +111,37 @@ def test_another_metric_is_taken_from_the_runs(monkeypatch, drawable) -> None:
     losses = [r.metrics["test_loss"] for r in drawable.records
               if (r.value("model"), r.value("norm"), r.value("batch")) == ("lenet", "bn", 2)]  # fmt: skip
     assert lines(figure.axes[0])["mean-0"][0] == pytest.approx(sum(losses) / 3)
+
+
+def printed(drawing) -> list[str]:
+    return ["".join(e.itertext()) for e in ET.fromstring(drawing.file).iter(f"{SVG}text")]
+
+
+def test_the_small_print_counts_the_seeds_of_what_is_drawn(drawable) -> None:
+    kept = [r for r in drawable.records if r.value("model") == "mlp" or r.value("seed") != 2]
+    kept = [r for r in kept if r.value("norm") == "bn" or r.value("model") == "mlp" or r.value("seed") == 0]
+    report = papers.report(parse("a/b", TABLE), "tiny", kept)
+    assert "Mean ± sd over n = 3 seeds unless a cell says otherwise." in report.table.notes
+    wheres = ({"model": "mlp"}, {"model": "lenet", "norm": "bn"}, {"model": "lenet", "norm": "gn"}, {})
+    figures = [Figure(id="f", kind="bars", x="batch", where=where) for where in wheres]
+    found = drawings(figures, replace(drawable, table=report.table, records=report.records))
+    said = [[text for text in printed(each) if "seed" in text.lower()] for each in found]
+    assert said == [
+        ["Mean ± sd over n = 3 seeds."],
+        ["Mean ± sd over n = 2 seeds."],
+        ["One seed per cell: a spread cannot be given."],
+        ["Mean ± sd over n = 1 to 3 seeds."],
+    ]
+
+
+@pytest.mark.parametrize("metric", [None, "test_loss"])
+def test_a_figure_of_any_metric_names_missing_runs(drawable, metric) -> None:
+    kept = [r for r in drawable.records if (r.value("norm"), r.value("batch")) != ("gn", 2)]
+    report = papers.report(parse("a/b", TABLE), "tiny", kept, impossible={("lenet", "gn", "2"): "no"})
+    figure = Figure(id="f", kind="curve", x="batch", hue="norm", metric=metric)
+    [drawing] = drawings([figure], replace(drawable, table=report.table, records=report.records))
+    said = " ".join(printed(drawing))
+    assert "gn · mlp at 2: 3/3 missing" in said and "gn · lenet at 2: n/a" in said
 
 
 def test_training_curves_are_means_over_the_seeds_of_a_cell(monkeypatch, drawable) -> None:
@@ -158,7 +189,7 @@ def test_what_runs_lack_is_a_fault_and_not_an_error(drawable) -> None:
         Figure(id="c", kind="training", metric="test_nll"),
     ]  # fmt: skip
     found = drawings(figures, drawable)
-    assert [each.svg for each in found] == [None] * 3
+    assert [each.file for each in found] == [None] * 3
     assert "unknown reliability table" in found[0].fault
     assert "no run has percentiles" in found[1].fault
     assert "unknown metric of curves 'test_nll'" in found[2].fault

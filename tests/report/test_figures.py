@@ -47,16 +47,6 @@ def bands(axes) -> list[dict[float, tuple[float, float]]]:
 
 
 @pytest.fixture
-def lossy(make, runs):
-    """A table with all that can happen: lost runs, and cells for which no run was asked."""
-    runs.append(make(None, norm="none", batch=32, total=32, seed=0, status="diverged"))
-    runs += [make(0.06 + 0.01 * seed, norm="ln_chw", batch=2, total=32, seed=seed) for seed in range(2)]
-    runs.append(make(None, norm="ln_chw", batch=2, total=32, seed=2, status="failed"))
-    missing = [make(None, norm="frn", batch=2, total=32, seed=seed, status="missing") for seed in range(2)]
-    return build_table(runs, "norm", "batch", "test_error", missing=missing)
-
-
-@pytest.fixture
 def published(runs):
     numbers = {("bn", "2"): 0.347, ("bn", "32"): 0.236}
     axes = (["bn", "gn"], ["2", "32"])
@@ -104,26 +94,31 @@ def test_lost_runs_are_marked_and_named(draw, lossy):
     said = " ".join(texts(draw(lossy)))
     assert "none at 2" not in said, "no run was asked for there"
     assert "none at 32: 1/1 diverged" in said
-    assert "ln_chw at 2: 1/3 failed" in said
+    assert "rms at 32: 2/2 failed" in said
+    assert "sn at 2: 1/3 failed" in said
     assert "frn at 2: 2/2 missing" in said
+    assert "in at 2: n/a" in said
+    assert "ln_chw at 2: 1/4 diverged, 1/4 failed, 1/4 missing" in said
 
 
 def test_marks_of_a_line_figure_stand_where_runs_were_lost(lossy):
     [axes] = line(lossy).axes
     crosses = [each for each in axes.lines if each.get_marker() == "x"]
-    assert [list(each.get_xdata()) for each in crosses] == [[32]]
+    assert [list(each.get_xdata()) for each in crosses] == [[32], [32]]
     hollow = [
         each
         for each in axes.lines
         if each.get_markerfacecolor() == "white" and len(each.get_xdata()) and each.get_marker() != "x"
     ]
-    assert [(list(each.get_xdata()), each.get_ydata()[0]) for each in hollow] == [([2], pytest.approx(6.5))]
+    assert [(list(each.get_xdata()), each.get_ydata()[0]) for each in hollow] == [
+        ([2], pytest.approx(5.0)), ([2], pytest.approx(6.5)),
+    ]  # fmt: skip
     circles = [
         each for each in axes.lines if each.get_markerfacecolor() == "none" and each.get_marker() == "o"
     ]
     rows = list(lossy.row_labels)
     marked = [(list(each.get_xdata()), each.get_color()) for each in circles]
-    assert marked == [([2], look(rows.index("frn")).colour)]
+    assert marked == [([2], look(rows.index(norm)).colour) for norm in ("frn", "in")]
 
 
 @pytest.mark.parametrize("draw", [line, bars])
@@ -177,7 +172,9 @@ def test_a_heat_map_has_the_mean_of_every_cell(lossy):
                 assert drawn[i, j] == pytest.approx(100 * mean)
     assert [text.get_text() for text in axes.get_yticklabels()] == list(lossy.row_labels)
     assert bar.get_ylabel() == "test_error (%)"
-    assert {"6.50*", "diverged", "–"} <= {text.get_text() for text in axes.texts}
+    shown = {text.get_text() for text in axes.texts}
+    assert {"6.50*", "5.00*", "diverged", "failed", "missing", "n/a", "–"} <= shown
+    assert any(line.startswith("Mean over n = 1 to 3 seeds.") for line in texts(figure))
     assert len(axes.patches) == int(drawn.mask.sum())
 
 

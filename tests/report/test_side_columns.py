@@ -83,6 +83,15 @@ def test_only_shared_seeds_are_paired(lossy):
     assert table.cells["none", "32"].difference is None
 
 
+def test_without_a_pair_the_note_says_what_a_pair_needs(make):
+    runs = [make(0.1, norm=norm, batch=batch) for norm in ("bn", "gn") for batch in (2, 4)]
+    table = with_differences(build_table(runs, "norm", (), "test_error"), "bn")
+    assert not [cell for cell in table.cells.values() if cell.difference]
+    assert (
+        "minus bn: no cell can be paired; two cells need a seed in common, with one run each." in table.notes
+    )
+
+
 def test_a_column_can_be_the_baseline(lossy):
     table = with_differences(lossy, "batch=32")
     assert table.cells["bn", "2"].difference.mean == pytest.approx(0.41)

@@ -133,7 +133,7 @@ class FakeWandb(ModuleType):
         self.teardowns = self.starting_step = 0
         self.fail: dict[str, Any] = {}
         self.Settings = FakeSettings
-        self.Image = str
+        self.Image = lambda picture: ("image", picture.size)
 
     @staticmethod
     def Histogram(np_histogram: tuple[list[float], list[float]]) -> tuple[str, list[float], list[float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from normbench.events import RunFound, SweepStarted
 from normbench.spec import TrackingSpec
@@ -48,7 +50,10 @@ def test_every_run_of_a_sweep_reaches_the_server(
 def test_the_summary_of_a_sweep_reaches_the_server(
     server: Server, tracking: TrackingSpec, tmp_path: Path, make: SimpleNamespace
 ) -> None:
-    made = SweepSummary(("cell", "mean", "sd"), (("bn b2", 0.5, None), ("gn b2", 0.25, 0.125)))
+    out = io.BytesIO()
+    Image.new("RGB", (3, 2)).save(out, "png")
+    rows = (("bn b2", 0.5, None), ("gn b2", 0.25, 0.125))
+    made = SweepSummary(("cell", "mean", "sd"), rows, {"curve": out.getvalue()})
     ends = [make.ended(signature, test_error=0.5) for signature in "ab"]
     sweep = SweepStarted(2, 0, 1, 200, varying=("norm",))
     said = track(tracking, tmp_path, sweep, make.started(), *ends, summarize=lambda *words: made)
@@ -59,6 +64,8 @@ def test_the_summary_of_a_sweep_reaches_the_server(
     assert server.runs["a"]["groupName"].startswith("bn b2 lenet5")
     table = server.summaries[summary]["mean_and_sd"]
     assert (table["_type"], table["nrows"], table["ncols"]) == ("table-file", 2, 3)
+    image = server.summaries[summary]["figures/curve"]
+    assert (image["_type"], image["width"], image["height"]) == ("image-file", 3, 2)
 
 
 def test_under_an_agent_the_server_gets_one_run_and_its_metric(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from threading import Barrier
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from normbench.events import Event, RunEvaluated, RunFound, StackSplit, SweepStarted
 from normbench.record import Record
@@ -21,18 +23,26 @@ from normbench.tracking.wandb_session import WandbSession
 GONE = ConnectionResetError("Connection lost")
 
 
+def png(width: int, height: int) -> bytes:
+    """A black image."""
+    out = io.BytesIO()
+    Image.new("RGB", (width, height)).save(out, "png")
+    return out.getvalue()
+
+
 class Harness:
     """A session, what it said, and the fake it talks to."""
 
     def __init__(self, tracking: TrackingSpec, root: Path, fake: SimpleNamespace) -> None:
         self.said: list[str] = []
         self.summarized: list[tuple[list[str], tuple[str, ...]]] = []
+        self.undrawn = ""
         self.session = WandbSession(tracking, root, self.said.append, self.summarize)
         self.fake = fake
 
     def summarize(self, records: list[Record], varying: tuple[str, ...]) -> SweepSummary:
         self.summarized.append(([record.signature for record in records], varying))
-        return SweepSummary(("cell", "mean"), (("bn", 0.5),), {"curve": Path("curve.png")})
+        return SweepSummary(("cell", "mean"), (("bn", 0.5),), {"curve": png(3, 2)}, self.undrawn)
 
     def tell(self, *events: Event) -> None:
         for event in events:
@@ -373,9 +383,17 @@ def test_a_sweep_has_one_summary_run_over_all_its_runs(harness: Harness, make: S
     assert given["config"] == {"runs": 4, "varying": ["norm"]}
     [point] = summary.points
     assert point["mean_and_sd"] == (["cell", "mean"], [["bn", 0.5]])
-    assert point["curve"] == "curve.png"
+    assert point["figures/curve"] == ("image", (3, 2))
+    assert summary.summary == {}
     assert summary.exit_code == 0
     assert harness.fake.by_id("a")[0].exit_code == 0
+
+
+def test_a_summary_says_why_figures_could_not_be_drawn(harness: Harness, make: SimpleNamespace) -> None:
+    harness.undrawn = "ImportError: no matplotlib"
+    end_sweep(harness, make)
+    harness.session.close()
+    assert harness.fake.runs[-1].summary == {"figures_not_drawn": "ImportError: no matplotlib"}
 
 
 def test_an_interrupted_sweep_a_lone_run_and_a_trial_have_no_summary(

@@ -24,8 +24,8 @@ from normbench.record import Record
 
 #: Errors from a file that is damaged or was not written by this version.
 _UNREADABLE = (OSError, ValueError, TypeError, LookupError, RecursionError)
-#: Choices by which the runs of a grid are told from other runs before anything is composed.
-_TOLD_BY = ("data", "model", "norm")
+#: Keys by which the runs of a grid are told from other runs before anything is composed.
+_TOLD_BY = ("data", "model", "norm", "batch", "epochs", "steps", "optim", "optim.lr", "seed")
 
 
 class FinishedTables:
@@ -82,10 +82,11 @@ class FinishedTables:
             ]
         else:
             records = self._known(tree["runs"])
-        plan = asked.plan(absent)
-        report = asked.report(records, str(tree["variant"]), absent, plan)
+        impossible = {tuple(map(str, cell)): str(reason) for cell, reason in tree.get("impossible", [])}
+        plan, variant = asked.plan(absent), str(tree["variant"])
+        report = asked.report(records, variant, absent, plan, impossible)
         while papers.next_look(report, plan):  # its runs are there: reproduce ended after the last look
-            report = asked.report(records, str(tree["variant"]), absent, plan)
+            report = asked.report(records, variant, absent, plan, impossible)
         return report
 
     def _known(self, signatures: Iterable[str]) -> list[Record]:
@@ -110,13 +111,19 @@ class FinishedTables:
                     self.skipped.append(f"{name} at scale {scale}: {error}; it is left out")
                     continue
                 if records:
-                    yield asked.report(records, "", runs.absent, asked.plan(runs.absent))
+                    plan = asked.plan(runs.absent)
+                    yield asked.report(records, "", runs.absent, plan, runs.impossible())
 
     def _may_have_runs(self, asked: TableRequest) -> bool:
-        """Whether some run has the data, the model and the norm of a grid."""
-        for grid in papers.grids(asked.chosen):
-            wanted = {key: set(map(text_of, grid[key])) for key in _TOLD_BY if key in grid}
-            for record in self._records.values():
-                if all(label(field(record.spec, key)) in texts for key, texts in wanted.items()):
-                    return True
-        return False
+        """Whether some run agrees with a grid in the keys that tell runs apart."""
+        chosen = papers.grids(asked.chosen)
+        return any(told(record.spec, grid) for grid in chosen for record in self._records.values())
+
+
+def told(spec: Mapping[str, Any], grid: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a run agrees with the words of a grid in the keys of _TOLD_BY.
+
+    Args:
+        spec: as a record has it.
+    """
+    return all(label(field(spec, key)) in map(text_of, grid[key]) for key in _TOLD_BY if key in grid)

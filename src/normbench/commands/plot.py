@@ -139,9 +139,12 @@ def _along_training(args: Namespace, runs: AskedRuns, store: Store) -> Figure:
 
     if args.kind == "percentiles":
         found = _percentiles_of(metric, histories)
-        return percentiles({p: cells(f"{metric}/p{p}") for p in found}, metric, x, width=args.width)
-    kinds = {"curve": curve, "band": band}
-    return kinds[args.kind](cells(metric), metric, x, width=args.width)
+        figure = percentiles({p: cells(f"{metric}/p{p}") for p in found}, metric, x, width=args.width)
+    else:
+        figure = {"curve": curve, "band": band}[args.kind](cells(metric), metric, x, width=args.width)
+    if args.kind != "band":  # a band shows how runs differ
+        _warn_of_pooled(admitted, args.hue)
+    return figure
 
 
 def _percentiles_of(metric: str, histories: dict[str, Any]) -> list[int]:
@@ -167,6 +170,7 @@ def _reliability(args: Namespace, runs: AskedRuns) -> Figure:
         runs.records, keys_of(args.hue), args.y or "test_reliability",
         conditions=conditions, missing=runs.missing,
     )  # fmt: skip
+    _warn_of_pooled([r for r in runs.records if all(c.admits(r) for c in conditions)], args.hue)
     return reliability(cells, width=args.width)
 
 
@@ -176,8 +180,20 @@ def _warn_of_missing(runs: AskedRuns, conditions: Sequence[Condition]) -> None:
     def admitted(records: Sequence[Record]) -> list[Record]:
         return [run for run in records if all(condition.admits(run) for condition in conditions)]
 
-    missing = admitted(runs.missing)
-    _warn(lines_on(missing, len(admitted(runs.records)) + len(missing)))
+    _warn(lines_on(admitted(runs.missing), admitted(runs.records)))
+
+
+def _warn_of_pooled(records: Sequence[Record], hue: str) -> None:
+    from normbench.report.axes import knobs_to_name, parts
+    from normbench.report.footnotes import on_pooled
+    from normbench.report.tables import keys_of
+
+    keys = keys_of(hue)
+    knobs = knobs_to_name(records, keys, ())
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        groups.setdefault(parts(record, keys, knobs), []).append(record)
+    _warn(on_pooled(list(groups.values())))
 
 
 def _warn(lines: Sequence[str]) -> None:

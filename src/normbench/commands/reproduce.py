@@ -70,6 +70,7 @@ def run(argv: Sequence[str]) -> int:
 def _all(args: Namespace) -> int:
     """Reproduce all tables that have the scale, and print one line for each at the end."""
     from normbench import papers
+    from normbench.commands.expected_cost import of_all
     from normbench.commands.text_table import columns
     from normbench.config.search_path import own_config_dir
     from normbench.store import Store
@@ -85,6 +86,7 @@ def _all(args: Namespace) -> int:
     tables = [table for name in papers.names(own) if scale in (table := papers.load(name, own)).scales]
     if not tables:
         raise InputError(f"no table has the scale {scale}; scales are tiny, small and full")
+    print(of_all(tables, scale))
     began, status, lines, reports = perf_counter(), 0, [], []
     for table in tables:
         print(f"== {table.name}")

@@ -1,8 +1,8 @@
-"""The table of a sweep that trackers show: mean ± sd of every metric in every cell."""
+"""The summary of a sweep that trackers show: mean ± sd of every metric in every cell, and figures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from normbench.labels import field, label
 from normbench.record import COMPLETE, DIVERGED, FAILED, Record
@@ -14,7 +14,13 @@ from normbench.tracking.wandb_fields import cell
 _NUMBERS = ("metric", "mean ± sd", "n", "mean", "sd", "ci95_low", "ci95_high", "diverged", "failed")
 
 
-def sweep_summary(records: Sequence[Record], varying: Sequence[str]) -> SweepSummary | None:
+#: Draws the figures of some runs as PNG files, by their name.
+Draw = Callable[[Sequence[Record]], Mapping[str, bytes]]
+
+
+def sweep_summary(
+    records: Sequence[Record], varying: Sequence[str], draw: Draw | None = None
+) -> SweepSummary | None:
     """One row per cell and metric. The text of a mean has the units of our tables. The numbers are fractions.
 
     Diverged and failed runs are counted and never enter a mean. The rows of the test error come first,
@@ -23,6 +29,7 @@ def sweep_summary(records: Sequence[Record], varying: Sequence[str]) -> SweepSum
     Args:
         records: of all runs of a sweep.
         varying: the fields in which they differ.
+        draw:    draws the figures; None: there are none. If it fails, the summary says why.
 
     Returns:
         None if no run is complete.
@@ -42,7 +49,17 @@ def sweep_summary(records: Sequence[Record], varying: Sequence[str]) -> SweepSum
             runs = (record for record in group if record.status == COMPLETE)
             values = [value for record in runs if (value := measured(record, metric)) is not None]
             rows.append((name, *settings, metric, *_numbers(metric, values), *lost))
-    return SweepSummary(("cell", *varying, *_NUMBERS), tuple(rows))
+    return SweepSummary(("cell", *varying, *_NUMBERS), tuple(rows), *_figures(records, draw))
+
+
+def _figures(records: Sequence[Record], draw: Draw | None) -> tuple[Mapping[str, bytes], str]:
+    """The figures, and why they could not be drawn."""
+    if draw is None:
+        return {}, ""
+    try:
+        return draw(records), ""
+    except Exception as error:  # figures never cost the table
+        return {}, f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _numbers(metric: str, values: Sequence[float]) -> list[Value]:

@@ -75,10 +75,15 @@ class TableRequest:
         return SeedPlan(papers.asked_seeds(self.chosen, self.extra, absent), self.most)
 
     def report(
-        self, records: Sequence[Record], variant: str, absent: Mapping[str, str], plan: SeedPlan
+        self,
+        records: Sequence[Record],
+        variant: str,
+        absent: Mapping[str, str],
+        plan: SeedPlan,
+        impossible: Mapping[tuple[str, ...], str] | None = None,
     ) -> PaperReport:
         """Table and verdicts from the records of its runs."""
         return papers.report(
-            self.table, self.scale, records, self.extra, variant, absent=absent, plan=plan,
-            partial=self.partial, options=self.options,
+            self.table, self.scale, records, self.extra, variant, absent=absent, impossible=impossible,
+            plan=plan, partial=self.partial, options=self.options,
         )  # fmt: skip

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from normbench.commands.table_runs import TableRuns
     from normbench.papers import PaperReport, PaperTable, SeedPlan
-    from normbench.papers.description import Scale
 
 
 class Ended(NamedTuple):
@@ -31,6 +30,7 @@ def rerun(table: PaperTable, args: Namespace, words: Sequence[str]) -> Ended:
         InputError: an unknown scale, or words that are not valid.
     """
     from normbench import papers
+    from normbench.commands.expected_cost import of_table
     from normbench.commands.planned import plan_lines
     from normbench.commands.summary import broken
     from normbench.commands.table_request import TableRequest
@@ -50,26 +50,26 @@ def rerun(table: PaperTable, args: Namespace, words: Sequence[str]) -> Ended:
         if file is not None:
             check_writable(file, option)
     variant = _variant(runs)
-    print(_cost(asked.chosen, len(runs.configs)))
+    print(of_table(asked.chosen, len(runs.configs), as_in_file=not variant))
     if args.plan:
         print("\n".join(plan_lines(runs.configs, runs.store)))
         return Ended(0, None)
     runs.train()
-    plan = asked.plan(runs.absent)
-    report = asked.report(runs.records, variant, runs.absent, plan)
+    plan, impossible = asked.plan(runs.absent), runs.impossible()
+    report = asked.report(runs.records, variant, runs.absent, plan, impossible)
     while more := papers.next_look(report, plan):
         _say_look(report, plan, more)
         runs.train_further(more)
-        report = asked.report(runs.records, variant, runs.absent, plan)
+        report = asked.report(runs.records, variant, runs.absent, plan, impossible)
     drawn = drawings(declared(report), Drawable(report.table, report.records, runs.store.history))
-    files = papers.write(report, folder, {each.name: each.svg for each in drawn if each.svg is not None})
+    files = papers.write(report, folder, {each.name: each.file for each in drawn if each.file is not None})
     if args.json is not None:
         tree = report.to_json()
         write(args.json, json.dumps(tree, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
         files.append(args.json)
     _show(report)
     failed = broken(runs.records, runs.store)
-    undrawn = [f"figure {each.name} cannot be drawn: {each.fault}" for each in drawn if each.svg is None]
+    undrawn = [f"figure {each.name} cannot be drawn: {each.fault}" for each in drawn if each.file is None]
     for line in [*undrawn, *failed, "", *(f"wrote {file}" for file in files)]:
         print(line)
     undecided = args.strict and any(claim.open for claim in report.claims)
@@ -83,24 +83,21 @@ def _say_look(report: PaperReport, plan: SeedPlan, more: Mapping[tuple[str, ...]
     print(f"look {len(plan.asked)} of {plan.looks}: {runs} further runs in {len(more)} cells for {names}")
 
 
-def _cost(scale: Scale, runs: int) -> str:
-    """What the table costs, in one line."""
-    expects = scale.expects
-    if expects is None or expects.minutes is None or expects.runs != runs:
-        return f"{runs} runs"
-    return f"{runs} runs; all of them took {expects.minutes:g} minutes on {expects.hardware or 'one machine'}"
-
-
 def _variant(runs: TableRuns) -> str:
-    """Empty if the words change nothing but the seeds, else what tells the files from the table's own."""
-    if not runs.extra.keys() - {"seed"}:
+    """Empty if the words change nothing but the seeds, else what tells the files from the table's own.
+
+    If the table reads a folder of images, such as ImageNet, data.path only says where that folder is.
+    """
+    placed = any("data.path" in grid for grid in runs.table.scale(runs.scale).grids)
+    here = {"data.path": runs.extra["data.path"]} if placed and "data.path" in runs.extra else {}
+    if not runs.extra.keys() - {"seed", *here}:
         return ""
     from normbench import papers
     from normbench.config.compose import compose
     from normbench.config.resolve import resolve
     from normbench.config.search_path import own_config_dir
 
-    sweeps = papers.sweeps(runs.table, runs.scale, {"seed": ["0"]}, runs.absent)
+    sweeps = papers.sweeps(runs.table, runs.scale, {"seed": ["0"], **here}, runs.absent)
     unchanged = [config for words in sweeps for config in compose(words, own_config_dir())]
     groups = ([resolve(config).spec.group() for config in each] for each in (unchanged, runs.configs))
     return papers.variant(*groups)

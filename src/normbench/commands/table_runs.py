@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -11,12 +12,15 @@ from normbench.commands.tags import tagged
 from normbench.commands.training import Training
 from normbench.config.compose import compose
 from normbench.config.resolve import resolve
-from normbench.config.sweep import resolve_sweep
+from normbench.config.sweep import SKIP, resolve_sweep
 from normbench.data.presence import missing
 from normbench.errors import InputError
 from normbench.papers import Extra, PaperTable
+from normbench.papers.asked_metrics import check_asked
 from normbench.papers.places import ARM
 from normbench.record import Record
+from normbench.report.axes import parts
+from normbench.spec import RunSpec
 
 #: The name of an arm, "" without arms, and the sweep words of its runs.
 Arm = tuple[str, Sequence[str]]
@@ -32,16 +36,17 @@ class TableRuns:
         own:   the user's configuration folder.
 
     Raises:
-        InputError: a word that does not compose.
+        InputError: a word that does not compose, or a metric that no run of the table will have.
     """
 
     def __init__(self, table: PaperTable, scale: str, extra: Extra, own: str | None) -> None:
         self.table, self.scale, self.extra = table, scale, extra
-        self._own, self._training = own, Training()
+        self._own, self._training = own, Training(draw=self._draw)
         self._arms: dict[str, set[str]] = {}
         self.absent: dict[str, str] = {}
         self.absent = self._absent()
         self.configs = self._composed(self._grids())
+        self._check_metrics()
         self.store = self._training.store
 
     @property
@@ -53,6 +58,41 @@ class TableRuns:
         """The records that the store has of the runs, as `records` gives them. Trains nothing."""
         signatures = dict.fromkeys(run.spec.signature for run in resolve_sweep(self.configs).runs)
         return self._in_arms([r for signature in signatures if (r := self.store.get(signature)) is not None])
+
+    def _check_metrics(self) -> None:
+        specs: dict[str, RunSpec] = {}
+        for config in self.configs:
+            asked = json.dumps([config.get("eval"), config.get("diagnostics")], default=str)
+            if asked not in specs:
+                with suppress(InputError):  # an impossible run; training says why
+                    specs[asked] = resolve(config).spec
+        check_asked(self.table, self.scale, list(specs.values()))
+
+    def impossible(self) -> dict[tuple[str, ...], str]:
+        """Why cells can have no runs, if `invalid=skip` left theirs out; of tables without arms."""
+        keys = self.table.scale(self.scale).keys
+        if ARM in keys or all(config.get("invalid") != SKIP for config in self.configs):
+            return {}
+        skipped = [*resolve_sweep(self.configs).skipped, *self._training.skipped]
+        fields = ((Record("", dict(run.fields), "", {}, {}, {}, {}), run.reason) for run in skipped)
+        return {parts(record, keys): reason for record, reason in fields}
+
+    def _draw(self, records: Sequence[Record]) -> dict[str, bytes]:
+        """The figures of the table as PNG files by name, from the runs so far and those of a sweep.
+
+        Raises:
+            InputError: none can be drawn.
+        """
+        from normbench.papers.drawings import declared, drawings
+        from normbench.papers.drawn_runs import Drawable
+
+        runs = self._in_arms([*self._training.records, *records])
+        report = papers.report(self.table, self.scale, runs, self.extra, absent=self.absent)
+        drawn = drawings(declared(report), Drawable(report.table, runs, self.store.history), "png")
+        files = {each.name: each.file for each in drawn if each.file is not None}
+        if drawn and not files:
+            raise InputError("; ".join(f"{each.name}: {each.fault}" for each in drawn))
+        return files
 
     def _in_arms(self, records: Sequence[Record]) -> list[Record]:
         distinct = list({record.signature: record for record in records}.values())

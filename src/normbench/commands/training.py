@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from normbench import events, skipped_runs
@@ -16,6 +17,8 @@ from normbench.store import Store
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from normbench.commands.sweep_summary import Draw
 
 Metrics = dict[str, float | None]
 
@@ -30,10 +33,11 @@ class Training:
 
     Args:
         console: show the sweep on stdout and stderr.
+        draw:    draws the figures that a tracker shows of each sweep; None: there are none.
     """
 
-    def __init__(self, *, console: bool = True) -> None:
-        self._console = console
+    def __init__(self, *, console: bool = True, draw: Draw | None = None) -> None:
+        self._console, self._draw = console, draw
         self.store = Store.default()
         self.records: list[Record] = []
         self.trained: set[str] = set()
@@ -70,7 +74,8 @@ class Training:
             sweep = Sweep(specs.runs, self.store, specs.on_error)
         tally = Tally()
         asked = specs.runs[0].spec.tracking
-        observers = tracking.observers(asked, self.store.root, console=self._console, summarize=sweep_summary)
+        summarize = partial(sweep_summary, draw=self._draw)
+        observers = tracking.observers(asked, self.store.root, console=self._console, summarize=summarize)
         records = sweep.train([*observers, tally])
         warn_of_damage(self.store)
         self.records += records

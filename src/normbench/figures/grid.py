@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from normbench.report.cells import Cell, Table
+from normbench.report.metrics import ENSEMBLE
 from normbench.report.table_layout import IMPOSSIBLE, remarks_on
 
 #: Cells with lost runs that the small print names; of more it gives the count.
@@ -67,11 +68,29 @@ def lost_notes(places: Iterable[tuple[str, str]]) -> list[str]:
     return ["; ".join(named[:_NAMED]) + (f"; and {more} more cells" if more > 0 else "") + "."]
 
 
-def notes(table: Table, found: Grid, extra: Sequence[str] = ()) -> list[str]:
-    """The small print of a figure of a table: seeds, what marks mean, lost runs."""
+def notes(table: Table, found: Grid, extra: Sequence[str] = (), shown: str = "Mean ± sd") -> list[str]:
+    """The small print of a figure of a table: seeds of what is drawn, what marks mean, lost runs.
+
+    Args:
+        extra: lines on marks.
+        shown: what is drawn of several runs.
+    """
+    drawn = [cell for series in found.series for cell in series.cells]
+    first = table.notes[:1] if table.metric in ENSEMBLE else [_seeds(drawn, shown)]
     places = [
         (f"{each.label} at {label}" if each.label else label, lost(cell))
         for each in found.series
         for label, cell in zip(found.labels, each.cells, strict=True)
     ]
-    return [*table.notes[:1], *extra, *lost_notes(places)]
+    return [*first, *extra, *lost_notes(places)]
+
+
+def _seeds(cells: Sequence[Cell], shown: str) -> str:
+    """How many seeds the drawn means have: a range, because a figure shows no number per cell."""
+    counts = sorted({cell.summary.n for cell in cells if cell.summary.n})
+    if not counts:
+        return "No cell has a value."
+    if counts == [1]:
+        return "One seed per cell: a spread cannot be given."
+    noun = "runs" if any(cell.by_seed() is None for cell in cells) else "seeds"
+    return f"{shown} over n = {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} {noun}."

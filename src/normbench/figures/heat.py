@@ -76,14 +76,13 @@ def heat(table: Table, *, width: float = COLUMN) -> Figure:
         axes.set_ylabel(found.hue)
         if not np.isnan(means).all():
             canvas.figure.colorbar(drawn, ax=axes, label=caption(table))
-        return canvas.finish((), notes(table, found, ["Star: some runs lost."] if partial else []))
+        return canvas.finish((), notes(table, found, ["Star: some runs lost."] if partial else [], "Mean"))
 
 
 def _why(what: str) -> str:
     """The shortest word for a cell without a mean.
 
-    >>> [_why(what) for what in ("3/3 diverged", "1/2 failed, 1/2 missing", "no run", "n/a")]
-    ['diverged', 'failed', '–', 'n/a']
+    >>> [_why(what) for what in ("3/3 diverged", "1/2 failed, 1/2 missing", "2/2 missing", "", "n/a")]
+    ['diverged', 'failed', 'missing', '–', 'n/a']
     """
-    words = {"diverged": "diverged", "failed": "failed", "n/a": "n/a", "value": "no value"}
-    return next((text for word, text in words.items() if word in what), "–")
+    return next((word for word in ("diverged", "failed", "no value", "missing", "n/a") if word in what), "–")

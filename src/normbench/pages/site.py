@@ -46,8 +46,8 @@ class Site:
         for page in self.pages:
             found[f"{page.name}.html"] = self._page(page)
             for drawing in page.drawings:
-                if drawing.svg is not None:
-                    found[_figure(page, drawing.name)] = drawing.svg
+                if drawing.file is not None:
+                    found[_figure(page, drawing.name)] = drawing.file
         found |= self._runs()
         return found
 

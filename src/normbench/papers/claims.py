@@ -13,6 +13,7 @@ from normbench.papers.looks import Asked
 from normbench.papers.measurements import Measurements
 from normbench.papers.places import Texts, matching
 from normbench.papers.verdicts import REFUTED, SKIPPED, SUPPORTED, UNDECIDED, Family, Judged, Outcome
+from normbench.phrases import counted
 from normbench.report.power import MOST
 
 _WORDS = {SUPPORTED: "PASS", REFUTED: "FAIL", UNDECIDED: "UNDECIDED", SKIPPED: "SKIP"}
@@ -170,7 +171,9 @@ def _result(
         least = family.out_of_reach(place, finding)
         if least is not None:
             level = f"the level {family.share(place):.2g}"
-            parts.append(f"this test cannot reach {level} with {finding.n} seeds, it can with {least}")
+            parts.append(
+                f"this test cannot reach {level} with {counted(finding.n, 'seed')}, it can with {least}"
+            )
         if seeds is not None:
             parts.append(f"about {seeds} seeds would decide")
         elif finding.weakest is not None and finding.weakest.sd:

@@ -1,4 +1,4 @@
-"""The figures that a table declares, drawn from its report: `figures:` of the file → SVG."""
+"""The figures that a table declares, drawn from its report: `figures:` of the file → SVG or PNG."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from normbench.labels import label
 from normbench.papers.drawn_axes import apply_log
 from normbench.papers.drawn_runs import FROM_RUNS, Drawable, from_runs
 from normbench.papers.figures import Figure
+from normbench.papers.lost_runs import places_of
 from normbench.papers.reproduction import PaperReport
 from normbench.report.axes import METRIC
-from normbench.report.cells import Table
+from normbench.report.cells import Cell, Table
 from normbench.report.rearranged import rearranged, values_along
 from normbench.report.tables import build_table
 from normbench.report.text import visible
@@ -30,14 +31,14 @@ class Drawing:
     name:  its part of a file name: the id of the figure, with the value of its panel.
     title: one line for the caption.
     text:  what is drawn, in words, for readers who cannot see it.
-    svg:   the file; None if it cannot be drawn.
+    file:  SVG or PNG; None if it cannot be drawn.
     fault: why it cannot be drawn; empty if it is.
     """
 
     name: str
     title: str
     text: str
-    svg: bytes | None
+    file: bytes | None
     fault: str = ""
 
 
@@ -56,10 +57,14 @@ def of_means(table: Table) -> tuple[Figure, ...]:
     return (Figure(id="means", kind="bars", x=rows[-1], published=True),) if rows else ()
 
 
-def drawings(figures: Sequence[Figure], drawn: Drawable) -> tuple[Drawing, ...]:
-    """Every figure, one drawing per panel. What cannot be drawn says why."""
+def drawings(figures: Sequence[Figure], drawn: Drawable, format: str = "svg") -> tuple[Drawing, ...]:
+    """Every figure, one drawing per panel. What cannot be drawn says why.
+
+    Args:
+        format: svg or png.
+    """
     return tuple(
-        _drawing(drawn, figure, panel) for figure in figures for panel in _panels(drawn.table, figure)
+        _drawing(drawn, figure, panel, format) for figure in figures for panel in _panels(drawn.table, figure)
     )
 
 
@@ -74,9 +79,7 @@ def _panels(table: Table, figure: Figure) -> list[dict[str, str]]:
     return [wanted | {figure.panel: text} for text in values_along(table, figure.panel, wanted)]
 
 
-def _drawing(source: Drawable, figure: Figure, wanted: Mapping[str, str]) -> Drawing:
-    from normbench.figures.image import image
-
+def _drawing(source: Drawable, figure: Figure, wanted: Mapping[str, str], format: str) -> Drawing:
     panel = "" if figure.panel is None else wanted[figure.panel]
     title = figure.title or figure.id.replace("_", " ")
     if figure.panel is not None:
@@ -84,11 +87,20 @@ def _drawing(source: Drawable, figure: Figure, wanted: Mapping[str, str]) -> Dra
     name = f"{figure.id}.{_safe(panel)}" if panel else figure.id
     text = _in_words(figure, wanted.get(METRIC) or figure.metric or source.table.metric)
     try:
-        drawn = _drawn(source, figure, wanted)
-        apply_log(drawn, figure.log)
-        return Drawing(_safe(name), title, text, image(drawn, "svg"))
+        file, fault = _file(source, figure, wanted, format), ""
     except InputError as error:
-        return Drawing(_safe(name), title, text, None, " ".join(str(error).split()))
+        file, fault = None, str(error)
+    except Exception as error:  # a figure never costs the table: matplotlib may be absent or broken
+        file, fault = None, f"{type(error).__name__}: {error}"
+    return Drawing(_safe(name), title, text, file, " ".join(fault.split()))
+
+
+def _file(source: Drawable, figure: Figure, wanted: Mapping[str, str], format: str) -> bytes:
+    from normbench.figures.image import image
+
+    drawn = _drawn(source, figure, wanted)
+    apply_log(drawn, figure.log)
+    return image(drawn, format)
 
 
 def _drawn(source: Drawable, figure: Figure, wanted: Mapping[str, str]) -> Drawn:
@@ -126,7 +138,14 @@ def _measuring(source: Drawable, figure: Figure) -> Table:
         for axis, each in (("rows", table.row_axis), ("cols", table.col_axis))
     }  # fmt: skip
     axes = (places["rows"], places["cols"] if cols else [figure.metric])
-    return build_table(source.records, rows, cols, figure.metric, axes=axes)
+    built = build_table(source.records, rows, cols, figure.metric, axes=axes)
+    lost = {texts: table.cells[place] for place, texts in places_of(table).items() if place in table.cells}
+    cells = {
+        place: replace(built.cells.get(place, Cell(*place)), missing=lost[texts].missing,
+                       impossible=lost[texts].impossible)
+        for place, texts in places_of(built).items() if texts in lost
+    }  # fmt: skip
+    return replace(built, cells=cells)
 
 
 def _others(table: Table, figure: Figure, wanted: Mapping[str, str]) -> list[str]:

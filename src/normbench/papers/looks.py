@@ -35,8 +35,8 @@ class SeedPlan:
             return []
         counts = sorted({len(seeds) for stage in self.asked for seeds in stage.values()})
         return [
-            f"Seeds were added until claims were decided: look {len(self.asked)} of at most {self.looks}, "
-            f"{', '.join(map(str, counts))} seeds per cell; each look has 1/{self.looks} of the level."
+            f"Seeds were added until claims were decided: look {len(self.asked)} of at most {self.looks}; "
+            f"{' or '.join(map(str, counts))} seeds per cell; each look has 1/{self.looks} of the level."
         ]
 
     @property

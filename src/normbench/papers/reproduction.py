@@ -18,6 +18,7 @@ from normbench.papers.description import PaperTable
 from normbench.papers.grids import Extra, grids
 from normbench.papers.layout import arrange
 from normbench.papers.looks import SeedPlan, asked_seeds
+from normbench.papers.lost_runs import with_lost_runs
 from normbench.papers.measurements import Measurements
 from normbench.papers.places import ARM, cells
 from normbench.record import Record
@@ -38,6 +39,7 @@ class PaperReport:
     variant:     empty for the table as the paper has it, else what tells its files from that table's.
     records:     its runs; with arms, once per arm.
     absent:      why a data set is not there, by its name.
+    impossible:  why a cell can have no runs, by its texts in the order of the scale's keys.
     """
 
     paper: PaperTable
@@ -49,11 +51,13 @@ class PaperReport:
     variant: str = ""
     records: tuple[Record, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
+    impossible: Mapping[tuple[str, ...], str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The containers of `reproduce --json`: those of the table, then claims, scale and environment.
 
-        `command`, `variant`, `runs`, `arms` and `absent` are what `normbench report` needs to judge it again.
+        `command`, `variant`, `runs`, `arms`, `absent` and `impossible` are what `normbench report` needs to
+        judge it again.
         """
         arms: dict[str, list[str]] = {}
         for record in self.records:
@@ -70,6 +74,11 @@ class PaperReport:
             "runs": sorted({record.signature for record in self.records}),
             **({"arms": arms} if arms else {}),
             **({"absent": dict(self.absent)} if self.absent else {}),
+            **(
+                {"impossible": [[[*cell], why] for cell, why in self.impossible.items()]}
+                if self.impossible
+                else {}
+            ),
         }
 
     @property
@@ -106,6 +115,7 @@ def report(
     variant: str = "",
     *,
     absent: Mapping[str, str] | None = None,
+    impossible: Mapping[tuple[str, ...], str] | None = None,
     plan: SeedPlan | None = None,
     partial: bool = False,
     options: Sequence[str] = (),
@@ -118,6 +128,7 @@ def report(
         extra:   the values that the user set.
         variant: as `papers.variant` gives it.
         absent:  why a data set is not there, by its name.
+        impossible: why a cell can have no runs, by its texts in the order of the scale's keys.
         plan:    the seeds of every look; by default one look at the seeds of the grids.
         partial: judge claims although some of their cells or runs are missing.
         options: words of the command that repeats it.
@@ -126,10 +137,11 @@ def report(
         InputError: the table has no such scale.
     """
     chosen = paper.scale(scale)
-    missing = absent or {}
-    table = arrange(paper, scale, records, extra, missing)
+    missing, excluded = absent or {}, impossible or {}
     rows, cols = ([key for key in keys if key != METRIC] for keys in (chosen.rows, chosen.cols))
     seeds = plan or SeedPlan(asked_seeds(chosen, extra, missing))
+    table = arrange(paper, scale, records, extra, missing)
+    table = with_lost_runs(table, chosen, records, seeds.asked[-1], excluded)
     runs = Measurements(records, rows, cols, paper.metrics_at(scale)[0], seeds.asked[-1], partial=partial)
     shown = cells(grids(chosen, extra, missing), chosen.keys)
     claims = check_claims(
@@ -141,7 +153,16 @@ def report(
     words = [f"{key}={','.join(map(str, values))}" for key, values in (extra or {}).items()]
     command = shlex.join(["normbench", "reproduce", paper.given_as, f"scale={scale}", *words, *options])
     return PaperReport(
-        paper, scale, command, table, claims, _environment(records), variant, tuple(records), missing
+        paper,
+        scale,
+        command,
+        table,
+        claims,
+        _environment(records),
+        variant,
+        tuple(records),
+        missing,
+        excluded,
     )
 
 

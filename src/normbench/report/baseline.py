@@ -46,6 +46,10 @@ def with_differences(table: Table, baseline: str) -> Table:
         f"minus {found.text}: mean of the differences over the seeds that both cells have, [95 % interval], "
         "not corrected for the number of cells."
     )
+    if not any(cell.difference for cell in cells.values()):
+        note = (
+            f"minus {found.text}: no cell can be paired; two cells need a seed in common, with one run each."
+        )
     return replace(
         table, cells=cells, baseline=found.text, notes=(*table.notes[:-1], note, *table.notes[-1:])
     )

@@ -4,26 +4,49 @@ from __future__ import annotations
 
 import re
 
-_LATEX = str.maketrans({
+_LATEX = {
     "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
     "·": r"\textperiodcentered{}",
     "–": "--", "±": r"$\pm$", "×": r"$\times$", "≤": r"$\leq$", "≥": r"$\geq$",
-    "−": "$-$", "→": r"$\to$", "…": r"\dots{}",
-})  # fmt: skip
+    "−": "$-$", "→": r"$\to$", "…": r"\dots{}", "÷": r"$\div$",
+    "α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$", "δ": r"$\delta$", "ε": r"$\varepsilon$",
+    "η": r"$\eta$", "λ": r"$\lambda$", "µ": r"$\mu$", "μ": r"$\mu$", "σ": r"$\sigma$", "τ": r"$\tau$",
+    "Δ": r"$\Delta$",
+}  # fmt: skip
+_TRANSLATED = "".join(map(re.escape, _LATEX))
+#: A character that is translated, or several that pdfLaTeX's standard fonts lack.
+_SPECIAL = re.compile(f"[{_TRANSLATED}]|[^ -~À-ÏÑ-ÖØ-Ýß-ïñ-öø-ýÿ{_TRANSLATED}]+")
 #: What starts markup: escapes, emphasis, code, links, pipes, HTML tags and entities. An underscore between
 #: letters or digits starts nothing.
 _MARKDOWN = re.compile(r"[\\`*\[\]|<$]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|(?<=~)~")
 
 
 def latex(text: str) -> str:
-    r"""Text for LaTeX.
+    r"""Text for LaTeX. If pdfLaTeX lacks characters, it prints their numbers; LuaLaTeX prints all of them.
 
     >>> latex("50 % of a_b")
     '50 \\% of a\\_b'
+    >>> latex("图")
+    '{\\ifdefined\\Umathchar 图\\else [U+56FE]\\fi}'
     """
-    return text.translate(_LATEX)
+    return _SPECIAL.sub(lambda found: _LATEX.get(found[0]) or _numbered(found[0]), text)
+
+
+def latex_first(text: str) -> str:
+    r"""Text that starts a cell of LaTeX: after `\\` or `&`, a bracket or star would be taken for an argument.
+
+    >>> latex_first("[a]"), latex_first("a")
+    ('{}[a]', 'a')
+    """
+    made = latex(text)
+    return f"{{}}{made}" if text[:1] in ("[", "*") else made
+
+
+def _numbered(characters: str) -> str:
+    numbers = " ".join(f"U+{ord(character):04X}" for character in characters)
+    return rf"{{\ifdefined\Umathchar {characters}\else [{numbers}]\fi}}"
 
 
 def markdown(text: str) -> str:

@@ -17,6 +17,7 @@ from normbench.report.text import natural, visible
 
 #: Values of one field that a line names; of more it gives the count.
 _NAMED = 8
+_ADVICE = "select with where, or make it a row or a column"
 _Texts = Mapping[str, str]
 _Differing = dict[str, set[str]]
 
@@ -48,10 +49,9 @@ class Footnotes:
             )
             for group in self._groups
         ]
-        advice = "select with where, or make it a row or a column"
         lines = (
-            _count(self._pooled, f"pool runs that differ in {{}}; {advice}"),
-            _count(mixed, f"mix runs of different {{}}; {advice}"),
+            _count(self._pooled, f"pool runs that differ in {{}}; {_ADVICE}"),
+            _count(mixed, f"mix runs of different {{}}; {_ADVICE}"),
         )
         return tuple(line for line in lines if line)
 
@@ -149,6 +149,19 @@ class Footnotes:
         parts += [f"commit {commits}"] if commits else []
         parts += [f"device {devices}"] if devices else []
         return "; ".join(parts) + "."
+
+
+def on_pooled(groups: Sequence[Sequence[Record]]) -> list[str]:
+    """A line if curves pool runs that are not repetitions; none if they do not.
+
+    Args:
+        groups: the runs of each curve.
+    """
+    line = _count(
+        [_differing([_settings(record, ()) for record in group]) for group in groups],
+        "pool runs that differ in {}; select with --where, or name it with --hue",
+    )
+    return [line] if line else []
 
 
 def _settings(record: Record, picked: Sequence[str]) -> _Texts:

@@ -63,7 +63,8 @@ def comma_separated(table: Table) -> str:
         *(("missing",) if lacking else ()),
         *(("difference", "difference_low", "difference_high", "pairs") if table.baseline else ()),
     )
-    last = ("published_trust",) if trusted else ()
+    excluded = any(cell.impossible for cell in table.cells.values())
+    last = (*(("published_trust",) if trusted else ()), *(("impossible",) if excluded else ()))
     head = (*table.rows, *table.cols, *chosen, *own_columns, *_NUMBERS, *last)
     writer.writerow(name for place, name in enumerate(head) if name not in head[:place])
     for cell in table.cells.values():
@@ -81,7 +82,7 @@ def comma_separated(table: Table) -> str:
             *((cell.missing,) if lacking else ()),
             *(_difference_columns(cell) if table.baseline else ()),
         )
-        after = (cell.trust,) if trusted else ()
+        after = (*((cell.trust,) if trusted else ()), *((cell.impossible,) if excluded else ()))
         writer.writerow((*table.parts(cell.row, cell.col), *before, *numbers, *after))
     return out.getvalue()
 
@@ -108,14 +109,14 @@ def latex(table: Table) -> str:
         head += [f"{' &' * (first_number - 1)} \\multicolumn{{{width}}}{{c}}{{{named}}} \\\\"]
         head += [f"\\cmidrule(lr){{{first_number}-{width + first_number - 1}}}"]
     first = f"{', '.join(table.rows)}"
-    head += [" & ".join(map(_latex_first, (first, *images, *table.col_labels))) + r" \\", r"\midrule"]
+    head += [" & ".join(map(escapes.latex_first, (first, *images, *table.col_labels))) + r" \\", r"\midrule"]
     body = [
         " & ".join([_latex_label(line), *(line.images for _ in images), *map(_latex_text, line.texts)])
         + r" \\"
         for line in lines(table)
     ]
     below = [f"Warning: {warning}" for warning in table.warnings] + list(table.notes)
-    small = " ".join(escapes.latex(line) for line in (f"{caption(table)}.", *below))
+    small = " ".join(escapes.latex(f"{line.removesuffix('.')}.") for line in (caption(table), *below))
     foot = [r"\bottomrule", r"\end{tabular}", rf"\par\smallskip{{\footnotesize {small}\par}}"]
     return "\n".join([*head, *body, *foot]) + "\n"
 
@@ -136,14 +137,8 @@ def _markdown_text(text: Text) -> str:
     return " ".join(part for part in (mean, text.spread, remark) if part)
 
 
-def _latex_first(label: str) -> str:
-    r"""A label that starts a cell: after `\\` or `&`, a bracket or star would be taken for an argument."""
-    text = escapes.latex(label)
-    return f"{{}}{text}" if text[:1] in ("[", "*") else text
-
-
 def _latex_label(line: Line) -> str:
-    return rf"\quad {escapes.latex(line.label)}" if line.published else _latex_first(line.label)
+    return rf"\quad {escapes.latex(line.label)}" if line.published else escapes.latex_first(line.label)
 
 
 def _latex_text(text: Text) -> str:

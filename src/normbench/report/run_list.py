@@ -89,7 +89,9 @@ def render_runs(runs: RunList, format: str) -> str:
         cells.insert(1, ["---"] * len(runs.columns))
         return "".join(f"| {' | '.join(line)} |\n" for line in cells)
     if format == "latex":
-        head, *body = (" & ".join(map(escapes.latex, row)) + r" \\" for row in (runs.columns, *runs.texts()))
+        head, *body = (
+            " & ".join(map(escapes.latex_first, row)) + r" \\" for row in (runs.columns, *runs.texts())
+        )
         begin = f"\\begin{{tabular}}{{{'l' * len(runs.columns)}}}"
         lines = ["% needs \\usepackage{booktabs}", begin, r"\toprule", head, r"\midrule", *body]
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"

@@ -95,9 +95,12 @@ def remarks_on(cell: Cell) -> list[str]:
 
 
 def _text(cell: Cell | None, table: Table, numbers: NumberFormat, typical_n: int) -> Text:
-    if cell is None or cell.asked == 0:
-        return Text(IMPOSSIBLE if cell is not None and cell.impossible else MISSING)
-    remarks = remarks_on(cell)
+    if cell is None:
+        return Text(MISSING)
+    if cell.impossible and not cell.asked:
+        return Text(IMPOSSIBLE)
+    if not (remarks := remarks_on(cell)) and not cell.asked:
+        return Text(MISSING)
     n, mean, sd, _ = cell.summary
     if mean is None:
         return Text(", ".join(remarks))

@@ -114,7 +114,7 @@ def build_table(
     cells, tested = mark_best(cells, row_axis.labels, col_axis.labels, better)
     table = replace(table, cells=cells)
     below = Footnotes(table, shown, tested, shared_time=bool(shared))
-    warnings = (*below.warnings(), *lines_on(missing, len(records) + len(missing)))
+    warnings = (*below.warnings(), *lines_on(missing, records))
     return replace(table, warnings=warnings, notes=below.notes())
 
 

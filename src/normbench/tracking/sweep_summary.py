@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from normbench.record import Record
 
@@ -14,11 +13,12 @@ Value = float | int | str | None
 
 @dataclass(frozen=True)
 class SweepSummary:
-    """A table in long form, and image files by their title."""
+    """A table in long form, PNG images by their name, and why figures could not be drawn."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Value, ...], ...]
-    figures: Mapping[str, Path] = field(default_factory=dict)
+    figures: Mapping[str, bytes] = field(default_factory=dict)
+    undrawn: str = ""
 
 
 #: Makes the summary from the records of a sweep and the fields in which they differ; None if there is none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -44,6 +45,16 @@ def identity(spec: TrackingSpec, signatures: Collection[str], varying: Sequence[
 def log_summary(wandb: Any, run: Any, summary: SweepSummary) -> None:
     """Log table and figures to an open run of wandb and finish it."""
     table = wandb.Table(columns=list(summary.columns), data=[list(row) for row in summary.rows])
-    images = {title: wandb.Image(str(file)) for title, file in summary.figures.items()}
+    images = {f"figures/{name}": _image(wandb, png) for name, png in summary.figures.items()}
     run.log({"mean_and_sd": table, **images})
+    if summary.undrawn:
+        run.summary.update({"figures_not_drawn": summary.undrawn})
     run.finish(exit_code=0)
+
+
+def _image(wandb: Any, png: bytes) -> Any:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as picture:
+        picture.load()
+        return wandb.Image(picture)
