@@ -14,7 +14,7 @@ from normbench.sweeps.plan import Pack
 from normbench.sweeps.pool import WorkerPool
 from normbench.sweeps.stopping import STOP
 from normbench.sweeps.worker_handle import HANGING, HANGING_S, Worker
-from normbench.sweeps.worker_process import BEGUN, Broken, Line, Watcher
+from normbench.sweeps.worker_process import BEAT, BEGUN, Answer, Broken, Line, Watcher
 
 
 class Process:
@@ -112,6 +112,15 @@ def test_a_job_that_breaks_leaves_the_worker_alive(spawned, specs):
     said = work(1, [Pack(tuple(specs[:2]))])
     assert [event.reason for event in said] == ["KeyError: 'x'"]
     assert len(workers) == 1
+
+
+def test_run_on_all_gives_every_answer_none_too_and_skips_signs_of_life(spawned):
+    spawned([BEGUN, BEAT, Answer(None), None, BEGUN, Answer(3), BEAT, None])
+    pool = WorkerPool(1)
+    assert pool.run_on_all(lambda: None) == [None]
+    assert pool.run_on_all(lambda: 3) == [3]
+    with pytest.raises(RunFailure, match=r"a worker process died \(exit code -9\)"):
+        pool.run_on_all(lambda: 3)
 
 
 def test_a_worker_hangs_if_it_is_silent_for_long_by_its_own_pace():

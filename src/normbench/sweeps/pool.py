@@ -21,7 +21,7 @@ from normbench.errors import RunFailure, reason
 from normbench.sweeps.plan import Pack
 from normbench.sweeps.stopping import STOP
 from normbench.sweeps.worker_handle import HANGING_S, Worker, spawn
-from normbench.sweeps.worker_process import BEAT, BEGUN, Broken, Emit, Job
+from normbench.sweeps.worker_process import BEAT, BEGUN, Answer, Broken, Emit, Job
 
 T = TypeVar("T")
 
@@ -66,16 +66,18 @@ class WorkerPool:
 
     def _answer(self, worker: Worker) -> Any:
         """The result of a worker; a RunFailure if the job failed or the worker died."""
-        result = None
+        result: Any = None
         try:
             while (message := worker.pipe.recv()) is not None:
-                if not (isinstance(message, str) and message in (BEGUN, BEAT)):
-                    result = message
+                if isinstance(message, Answer):
+                    result = message.result
+                elif isinstance(message, Broken):
+                    result = RunFailure(message.reason)
         except (EOFError, OSError):
             why = worker.why_ended().removeprefix("its ")
             self._replace(worker)
             return RunFailure(f"a {why}")
-        return RunFailure(result.reason) if isinstance(result, Broken) else result
+        return result
 
     def work(
         self,
@@ -243,4 +245,4 @@ def _send_result(job: Callable[[], Any], send: Callable[[Any], None]) -> None:
         result = job()
     except Exception as error:
         result = RunFailure(reason(error))
-    send(result)
+    send(Answer(result))

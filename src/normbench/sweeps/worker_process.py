@@ -41,6 +41,12 @@ class Broken(NamedTuple):
     reason: str
 
 
+class Answer(NamedTuple):
+    """The result of a job of `WorkerPool.run_on_all`, which may be anything, None too."""
+
+    result: Any
+
+
 class Line:
     """The sending end of the pipe to the parent, for two threads."""
 
