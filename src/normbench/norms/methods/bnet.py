@@ -69,6 +69,7 @@ class BatchNormEnhanced(BatchNorm):
         NormError: an argument out of range, N not a multiple of `batch`, one value per statistic, or a kernel
             on a map of one position.
 
+    Same as:    bn for kernel=1.
     Reference:  xu2020 — Batch Normalization with Enhanced Linear Transformation, arXiv:2011.14150, §3.
     Deviations: the kernel starts as 1 at its centre and 0 around it, so that the layer starts as bn. The
                 start in the authors' code is unclear: it sets the whole kernel to 0, after an assertion that

@@ -76,6 +76,7 @@ class CrossIterationBatchNorm(BatchNorm):
         NormError: an argument out of range, N not a multiple of `batch`, one value per statistic, or training
                    with `compensate` and no layer to follow.
 
+    Same as:    bn for window=1.
     Reference:  yao2021 — Cross-Iteration Batch Normalization, CVPR 2021, arXiv:2002.05712.
     Deviations: as the paper, max(ν, μ²); the authors' code (github.com/Howal/Cross-iterationBatchNorm) leaves
                 out batches with ν < μ², and its checkpoints lack the window. In the burn-in, and until the

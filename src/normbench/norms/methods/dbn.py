@@ -70,6 +70,7 @@ class DecorrelatedBatchNorm(WhiteningNorm):
         NormError: an argument out of range, group_size not dividing C, N not a multiple of `batch`, or fewer
                    than 2 d values per statistic.
 
+    Same as:    bn for group_size=1.
     Reference:  huang2018 — Decorrelated Batch Normalization, CVPR 2018, arXiv:1804.08450, §3; code:
                 princeton-vl/DecorrelatedBN.
     Deviations: in training two: groups of unequal size are refused, and ε is torch's for batch norm (the

@@ -60,6 +60,7 @@ class FrozenBatchNorm(BatchNorm):
         NormError: an argument out of range, and until they freeze, N not a multiple of `batch` or one value
                    per statistic.
 
+    Same as:    bn for after=1.
     Reference:  wu2021 — Rethinking "Batch" in BatchNorm, arXiv:2105.07576. Frozen statistics in fine-tuning
                 are older, and no paper introduced them.
     Deviations: none from the paper: γ and β stay trainable. torchvision's and detectron2's FrozenBatchNorm2d

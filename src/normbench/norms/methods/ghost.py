@@ -58,6 +58,7 @@ class GhostBatchNorm(BatchNorm):
     Raises:
         NormError: an argument out of range, ghost_size not dividing `batch` or N, or one value per statistic.
 
+    Same as:    bn with batch=16, for ghost_size=16.
     Reference:  hoffer2017 — Train longer, generalize better, NeurIPS 2017, arXiv:1705.08741, §4.
     Deviations: the paper updates the running statistics after each ghost, S times per step. So the last ghost
                 weighs m and the whole step 1 − (1 − m)^S. Here a step is one update of weight m for every S,

@@ -49,6 +49,7 @@ class GroupNorm(Norm):
         NormError: an argument out of range, both num_groups and group_size, or a value that does not divide
                    C.
 
+    Same as:    ln_chw for num_groups=1; in for group_size=1.
     Reference:  wu2018 — Group Normalization, ECCV 2018, arXiv:1803.08494, §3.1.
     Deviations: the default is a group size, not 32 groups.
     """

@@ -37,6 +37,7 @@ class InstanceNorm(Norm):
     Raises:
         NormError: an argument out of range, or one value per statistic in training.
 
+    Same as:    gn with group_size=1; bn with batch=1, in training.
     Reference:  ulyanov2016 — Instance Normalization, arXiv:1607.08022, §2.
     Deviations: γ and β exist by default; torch.nn.InstanceNorm2d has none by default. There are never running
                 statistics.

@@ -66,6 +66,7 @@ class IterNorm(WhiteningNorm):
         NormError: an argument out of range, group_size not dividing C, N not a multiple of `batch`, or one
                    value per statistic.
 
+    Same as:    bn for group_size=1.
     Reference:  huang2019 — Iterative Normalization: Beyond Standardization towards Efficient Whitening, CVPR
                 2019, arXiv:1904.03441, Algorithm 1; code: huangleiBuaa/IterNorm-pytorch.
     Deviations: the same iterates are computed in coupled form, Y_k = P_k Σ / tr Σ besides P_k. The paper's

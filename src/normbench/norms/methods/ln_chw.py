@@ -37,6 +37,7 @@ class LayerNormCHW(Norm):
     Raises:
         NormError: an argument out of range, or one value per statistic in training.
 
+    Same as:    gn with num_groups=1.
     Reference:  ba2016 — Layer Normalization, arXiv:1607.06450, §3.
     Deviations: one γ and β per channel, as in wu2018. torch.nn.LayerNorm([C, H, W]) has one per element,
                 which ties a network to one image size. Equals gn with one group.

@@ -80,6 +80,7 @@ class MixtureNorm(RunningNorm):
         NormError: an argument out of range, N not a multiple of `batch`, or fewer than 2 J values per
                    statistic.
 
+    Same as:    bn for components=1.
     Reference:  kalayeh2019 — Training Faster by Separating Modes of Variation in Batch-Normalized Models,
                 TPAMI 2019, arXiv:1806.02892.
     Deviations: from the paper are the diagonal Gaussian mixture over positions, the weighted statistics and

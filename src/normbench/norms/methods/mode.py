@@ -69,6 +69,7 @@ class ModeNorm(RunningNorm):
     Raises:
         NormError: an argument out of range, N not a multiple of `batch`, or one value per statistic.
 
+    Same as:    bn for modes=1.
     Reference:  deecke2019 — Mode Normalization, ICLR 2019, arXiv:1810.05466; code: ldeecke/mn-torch.
     Deviations: three from the authors' code: the running E_j[x²] start at 1, not 0; running statistics are
                 saved with the layer; a mode without any image keeps finite statistics. The initial gate is

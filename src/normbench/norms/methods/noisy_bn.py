@@ -70,6 +70,7 @@ class NoisyBatchNorm(BatchNorm):
     Raises:
         NormError: an argument out of range, N not a multiple of `batch`, or one value per statistic.
 
+    Same as:    bn for n_mu=0, n_sigma=1, r_mu=0, r_sigma=0.
     Reference:  santurkar2018 — How Does Batch Normalization Help Optimization?, NeurIPS 2018,
                 arXiv:1805.11604, §2.1 and the appendix's algorithm for the noise.
     Deviations: distributions and constants were written down from memory and not checked against the paper's

@@ -64,6 +64,7 @@ class SyncBatchNorm(BatchNorm):
         NormError: an argument out of range, or one value per statistic; in evaluation with batch statistics,
                    N not a multiple of `total`.
 
+    Same as:    bn, in one process.
     Reference:  peng2018 — MegDet: A Large Mini-Batch Object Detector, CVPR 2018, arXiv:1711.07240.
     Deviations: none from torch.nn.SyncBatchNorm; this layer also runs on CPUs. With one worker it is bn.
     """
