@@ -10,7 +10,7 @@ import torch
 from normbench import norms
 from normbench.commands.method_docs import method_doc
 
-#: `KEY [with ARGS of KEY][, in training][, for ARGS of this layer]`, as in "bn with batch=16, for ghost_size=16".
+#: KEY [with its arguments][, in training][, for arguments of this layer].
 ITEM = re.compile(r"(?P<other>\w+)(?: with (?P<theirs>[^;]*?))?(?:, in [a-z ]+)?(?:,? for (?P<own>.*))?")
 
 

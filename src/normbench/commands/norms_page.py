@@ -44,8 +44,13 @@ def _weights() -> Iterator[str]:
 
 
 def _entry(heading: str, kind: type) -> Iterator[str]:
+    yield f"## {heading}: {method_doc(kind).title}\n"
+    yield from described(kind)
+
+
+def described(kind: type) -> Iterator[str]:
+    """Lines of Markdown about a norm or a weight map, without a heading: equation, sections, arguments."""
     about = method_doc(kind)
-    yield f"## {heading}: {about.title}\n"
     if about.summary:
         yield f"{about.summary[0].upper()}{about.summary[1:]}\n"
     if about.equation:
