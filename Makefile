@@ -9,7 +9,7 @@ SCALE ?= tiny
 table = $(patsubst conf/paper/%.yaml,%,$(or $(wildcard conf/paper/*/$(1).yaml),$(error no table $(1) in conf/paper)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart tables tables-small results report test test-norms test-mutants mutants-sample test-crash test-slow test-latex docs check lint type fmt clean
+.PHONY: help setup quickstart tables tables-small results report test test-norms test-mutants mutants-sample test-crash test-slow test-latex docs site check lint type fmt clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,9 +61,14 @@ fmt: setup ## Mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup ## Make docs/NORMS.md from the docstrings and the lists of README.md from the registries
+docs: setup ## Make docs/NORMS.md from the docstrings, and the lists of README.md and mkdocs.yml from the registries
 	$(BIN)/normbench norms --format md > docs/NORMS.md
 	$(BIN)/python scripts/readme_lists.py
+
+site: setup ## Build the documentation site in build/site, without a network
+	$(BIN)/python scripts/site_pages.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 table-%: setup ## Reproduce one table, such as table-batch_size; SCALE=tiny (default), small or full
 	$(BIN)/normbench reproduce $(call table,$*) scale=$(SCALE)

@@ -1,6 +1,6 @@
-"""The lists in README.md: choices and paper tables, made from the registries and from `conf/`.
+"""The lists in README.md and mkdocs.yml: choices, norms and paper tables, from the registries and `conf/`.
 
-scripts/readme_lists.py          rewrites the lists in README.md
+scripts/readme_lists.py          rewrites the lists
 scripts/readme_lists.py --check  exits with 1 if they are not up to date
 """
 
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from normbench import norms, papers
 from normbench.config.choices import choices
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
 #: Families of norms in the order of the list, with what their statistics range over.
 FAMILIES = {
     "batch": "batch statistics", "sample": "per image", "channel": "over channels", "whitening": "whitening",
@@ -51,13 +52,34 @@ def tables_list() -> str:
     return "\n".join(["| table | question | scales |", "|---|---|---|", *lines])
 
 
-LISTS = {"choices": choices_list, "tables": tables_list}
+def norm_pages() -> str:
+    """The pages of norms on the documentation site, as entries of its navigation."""
+    return "\n".join(f"      - norms/{key}.md" for key in norms.catalogue())
 
 
-def updated(text: str) -> str:
-    """The README with today's lists."""
-    for name, made in LISTS.items():
-        begin, end = f"<!-- {name}: made by scripts/readme_lists.py -->", f"<!-- end of {name} -->"
+def table_pages() -> str:
+    """The pages of tables on the documentation site, as entries of its navigation."""
+    return "\n".join(f"      - {name}: results/{name}.md" for name in papers.names())
+
+
+#: File → its lists by name, with the text before and after a list. {} is the name.
+LISTS: dict[str, tuple[str, str, dict[str, Callable[[], str]]]] = {
+    "README.md": (
+        "<!-- {}: made by scripts/readme_lists.py -->", "<!-- end of {} -->",
+        {"choices": choices_list, "tables": tables_list},
+    ),
+    "mkdocs.yml": (
+        "      # {}: made by scripts/readme_lists.py", "      # end of {}",
+        {"norms": norm_pages, "tables": table_pages},
+    ),
+}  # fmt: skip
+
+
+def updated(text: str, file: str) -> str:
+    """The text of a file with today's lists."""
+    before, after, lists = LISTS[file]
+    for name, made in lists.items():
+        begin, end = before.format(name), after.format(name)
         head, _, rest = text.partition(begin)
         _, _, tail = rest.partition(end)
         text = f"{head}{begin}\n{made()}\n{end}{tail}"
@@ -65,11 +87,15 @@ def updated(text: str) -> str:
 
 
 def main() -> int:
-    text = README.read_text(encoding="utf-8")
-    if "--check" in sys.argv[1:]:
-        return int(updated(text) != text)
-    README.write_text(updated(text), encoding="utf-8")
-    return 0
+    stale = 0
+    for name in LISTS:
+        file = ROOT / name
+        text = file.read_text(encoding="utf-8")
+        new = updated(text, name)
+        stale += new != text
+        if "--check" not in sys.argv[1:]:
+            file.write_text(new, encoding="utf-8")
+    return int(bool(stale) and "--check" in sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ def write(folder: Path) -> int:
         file.parent.mkdir(parents=True, exist_ok=True)
         if target.endswith(".md"):
             text = (ROOT / source).read_text(encoding="utf-8")
+            text = table_pages.with_numbers(text)
             file.write_text(moved(text, source, target, paths), encoding="utf-8")
         else:
             shutil.copyfile(ROOT / source, file)

@@ -16,7 +16,8 @@ def moved(text: str, source: str, target: str, paths: Mapping[str, str]) -> str:
     """The text of a page with links that fit its place in the site. Code blocks stay as they are.
 
     Args:
-        source: the path of the page in the repository; its links are relative to it.
+        source: the path of the page in the repository; its links are relative to it, those with a leading
+                slash to the repository.
         target: its path in the site.
         paths:  repository path → path in the site.
 
@@ -38,7 +39,7 @@ def _link(match: re.Match[str], source: str, target: str, paths: Mapping[str, st
     path, _, anchor = link.partition("#")
     if not path or ":" in path:
         return match[0]
-    whole = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
+    whole = posixpath.normpath(posixpath.join("/", posixpath.dirname(source), path)).lstrip("/")
     if whole == "docs/NORMS.md" and anchor:  # the site has a page per norm
         whole, anchor = f"docs/norms/{anchor}.md", ""
     if whole in paths:

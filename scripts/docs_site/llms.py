@@ -15,11 +15,20 @@ Every page is also Markdown at the paths below.
 """
 #: Heading → folder or file names of its pages, in order.
 SECTIONS = {
-    "Guide": ("index.md", "tutorial.md", "faq.md", "not-here.md", "howto/"),
-    "Reference": ("library.md", "records.md", "statistics.md", "tables.md", "wandb.md"),
+    "Guide": ("index.md", "tutorial.md", "howto/", "faq.md", "not-here.md"),
+    "Reference": (
+        "settings.md",
+        "python.md",
+        "library.md",
+        "records.md",
+        "statistics.md",
+        "tables.md",
+        "wandb.md",
+        "speed.md",
+    ),
     "Norms": ("norms/",),
     "Results": ("results/",),
-    "Project": ("project/", "LOG.md", "decisions/"),
+    "Project": ("project/", "licences.md", "LOG.md", "decisions/"),
 }
 
 

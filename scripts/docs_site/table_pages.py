@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from docs_site.evidence import tables as packaged
 from docs_site.links import ROOT
 from normbench.papers.description import PaperTable, Scale
 
+#: A line of a page in docs/ that stands for the numbers of a table.
+_MARK = re.compile(r"^<!-- numbers: (\S+) -->$", re.MULTILINE)
 INTRODUCTION = """\
 # Results
 
@@ -30,6 +33,13 @@ def pages() -> dict[str, tuple[str, str]]:
 
 def _file(name: str) -> str:
     return f"results/reference/{name}.tiny.md"
+
+
+def with_numbers(text: str) -> str:
+    """The text of a page with the numbers of a table for each line `<!-- numbers: NAME -->`."""
+    return _MARK.sub(
+        lambda match: _numbers((ROOT / _file(match[1])).read_text(encoding="utf-8"), match[1]), text
+    )
 
 
 def _index(tables: list[PaperTable]) -> str:
@@ -77,7 +87,7 @@ def _result(table: PaperTable, tree: dict[str, Any]) -> Iterator[str]:
     yield f"```\nnormbench reproduce {table.name} scale={tree['scale']}\n```\n"
     yield from _figures(folder, stem, table)
     yield "## Numbers\n"
-    yield _numbers((ROOT / _file(table.name)).read_text(encoding="utf-8"))
+    yield _notes((ROOT / _file(table.name)).read_text(encoding="utf-8"))
     kinds = " · ".join(f"[{kind}]({stem}.{kind})" for kind in ("csv", "tex", "json"))
     yield f"The same as files: {kinds}\n"
 
@@ -92,12 +102,20 @@ def _figures(folder: Path, stem: str, table: PaperTable) -> Iterator[str]:
         yield f"![{text}]({file.name})\n"
 
 
-def _numbers(page: str) -> str:
+def _notes(page: str) -> str:
     """The part of a rendered table from the numbers to the notes."""
     body = page.split("\n## Claims\n")[0]
     start = body.index("\n| ")
     head = body[:start].rstrip().rpartition("\n\n")[2]
     return f"{head}\n{body[start:].rstrip()}\n"
+
+
+def _numbers(page: str, name: str) -> str:
+    """The table alone, with the line that says what its numbers are, and a link to the whole page."""
+    head, _, rest = _notes(page).partition("\n\n")
+    table = rest.lstrip().partition("\n\n")[0]
+    runs = next(line for line in page.splitlines() if " runs on " in line)
+    return f"[{name}](/{_file(name)}), {head}:\n\n{table}\n\n{runs}\n"
 
 
 def _claims_with_reasons(table: PaperTable, tree: dict[str, Any] | None) -> Iterator[str]:
