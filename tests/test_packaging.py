@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-NEEDED = ("pyproject.toml", "README.md", "LICENSE", "conf", "src")
+NEEDED = ("pyproject.toml", "MANIFEST.in", "CITATION.cff", "README.md", "LICENSE", "conf", "src")
 
 try:
     SETUPTOOLS = int(version("setuptools").partition(".")[0])
@@ -126,6 +126,21 @@ def installed(what: list[str], folder: Path) -> Callable[..., str]:
 
     call("python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--ignore-installed", *what)
     return call
+
+
+@builds
+@pytest.mark.slow
+def test_python_m_build_ends_without_a_warning(source: Path, tmp_path: Path) -> None:
+    pytest.importorskip("build", reason="needs the package build")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path, source],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert not [line for line in said.splitlines() if "warning" in line.lower() or "deprecat" in line.lower()]
+    assert sorted(file.suffix for file in tmp_path.iterdir()) == [".gz", ".whl"]
 
 
 @builds

@@ -17,7 +17,9 @@ from normbench import cli
 from normbench.papers.catalogue import parse
 
 COMMANDS = [words for block in SCRIPTS for words in block.commands]
-PLANNED = dict.fromkeys(tuple(words[1:]) for words in COMMANDS if words[0] in ("train", "plan"))
+PLANNED = dict.fromkeys(
+    tuple(words[1:]) for words in COMMANDS if words[0] in ("train", "plan") and "--plugin" not in words
+)
 OTHERS = dict.fromkeys(tuple(words) for words in COMMANDS if words[0] not in ("train", "plan"))
 PYTHON = {b.page: [] for b in EVERY if b.language == "python"}
 LINKS = [
