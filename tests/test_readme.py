@@ -44,7 +44,7 @@ def test_every_train_command_can_be_planned(words, capsys):
 @pytest.mark.parametrize("words", OTHERS, ids=" ".join)
 def test_the_words_of_every_other_command_are_understood(words):
     assert words[0] in cli.VERBS
-    verb = import_module(f"normbench.commands.{words[0]}")
+    verb = import_module(f"normbench.commands.{words[0].replace('-', '_')}")
     if hasattr(verb, "parser"):
         verb.parser().parse_args(list(words[1:]))
 
