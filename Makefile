@@ -68,6 +68,7 @@ docs: setup ## Make docs/NORMS.md from the docstrings, and the lists of README.m
 site: setup ## Build the documentation site in build/site, without a network
 	$(BIN)/python scripts/site_pages.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python scripts/site_pages.py build/pages --into build/site
 	@echo "build/site/index.html"
 
 table-%: setup ## Reproduce one table, such as table-batch_size; SCALE=tiny (default), small or full

@@ -1,6 +1,7 @@
 """The Markdown pages of the documentation site: those of docs/ and the generated ones, in one folder.
 
-scripts/site_pages.py [FOLDER]   writes them (default: build/pages); `make site` then builds the site
+scripts/site_pages.py [FOLDER]            writes them (default: build/pages); `make site` then builds the site
+scripts/site_pages.py FOLDER --into SITE  copies the Markdown of FOLDER beside the HTML of a built site
 
 Nothing that it writes is committed. Pages of norms come from docstrings, oracles and measurements, pages of
 tables from conf/paper and results/reference. The folder also gets llms.txt.
@@ -67,8 +68,17 @@ def write(folder: Path) -> int:
     return len(list(folder.rglob("*.md")))
 
 
+def copy_markdown(folder: Path, site: Path) -> None:
+    """Copy every Markdown page of `folder` into a built site: llms.txt names them."""
+    for page in folder.rglob("*.md"):
+        shutil.copyfile(page, site / page.relative_to(folder))
+
+
 def main() -> int:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "pages"
+    if sys.argv[2:3] == ["--into"]:
+        copy_markdown(folder, Path(sys.argv[3]))
+        return 0
     print(f"{write(folder)} pages in {folder}")
     return 0
 

@@ -167,4 +167,6 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
         assert not re.findall(
             r"""<link[^>]*rel=["']?(?:stylesheet|preconnect)[^>]*href=["']?(?:https?:)?//""", text
         )
-    assert (tmp_path / "site" / "llms.txt").exists()
+    site_pages.copy_markdown(ROOT / "build" / "pages", tmp_path / "site")
+    listed = re.findall(r"\]\((.*?)\)", (tmp_path / "site" / "llms.txt").read_text())
+    assert listed and all((tmp_path / "site" / name).exists() for name in listed)
