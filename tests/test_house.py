@@ -12,7 +12,7 @@ SOURCE = ROOT / "src" / "normbench"
 FILES = sorted(SOURCE.rglob("*.py"))
 NO_TORCH = (
     "errors", "synonyms", "spec", "record", "events", "momentum", "sources", "corruptions", "conditions",
-    "labels", "store", "diagnostics", "run_series", "stored_state", "config", "sweeps.plan",
+    "labels", "store", "diagnostics", "run_series", "stored_state", "ranks", "config", "sweeps.plan",
     "sweeps.provenance", "papers", "report", "figures", "pages", "tracking", "dashboard",
     "data.shapes", "data.fingerprint",
     "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
@@ -39,6 +39,7 @@ WORDS = (
     "diagnostics",
     "run_series",
     "stored_state",
+    "ranks",
 )
 #: Room → what of ours it may import besides itself. Every module stands in one of them.
 ROOMS = {
@@ -62,9 +63,10 @@ ROOMS = {
     "store": ("errors", "files", "record", "run_series"),
     "stored_state": ("errors", "store"),
     "rng": (),
+    "ranks": (),
     "instruments": (),
     "config": (*WORDS, "data.fingerprint"),
-    "norms": ("errors", "momentum", "rng", "instruments"),
+    "norms": ("errors", "momentum", "rng", "ranks", "instruments"),
     "weight_norms": ("errors",),
     "data": ("errors", "files", "spec", "store", "rng", "corruptions"),
     "models": (*WORDS, "rng", "norms", "weight_norms", "data"),
@@ -85,7 +87,7 @@ ROOMS = {
         *WORDS, "config", "norms", "weight_norms", "data", "models", "engine", "autotune", "sweeps", "bench",
         "tracking", "dashboard", "report", "papers", "figures", "pages",
     ),
-    "cli": ("errors", "commands"),
+    "cli": ("errors", "ranks", "commands"),
     "__main__": ("cli",),
     "": (),
 }  # fmt: skip
