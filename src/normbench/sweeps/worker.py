@@ -25,7 +25,7 @@ from normbench.engine.device import device_name, find_device
 from normbench.engine.probes.along_training import asked_of
 from normbench.engine.stack_layout import StackLayout
 from normbench.engine.state import LaneState
-from normbench.engine.train import Listener, Result, train_stack
+from normbench.engine.train import Listener, Result
 from normbench.record import COMPLETE, DIVERGED, FAILED, Record
 from normbench.spec import RunSpec
 from normbench.store import Store
@@ -33,6 +33,7 @@ from normbench.sweeps.attempt import attempt
 from normbench.sweeps.keep_weights import keep_weights
 from normbench.sweeps.plan import Pack
 from normbench.sweeps.provenance import commit, environment
+from normbench.sweeps.together import train_together
 
 #: Seconds between checkpoints: the most training time that is lost if the process is killed.
 CHECKPOINT_EVERY_S = 20.0
@@ -101,7 +102,7 @@ def _train_to_records(
         point=lambda step, points: emit(events.StackLogged(pack.signatures, step, tuple(points))),
         checkpoint=_Checkpointer(pack, store, emit),
     )
-    results = train_stack(pack.specs, dataset.to(device), device, listener, states, layout)
+    results = train_together(pack.specs, dataset, listener, states, layout, store.root / "cache")
     if breaks := results[0].about.get("graph_breaks"):
         norm = spec.norm.name
         emit(events.Notice(f"norm={norm}: engine.compile=true divides the forward pass {breaks} times"))
