@@ -13,7 +13,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 NO_TORCH = (
     "errors", "synonyms", "spec", "record", "events", "momentum", "sources", "corruptions", "conditions",
     "labels", "store", "diagnostics", "run_series", "stored_state", "processes", "leases", "unfinished",
-    "run_folder", "run_states", "config", "sweeps.plan",
+    "run_folder", "run_states", "ranks", "config", "sweeps.plan",
     "sweeps.provenance", "papers", "report", "figures", "pages", "tracking", "dashboard",
     "data.shapes", "data.fingerprint",
     "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
@@ -47,6 +47,7 @@ WORDS = (
     "run_folder",
     "run_states",
     "parts",
+    "ranks",
 )
 #: Room → what of ours it may import besides itself. Every module stands in one of them.
 ROOMS = {
@@ -77,9 +78,10 @@ ROOMS = {
     "stored_state": ("errors", "store"),
     "run_states": ("leases", "processes", "record", "store", "unfinished"),
     "rng": (),
+    "ranks": (),
     "instruments": (),
     "config": (*WORDS, "data.fingerprint"),
-    "norms": ("errors", "parts", "momentum", "rng", "instruments"),
+    "norms": ("errors", "parts", "momentum", "rng", "ranks", "instruments"),
     "weight_norms": ("errors",),
     "data": ("errors", "parts", "files", "spec", "store", "rng", "corruptions"),
     "models": (*WORDS, "rng", "norms", "weight_norms", "data"),
@@ -105,7 +107,7 @@ ROOMS = {
     "export": (*WORDS, "norms", "weight_norms", "data", "models", "engine"),
     "api": (*WORDS, "commands", "config", "plugins", "report", "export"),
     "templates": (),
-    "cli": ("errors", "commands", "plugins"),
+    "cli": ("errors", "ranks", "commands", "plugins"),
     "__main__": ("cli",),
     "": ("api", "errors"),
 }  # fmt: skip

@@ -13,8 +13,9 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from typing import NoReturn, TextIO
 
@@ -22,6 +23,7 @@ from normbench import __version__
 from normbench.commands import VERBS
 from normbench.commands.streams import drop_if_closed, leave_ascii, never_raise, open_closed, unwritable
 from normbench.errors import KEPT, InputError, Interrupted, NormbenchError, unknown
+from normbench.ranks import launched
 
 HELP = """normbench: normalization ablations, with error bars
 
@@ -58,7 +60,7 @@ def run(argv: Sequence[str]) -> int:
     """Run one command line, given without the program's name; return the exit code. Errors go to stderr."""
     debug = "--debug" in argv
     try:
-        code = _dispatch([word for word in argv if word != "--debug"])
+        code = _on_ranks(partial(_dispatch, [word for word in argv if word != "--debug"]))
         sys.stdout.flush()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
@@ -84,6 +86,16 @@ def run(argv: Sequence[str]) -> int:
         _complain(f"unexpected {type(error).__name__}: {error}{hint}", debug)
         return 1
     return code
+
+
+def _on_ranks(command: Callable[[], int]) -> int:
+    """Run the command; under torchrun, in rank 0, and let the other ranks train with it."""
+    together = launched()
+    if together.count == 1:
+        return command()
+    from normbench.commands.torchrun import run_on
+
+    return run_on(together, command)
 
 
 def _dispatch(words: Sequence[str]) -> int:

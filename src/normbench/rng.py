@@ -42,7 +42,13 @@ def lane_keys(seeds: Sequence[int], purpose: str) -> Tensor:
     return torch.tensor([_signed(_hash(seed, purpose)) for seed in seeds], dtype=torch.int64)
 
 
-def uniform(keys: Tensor, *counters: int | Tensor, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def uniform(
+    keys: Tensor,
+    *counters: int | Tensor,
+    count: int,
+    first: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
     """Uniform numbers in [0, 1), (K, count) on the device of `keys`.
 
     Args:
@@ -50,12 +56,13 @@ def uniform(keys: Tensor, *counters: int | Tensor, count: int, dtype: torch.dtyp
         counters: distinguish this call from others with the same keys. An int64 tensor, 0-d or (K,) with one
                   counter per lane, gives the same numbers as ints. It must be on the device of `keys`.
         count:    numbers per lane. A longer call begins with the numbers of a shorter one.
+        first:    numbers of the lane to leave out: the call returns numbers `first` … `first + count − 1`.
         dtype:    float32 gets 24 random bits, float64 gets 53. Every value is exact and none rounds to 1.
     """
     state = keys
     for counter in counters:
         state = _mix(state + _stride(counter))
-    index = torch.arange(1, count + 1, dtype=torch.int64, device=keys.device)
+    index = torch.arange(first + 1, first + count + 1, dtype=torch.int64, device=keys.device)
     bits = 53 if dtype == torch.float64 else 24
     words = _mix(state.unsqueeze(1) + index * _GOLDEN)  # (K, count)
     return _logical_shift(words, 64 - bits).to(dtype).mul_(2.0**-bits)

@@ -15,6 +15,7 @@ from normbench.bench import processes
 from normbench.engine import device, evaluate_again, train
 from normbench.engine.device import check, numerics
 from normbench.errors import InputError
+from normbench.ranks import Ranks
 
 CPU = torch.device("cpu")
 
@@ -38,6 +39,22 @@ def test_settings_that_a_cpu_does_not_support_are_refused(make_spec, monkeypatch
 def test_settings_that_a_cpu_supports_are_accepted(make_spec, monkeypatch, word):
     monkeypatch.setenv("CXX", "nowhere/cxx")  # only engine.compile needs a compiler
     check(make_spec("engine.device=cpu", word).engine)
+
+
+def test_every_rank_has_its_own_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert device.find_device("auto") == torch.device("cuda")
+    monkeypatch.setattr(device, "launched", lambda: Ranks(3, 4, 1, 2))
+    assert device.find_device("auto") == device.find_device("cuda") == torch.device("cuda:1")
+    assert device.find_device("cpu") == CPU
+    with pytest.raises(
+        InputError, match=r"2 ranks on this machine need a GPU each; got engine\.device=cuda:1"
+    ):
+        device.find_device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match=r"--nproc-per-node=1, or engine\.device=cpu"):
+        device.find_device("auto")
 
 
 @pytest.mark.parametrize(

@@ -49,17 +49,17 @@ def train(specs, dataset, steps=10, poison=None):
         with torch.no_grad():
             stack.optimizer.parameters[0].unflatten(0, (len(specs), -1))[poison].fill_(float("nan"))
     seen = {}
-    update, count = stack.optimizer.step, stack.meters.add
+    update, forward = stack.optimizer.step, stack.step._forward
 
     def updating(gradients):
         seen["gradients"] = [g.clone() for g in gradients]  # the optimiser may change them
         update(gradients)
 
-    def counting(losses, logits, labels):
-        seen["logits"] = logits
-        count(losses, logits, labels)
+    def passing(x, y):
+        losses, seen["logits"] = forward(x, y)
+        return losses, seen["logits"]
 
-    stack.optimizer.step, stack.meters.add = updating, counting
+    stack.optimizer.step, stack.step._forward = updating, passing
     for step in range(steps):
         stack.step(step)
     states = save_lanes(
@@ -72,7 +72,7 @@ def train(specs, dataset, steps=10, poison=None):
         }
         for k in range(len(specs))
     ]
-    return [state["tensors"] for state in states], seen["logits"], by_lane
+    return [state["tensors"] for state in states], seen["logits"].detach(), by_lane
 
 
 def assert_same(one, other, tolerance=1e-9):

@@ -109,14 +109,14 @@ def test_the_runs_of_a_stack_share_its_time(make_sweep, store):
 
 
 def test_a_stack_without_memory_is_halved_until_it_fits(make_sweep, store, monkeypatch):
-    real = worker.train_stack
+    real = worker.train_together
 
     def tight(specs, *args):
         if len(specs) > 2:
             raise torch.OutOfMemoryError("out of memory")
         return real(specs, *args)
 
-    monkeypatch.setattr(worker, "train_stack", tight)
+    monkeypatch.setattr(worker, "train_together", tight)
     log = Log()
     records = get_or_train.train(make_sweep(*QUICK, "seed=range(5)"), store, [log])
     assert [r.status for r in records] == ["complete"] * 5
@@ -125,20 +125,20 @@ def test_a_stack_without_memory_is_halved_until_it_fits(make_sweep, store, monke
 
 
 def test_a_run_that_fails_is_found_and_recorded_and_the_others_complete(make_sweep, store, monkeypatch):
-    real = worker.train_stack
+    real = worker.train_together
 
     def picky(specs, *args):
         if any(spec.seed == 2 for spec in specs):
             raise RuntimeError("seed 2 is unlucky\nset MORE_WORDS=1 to learn nothing else")
         return real(specs, *args)
 
-    monkeypatch.setattr(worker, "train_stack", picky)
+    monkeypatch.setattr(worker, "train_together", picky)
     sweep = make_sweep(*QUICK, "seed=range(4)")
     records = get_or_train.train(sweep, store)
     assert [r.status for r in records] == ["complete", "complete", "failed", "complete"]
     assert records[2].provenance["error"] == "RuntimeError: seed 2 is unlucky"
     assert "MORE_WORDS=1" in (store.run_folder(records[2].signature) / "error.txt").read_text()
-    monkeypatch.setattr(worker, "train_stack", real)
+    monkeypatch.setattr(worker, "train_together", real)
     log = Log()
     assert [r.status for r in get_or_train.train(sweep, store, [log])] == ["complete"] * 4
     assert len(log.of(events.RunEnded)) == 1  # only the failed one is trained again

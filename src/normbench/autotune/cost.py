@@ -27,6 +27,7 @@ from normbench.autotune.workload import Workload
 from normbench.engine.device import device_name
 from normbench.engine.plateau import check_steps
 from normbench.engine.recalibration import IMAGES as RECALIBRATION_IMAGES
+from normbench.ranks import launched
 from normbench.record import COMPLETE, Record
 from normbench.spec import EvalSpec, RunSpec, trainings
 
@@ -161,9 +162,14 @@ def _formula(workload: Workload, lanes: int, steps: int, images: float) -> float
 
 
 def _runs_like(spec: RunSpec, workload: Workload, records: Sequence[Record]) -> list[_Ended]:
-    """The runs that have ended on this kind of device and are most like a run."""
+    """The runs that have ended on this kind of device, on as many ranks, and are most like a run."""
     mine, device = spec.model_dump(mode="json"), device_name(workload.device)
-    here = [record for record in records if record.environment.get("device") == device]
+    here = [
+        record
+        for record in records
+        if record.environment.get("device") == device
+        and record.provenance.get("ranks", 1) == launched().count
+    ]
     for likeness in _LIKENESS:
         wanted = [_field(mine, path) for path in likeness]
         alike = (record for record in here if [_field(record.spec, path) for path in likeness] == wanted)

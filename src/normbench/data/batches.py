@@ -69,14 +69,21 @@ class Batches:
         self._order, self._corners = drawn, drawn.clone() if crop else drawn
         self._flips = drawn.bool()
         self._epoch = -1
+        self._part: slice | None = None
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a global step, counted from 0: x (N, K·C, H, W) and labels (N, K) int64."""
         self.seek(step)
         return self.read()
 
-    def seek(self, step: int) -> None:
-        """Choose the step whose batch `read` returns."""
+    def seek(self, step: int, part: slice | None = None) -> None:
+        """Choose the step whose batch `read` returns.
+
+        Args:
+            step: counted from 0.
+            part: the images of the step that `read` returns; None: all.
+        """
+        self._part = part
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._draw(epoch)
@@ -84,15 +91,17 @@ class Batches:
 
     def read(self) -> tuple[Tensor, Tensor]:
         """The batch that `seek` chose. Every step runs the same operations on the same memory."""
-        order = self._order.index_select(0, self._places)  # (N, K)
+        places = self._places if self._part is None else self._places[self._part]
+        order = self._order.index_select(0, places)  # (N, K)
         pixels = self._dataset.train_images.index_select(0, order.view(-1))  # (N·K, C, H, W)
         if self._rows is not None:
-            corners = self._corners.index_select(0, self._places)
-            pixels = _crop_images(pixels, self._rows + corners.view(-1, 1, 1), self._crop)
+            corners = self._corners.index_select(0, places)
+            rows = self._rows if self._part is None else self._rows[: corners.numel()]
+            pixels = _crop_images(pixels, rows + corners.view(-1, 1, 1), self._crop)
         if self._flip:
-            pixels = _mirror(pixels, self._flips.index_select(0, self._places).view(-1))
+            pixels = _mirror(pixels, self._flips.index_select(0, places).view(-1))
         labels = self._dataset.train_labels.index_select(0, order.view(-1)).view(order.shape)
-        return self._standardize(pixels.view(self._total, -1, *pixels.shape[2:])), labels
+        return self._standardize(pixels.view(len(places), -1, *pixels.shape[2:])), labels
 
     def _draw(self, epoch: int) -> None:
         """Draw the order, corners and flips of an epoch, each (images, K). A step uses consecutive rows."""

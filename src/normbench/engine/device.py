@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 
 from normbench.errors import InputError
+from normbench.ranks import launched
 from normbench.spec import EngineSpec
 
 # NUMERICS: cuBLAS reads this before its first product and never again; deterministic runs need it
@@ -27,15 +28,14 @@ HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def find_device(name: str) -> torch.device:
-    """The device of this machine that `engine.device` names.
+    """The device of this machine that `engine.device` names. Under torchrun every rank has its own GPU.
 
     Raises:
-        InputError: the machine has no such device, or it is neither a CPU nor a CUDA device.
+        InputError: the machine has no such device, or it is neither a CPU nor a CUDA device; or there are
+            fewer GPUs than ranks.
     """
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return torch.device("cuda" if available else "cpu")
-    device = torch.device(name)
+    device = torch.device(("cuda" if available else "cpu") if name == "auto" else name)
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"engine.device={name} is not supported; use auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= available:
@@ -43,7 +43,16 @@ def find_device(name: str) -> torch.device:
         raise InputError(
             f"engine.device={name} is not here: this machine has {found}; use engine.device=auto or cpu"
         )
-    return device
+    together = launched()
+    if device.type == "cpu" or together.count == 1:
+        return device
+    if device.index is not None or together.beside > available:
+        raise InputError(
+            f"{together.beside} ranks on this machine need a GPU each; got engine.device={name} and "
+            f"{available} CUDA device(s); use engine.device=auto and --nproc-per-node={available}, or "
+            "engine.device=cpu"
+        )
+    return torch.device("cuda", together.local)
 
 
 def check(engine: EngineSpec) -> None:

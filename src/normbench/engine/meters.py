@@ -25,13 +25,13 @@ class Meters:
         self.finite_steps = torch.zeros(lanes, dtype=torch.long, device=device)
         self.steps = 0
 
-    def add(self, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a step: losses (K,), logits (N, K, classes), labels (N, K).
+    def add(self, losses: Tensor, errors: Tensor) -> None:
+        """Add a step: mean losses and numbers of errors, both (K,).
 
         The caller counts `steps` and turns gradients off.
         """
         self.loss += losses
-        self.errors += (logits.argmax(2) != labels).sum(0)
+        self.errors += errors
         self.finite &= losses - losses == 0  # PERF: isfinite takes four calls
         self.finite_steps += self.finite
 
@@ -54,6 +54,11 @@ class Meters:
     def tensors(self) -> list[Tensor]:
         """Every tensor that a step changes."""
         return [self.loss, self.errors, self.finite, self.finite_steps]
+
+
+def count_errors(logits: Tensor, labels: Tensor) -> Tensor:
+    """Wrong predictions of every lane, (K,): logits (N, K, classes), labels (N, K)."""
+    return (logits.argmax(2) != labels).sum(0)
 
 
 @torch.no_grad()

@@ -13,9 +13,11 @@ from normbench.engine.device import STORAGE
 from normbench.engine.lane_assignment import LaneAssignment
 from normbench.engine.meters import Meters
 from normbench.engine.optim import Optimizer
+from normbench.engine.partners import Partners
 from normbench.engine.stack_layout import StackLayout, default_layout
 from normbench.engine.step import Step
 from normbench.models.trained import gammas
+from normbench.ranks import ALONE, Ranks
 from normbench.spec import RunSpec
 
 
@@ -31,6 +33,7 @@ class Stack:
         dataset: on the device, its images fitted to the model.
         device:  of the network and of all tensors.
         layout:  memory format and convolution algorithms; None: the defaults.
+        together: the ranks that train the stack, each with its part of every step.
 
     Attributes:
         lanes: K.
@@ -44,6 +47,7 @@ class Stack:
         dataset: Dataset,
         device: torch.device,
         layout: StackLayout | None = None,
+        together: Ranks = ALONE,
     ) -> None:
         self.spec, self.assignment = specs[0], LaneAssignment(specs)
         self.lanes = len(self.assignment.lanes)
@@ -53,7 +57,7 @@ class Stack:
         self.network = models.build(self.assignment.lanes, dataset.shape)
         self.assignment.add_banks(self.network)
         self.layout.apply(self.network.to(device, width))
-        self.network.share_statistics(self.spec.total)
+        self.network.share_statistics(self.spec.total // together.count)
         self.network.add_average(self.spec.optim.ema)
         self.optimizer = Optimizer(
             self.network.trained_parameters(),
@@ -64,7 +68,10 @@ class Stack:
         channels_last = self.layout.memory_format == "channels_last"
         self.batches = training_batches(self.assignment.lanes, dataset, channels_last=channels_last)
         self.meters = Meters(self.lanes, self.spec.total, device)
-        self.step = Step(self.spec, self.steps, self.network, self.optimizer, self.batches, self.meters)
+        self.partners = None if together.count == 1 else Partners(together, self.network)
+        self.step = Step(
+            self.spec, self.steps, self.network, self.optimizer, self.batches, self.meters, self.partners
+        )
 
     def __enter__(self) -> Stack:
         return self

@@ -7,7 +7,8 @@ operations on the same memory at every step, so a GPU can replay it as one CUDA 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,9 @@ from normbench.data.batches import Batches
 from normbench.engine.device import casting
 from normbench.engine.evaluate import lane_losses
 from normbench.engine.graph import Graphs
-from normbench.engine.meters import Meters
+from normbench.engine.meters import Meters, count_errors
 from normbench.engine.optim import Optimizer
+from normbench.engine.partners import Partners
 from normbench.engine.schedule import multiplier
 from normbench.models import Network
 from normbench.spec import RunSpec
@@ -33,6 +35,7 @@ class Step:
         optimizer: of the network's parameters.
         batches:   the images of every step.
         meters:    count losses and errors.
+        partners:  the ranks that train the stack together; None: this process trains it alone.
     """
 
     def __init__(
@@ -43,10 +46,13 @@ class Step:
         optimizer: Optimizer,
         batches: Batches,
         meters: Meters,
+        partners: Partners | None = None,
     ) -> None:
         self.spec, self.steps = spec, steps
         self.network, self.optimizer, self.batches, self.meters = network, optimizer, batches, meters
         self.device = optimizer.parameters[0].device
+        self.partners = partners
+        self._part = None if partners is None else partners.ranks.part(spec.total)
         self._forward: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = Forward(spec, network, self.device)
         if spec.engine.compile:
             torch.compiler.reset()  # torch stops to compile silently after eight stacks in a process
@@ -58,7 +64,7 @@ class Step:
             self._graphs = Graphs(
                 self._perform,
                 self.state,
-                refusal=network.waits_for_host(),
+                refusal=network.waits_for_host() or ("" if partners is None else partners.waits_for_host),
                 required=spec.engine.graphs is True,
             )
         self._replayed: bool | str = self._graphs is not None
@@ -66,7 +72,7 @@ class Step:
     def __call__(self, number: int) -> None:
         """Take step `number`, counted from 0."""
         self.network.begin_step(number, self.steps)
-        self.batches.seek(number)
+        self.batches.seek(number, self._part)
         self.optimizer.begin_step(multiplier(self.spec.schedule, number, self.steps))
         self.meters.steps += 1
         if self._graphs is None:
@@ -101,15 +107,24 @@ class Step:
     def _perform(self) -> None:
         """Train by one step. Only tensors that were set before may depend on the number of the step."""
         x, y = self.batches.read()
-        with self.network.moving_statistics():
+        with self.network.moving_statistics(), self._holding():
             losses, logits = self._forward(x, y)
         scaled = losses if self.optimizer.scale is None else self.optimizer.scale(losses)
-        gradients = torch.autograd.grad(scaled.sum(), self.optimizer.parameters)
+        if self.partners is not None:
+            scaled = self.partners.share(scaled)
+        gradients: Sequence[Tensor] = torch.autograd.grad(scaled.sum(), self.optimizer.parameters)
         with torch.no_grad():
+            errors = count_errors(logits, y)
+            if self.partners is not None:
+                gradients, losses, errors = self.partners.combine(gradients, losses, errors)
             self.optimizer.step(gradients)
             if self.network.average is not None:
                 self.network.average.update()
-            self.meters.add(losses, logits, y)
+            self.meters.add(losses, errors)
+
+    def _holding(self) -> AbstractContextManager[None]:
+        """The context of a forward pass of this rank's part of a step."""
+        return nullcontext() if self.partners is None else self.partners.holding()
 
 
 def _graph_breaks() -> Counter[str]:

@@ -28,6 +28,7 @@ from normbench.engine.stack_layout import StackLayout, describe_convolutions
 from normbench.engine.state import LaneState, load_lanes, save_lanes
 from normbench.engine.tally import Measured, numbers, tables
 from normbench.engine.validation import evaluate_splits, validate
+from normbench.ranks import ALONE, Ranks, holding
 from normbench.record import Table
 from normbench.spec import RunSpec
 
@@ -69,6 +70,7 @@ def train_stack(
     listener: Listener = Listener(),
     resume: Sequence[LaneState] | None = None,
     layout: StackLayout | None = None,
+    together: Ranks = ALONE,
 ) -> list[Result]:
     """Train runs as one network of K lanes.
 
@@ -79,11 +81,17 @@ def train_stack(
         listener: callbacks at every point of the curve.
         resume:   states of the runs, all at one step, in the order of specs.
         layout:   memory format and convolution algorithms; None: the defaults.
+        together: the ranks that train the stack. Each calls this with the same arguments and its own place
+                  and listener, and gets the same results.
 
     Returns:
         One result per run, in the order of specs.
     """
-    with numerics(specs[0].engine, device), Stack(specs, dataset, device, layout) as stack:
+    with (
+        numerics(specs[0].engine, device),
+        holding(ALONE),  # evaluation and diagnostics; a step holds its part
+        Stack(specs, dataset, device, layout, together) as stack,
+    ):
         return _take_all_steps(stack, specs, dataset, listener, resume)
 
 
@@ -147,6 +155,8 @@ def _take_all_steps(
             tests = evaluate_splits(network, dataset, spec, banks=assignment.banks)
         elif done in plateau.checks:
             tests = validate(network, dataset, spec, banks=assignment.banks)
+        if stack.partners is not None:
+            tests = stack.partners.agreed(tests)
         runs = zip(specs, assignment.of, plateau.factors, histories, strict=True)
         for s, (k, bank), factor, history in runs:
             history.append(
@@ -182,6 +192,7 @@ def _take_all_steps(
         **({"graph_breaks": stack.step.graph_breaks} if spec.engine.compile else {}),
         "layout": stack.layout.memory_format,
         "convolution": describe_convolutions(network),
+        **({} if stack.partners is None else {"ranks": stack.partners.ranks.count}),
     }
     last_epoch = steps - batches.steps_per_epoch
     results = []

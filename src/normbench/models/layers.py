@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from normbench import rng
+from normbench import ranks, rng
 from normbench.models.convolution import ALGORITHMS
 from normbench.weight_norms import WeightNorm
 
@@ -95,7 +95,7 @@ class Linear(nn.Module):
 class Dropout(nn.Module):
     """Dropout: y = x / (1 − rate) with probability 1 − rate, else 0. In evaluation y = x.
 
-    The mask of a lane depends on its seed, the layer's name, the step and the position only.
+    The mask of a lane depends on its seed, the layer's name, the step and the position in the step only.
 
     Shape:
         x: (N, K·C, *spatial) → y: same shape
@@ -118,7 +118,9 @@ class Dropout(nn.Module):
         if not self.training or self.rate == 0:
             return x
         lanes = self.keys.shape[0]
-        draws = rng.uniform(self.keys, self.step, count=x.numel() // lanes)  # (K, N·C·…)
+        count = x.numel() // lanes
+        first = ranks.part_number() * count
+        draws = rng.uniform(self.keys, self.step, count=count, first=first)  # (K, N·C·…)
         keep = (draws >= self.rate).unflatten(1, (x.shape[0], -1)).transpose(0, 1).reshape(x.shape)
         dropped: Tensor = x * keep / (1 - self.rate)
         return dropped

@@ -55,6 +55,9 @@ class Norm(Arguments, nn.Module):
     phase_change_at: float | None = None
     #: The operation of a step that waits for the host, if there is one. A CUDA graph cannot hold such a step.
     waits_for_host: ClassVar[str] = ""
+    #: The statistic that needs all workers at once, because it does not move to the mean over them, if there
+    #: is one. Processes that hold different workers cannot move it, each alone.
+    joins_workers: ClassVar[str] = ""
     #: Evaluation computes what training computes, so it needs the same statistics. Set by the registry.
     same_in_evaluation: ClassVar[bool] = False
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from normbench import models
 from normbench.data.shapes import shape_of
-from normbench.engine import device, graph_check, source_check, starting_state
+from normbench.engine import device, graph_check, partners, source_check, starting_state
 from normbench.engine.probes.registry import check as check_diagnostics
 from normbench.errors import InputError
+from normbench.ranks import launched
 from normbench.spec import RunSpec
 
 
@@ -43,6 +44,7 @@ def _architecture_fault(spec: RunSpec) -> InputError | None:
     try:
         models.architecture(spec)
         graph_check.check(spec)
+        partners.check(spec, launched())
     except InputError as error:
         return error
     return None

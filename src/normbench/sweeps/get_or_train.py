@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from normbench import events, labels, parts
 from normbench.errors import InputError
 from normbench.phrases import counted
+from normbench.ranks import launched
 from normbench.record import FAILED, Record
 from normbench.spec import DataSpec, Resolved, RunSpec
 from normbench.store import Store
@@ -258,6 +259,8 @@ class Sweep:
         for knob, count in self.dropped.items():
             yield f"{knob} has no effect: dropped in {counted(count, 'run')}"
         yield from parts.remarks([spec.model_dump(mode="json") for spec in self.findings.to_train])
+        if (count := launched().count) > 1:
+            yield f"{count} ranks of torchrun train each stack together"
         asked, distinct = len(self.asked), len({spec.signature for spec in self.asked})
         if doubled := asked - distinct:
             yield f"{doubled} of {asked} runs are the same as another one and train once"

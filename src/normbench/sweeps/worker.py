@@ -17,7 +17,7 @@ from normbench.data.dataset import Dataset
 from normbench.engine.device import device_name, find_device
 from normbench.engine.stack_layout import StackLayout
 from normbench.engine.state import LaneState, UnfitState
-from normbench.engine.train import Listener, train_stack
+from normbench.engine.train import Listener
 from normbench.errors import StoreFailure
 from normbench.leases import Watch
 from normbench.record import COMPLETE, DIVERGED, FAILED
@@ -33,6 +33,7 @@ from normbench.sweeps.periodically import periodically
 from normbench.sweeps.plan import Pack
 from normbench.sweeps.run_records import record_of, timing_of
 from normbench.sweeps.stopping import STOP, Stopped
+from normbench.sweeps.together import train_together
 from normbench.sweeps.worker_process import Emit
 
 
@@ -180,7 +181,7 @@ def _train_to_records(
         checkpoint=Checkpointer(pack, steps, store, leases, emit),
         pulse=STOP.pulse,
     )
-    results = train_stack(pack.specs, dataset.to(device), device, listener, states, layout)
+    results = train_together(pack.specs, dataset, listener, states, layout, store.root / "cache")
     if breaks := results[0].about.get("graph_breaks"):
         norm = spec.norm.name
         emit(events.Notice(f"norm={norm}: engine.compile=true divides the forward pass {breaks} times"))

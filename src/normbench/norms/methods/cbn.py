@@ -87,6 +87,7 @@ class CrossIterationBatchNorm(BatchNorm):
                 is ours.
     """
 
+    joins_workers = "window of statistics"
     past_mean: Tensor
     past_var: Tensor
     past_weight: Tensor

@@ -80,6 +80,7 @@ class MovingAverageBatchNorm(StatefulNorm):
                 has w_1 = 1.
     """
 
+    joins_workers = "ring of statistics"
     running_square: Tensor
     squares: Tensor
     projections: Tensor

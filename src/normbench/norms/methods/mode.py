@@ -80,6 +80,7 @@ class ModeNorm(RunningNorm):
         "weight": "scale", "bias": "shift", "gate_weight": "mixture", "gate_bias": "mixture",
     }  # fmt: skip
 
+    joins_workers = "running variance"
     running_mode_mean: Tensor | None
     running_mode_var: Tensor | None
 

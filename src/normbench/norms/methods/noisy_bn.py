@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from normbench import rng
+from normbench import ranks, rng
 from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.lanes import PerLane, along_channels, per_lane
@@ -136,7 +136,9 @@ class NoisyBatchNorm(BatchNorm):
         assert step is not None
         wide = rng.uniform(self.keys, step, 0, count=2 * self.channels, dtype=y.dtype)
         mean, deviation = along_channels(wide.view(-1), y).unflatten(1, (self.lanes, 2, -1)).unbind(2)
-        own = rng.uniform(self.keys, step, 1, count=y.numel() // self.lanes, dtype=torch.float64)
+        count = y.numel() // self.lanes
+        first = ranks.part_number() * count
+        own = rng.uniform(self.keys, step, 1, count=count, first=first, dtype=torch.float64)
         flat, normal = (
             part.view(self.lanes, y.shape[0], -1, *y.shape[2:]).transpose(0, 1) for part in _two(own, y.dtype)
         )

@@ -83,6 +83,7 @@ class OnlineNorm(StatefulNorm):
                 one stream.
     """
 
+    joins_workers = "average over single images"
     standardizes = True
     #: The initial 0 and 1 count as an image: the variance of the first image alone may be 0.
     first_batch: ClassVar[Start] = "count"

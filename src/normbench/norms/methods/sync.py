@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from normbench import ranks
 from normbench.norms.core import Affine
 from normbench.norms.ema import PerLaneMomentum
 from normbench.norms.lanes import PerLane, along_channels, positions
@@ -141,6 +142,10 @@ def over_processes(mine: Tensor) -> Tensor:
 
 
 def processes() -> int:
-    """Number of processes that train together: 1 without a process group."""
+    """Number of processes that train together: as `ranks.holding` says, else all of the process group, if
+    there is one.
+    """
+    if (held := ranks.held()) is not None:
+        return held.count
     together = distributed.is_available() and distributed.is_initialized()
     return distributed.get_world_size() if together else 1
