@@ -39,6 +39,7 @@ WORDS = (
     "diagnostics",
     "run_series",
     "stored_state",
+    "yaml_limits",
 )
 #: Room → what of ours it may import besides itself. Every module stands in one of them.
 ROOMS = {
@@ -52,6 +53,7 @@ ROOMS = {
     "paths": (),
     "phrases": (),
     "files": (),
+    "yaml_limits": ("errors",),
     "skipped_runs": ("files", "record"),
     "record": ("paths", "spec"),
     "events": ("record",),

@@ -20,12 +20,14 @@ from normbench.errors import InputError, unknown
 from normbench.groups import PREACTIVATION
 from normbench.momentum import parse_momentum
 from normbench.sources import RUNNING, parse_source
-from normbench.spec import Resolved, RunSpec
+from normbench.spec import Part, Resolved, RunSpec
 
 #: Groups whose choices need not have every knob.
 _CHOICES = ("model", "norm", "weight", "data", "optim", "schedule", "tracking")
 #: Groups whose choices compute something, so that their numbers have a version.
 _COMPUTING = ("model", "norm", "weight", "data", "optim", "schedule", "placement")
+#: Keys of a whole sweep, which no run has.
+OF_THE_SWEEP = ("invalid", "confirm_above")
 #: Keys whose default is an environment variable.
 _FROM_ENVIRONMENT = {"tracking.project": "WANDB_PROJECT", "tracking.entity": "WANDB_ENTITY"}
 #: Keys below the groups, for the nearest names of an unknown key.
@@ -51,13 +53,15 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
         InputError: an unknown key, a wrong type, a value out of range, or values that contradict each other.
     """
     tree = json.loads(json.dumps(config))
-    tree.pop("invalid", None)  # of the sweep, not of a run
+    for key in OF_THE_SWEEP:
+        tree.pop(key, None)
     if absent := [
         key for key, field in RunSpec.model_fields.items() if field.is_required() and key not in tree
     ]:
         raise InputError(
             f"{absent[0]} is missing; every key of conf/config.yaml must be there, null if need be"
         )
+    _check_groups(tree)
     known = {group: declared(group, choice_name(group, tree[group])) for group in _CHOICES}
     unused = [knob for group in _CHOICES for knob in settle(group, tree[group], known[group], elsewhere)]
     unused += _drop_stem_activation(tree)
@@ -86,6 +90,18 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
         raise InputError("the length of a run is given by epochs or by steps; both are null")
     _check_average(spec)
     return Resolved(spec, tuple(unused))
+
+
+def _check_groups(tree: Mapping[str, Any]) -> None:
+    """Refuse a number, a text, a list or null in the place of a group of keys."""
+    for group, field in RunSpec.model_fields.items():
+        part = field.annotation
+        if not (isinstance(part, type) and issubclass(part, Part)) or isinstance(tree[group], Mapping):
+            continue
+        if group in _CHOICES or group == "placement":
+            choice_name(group, tree[group])
+        first = next(iter(part.model_fields))
+        raise InputError(f"{group} must be keys with values, such as {group}.{first}=…; got {tree[group]!r}")
 
 
 def _check_average(spec: RunSpec) -> None:
@@ -127,7 +143,10 @@ def _resolve_weights(model: dict[str, Any]) -> None:
 
 def _take_facts(tree: dict[str, Any]) -> None:
     """Replace the facts that the choices declare by what they mean for the run, in place."""
-    tree["numerics"], tree["neutral"] = {}, {}
+    for fact in ("numerics", "neutral"):
+        if tree.get(fact):
+            raise InputError(f"{fact} is declared by the choices of a run and cannot be set")
+        tree[fact] = {}
     for group in _COMPUTING:
         facts = FACTS | {k: v for k, v in declared(group, tree[group]["name"]).items() if k in FACTS}
         for fact, value in facts.items():
@@ -242,7 +261,7 @@ def _one_line(error: ValidationError) -> InputError:
             "keys of a run must begin with the line '# @package _global_'"
         )
     if first["type"] == "extra_forbidden" and len(place) == 1:
-        own = {*RunSpec.model_fields, "total", "invalid"} - {"numerics", "neutral"}
+        own = {*RunSpec.model_fields, "total", *OF_THE_SWEEP} - {"numerics", "neutral"}
         return unknown("key", key, own, beyond=_SETTABLE)
     if first["type"] == "extra_forbidden":
         part = RunSpec.model_fields[place[0]].annotation if len(place) > 1 else RunSpec
