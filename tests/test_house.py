@@ -40,6 +40,9 @@ WORDS = (
     "run_series",
     "stored_state",
     "yaml_limits",
+    "visible",
+    "memory",
+    "leftovers",
 )
 #: Room → what of ours it may import besides itself. Every module stands in one of them.
 ROOMS = {
@@ -52,8 +55,11 @@ ROOMS = {
     "labels": ("paths",),
     "paths": (),
     "phrases": (),
-    "files": (),
+    "files": ("leftovers",),
+    "leftovers": (),
     "yaml_limits": ("errors",),
+    "visible": (),
+    "memory": (),
     "skipped_runs": ("files", "record"),
     "record": ("paths", "spec"),
     "events": ("record",),
@@ -68,7 +74,7 @@ ROOMS = {
     "config": (*WORDS, "data.fingerprint"),
     "norms": ("errors", "momentum", "rng", "instruments"),
     "weight_norms": ("errors",),
-    "data": ("errors", "files", "spec", "store", "rng", "corruptions"),
+    "data": ("errors", "files", "spec", "store", "rng", "corruptions", "visible", "memory", "leftovers"),
     "models": (*WORDS, "rng", "norms", "weight_norms", "data"),
     "engine": (*WORDS, "rng", "norms", "weight_norms", "data", "models"),
     "autotune": (*WORDS, "instruments", "data", "models", "engine"),
@@ -87,7 +93,7 @@ ROOMS = {
         *WORDS, "config", "norms", "weight_norms", "data", "models", "engine", "autotune", "sweeps", "bench",
         "tracking", "dashboard", "report", "papers", "figures", "pages",
     ),
-    "cli": ("errors", "commands"),
+    "cli": ("errors", "visible", "commands"),
     "__main__": ("cli",),
     "": (),
 }  # fmt: skip

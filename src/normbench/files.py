@@ -6,10 +6,12 @@ import os
 import secrets
 from pathlib import Path
 
+from normbench.leftovers import draft_beside
+
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a part; the folder must exist."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = draft_beside(path)
     try:
         with temporary.open("xb") as stream:
             stream.write(content.encode() if isinstance(content, str) else content)

@@ -17,6 +17,7 @@ def run(argv: Sequence[str]) -> int:
     from normbench.commands.training import Training
     from normbench.errors import RunFailure
     from normbench.record import FAILED
+    from normbench.visible import visible
 
     training = Training()
     flags = parse_flags(argv)
@@ -26,8 +27,9 @@ def run(argv: Sequence[str]) -> int:
         if not training.records:
             raise  # otherwise the summary lists all runs that failed
     for words, reason in dict.fromkeys((run.words, run.reason) for run in training.skipped):
-        print(f"n/a      {words or 'this run'}: {reason}")
+        print(visible(f"n/a      {words or 'this run'}: {reason}"))
     if training.records:
         words = flags.reading_words
-        print("\n".join(summary(training.records, training.store, trained=training.trained, words=words)))
+        lines = summary(training.records, training.store, trained=training.trained, words=words)
+        print("\n".join(map(visible, lines)))
     return int(any(record.status == FAILED for record in training.records))

@@ -60,6 +60,7 @@ class Sweep:
         self.places = {spec.signature: f"{now} {place:06d}" for place, spec in enumerate(self.asked)}
         self.dropped = Counter(knob for each in resolved for knob in each.unused)
         self.store = store
+        self._said: set[str] = set()
 
     @cached_property
     def findings(self) -> Findings:
@@ -194,7 +195,8 @@ class Sweep:
 
         def job(pack: Pack) -> Callable[[Callable[[events.Event], None]], None]:
             spec = pack.specs[0]
-            return partial(work, pack, self._data(spec), self.store, self.tuner.of(spec))
+            data = self._data(spec) if pool is None else self._shared_data(spec, emit)
+            return partial(work, pack, data, self.store, self.tuner.of(spec))
 
         if pool is not None:
             pool.work(packs, job, emit, lambda pack, why: give_up(pack, why, self.store))
@@ -226,6 +228,7 @@ class Sweep:
     def _check(self) -> int:
         """Refuse runs that cannot be trained, before anything is written. Return the run-steps to train."""
         from normbench import models
+        from normbench.autotune.memory import check_room
         from normbench.data.shapes import shape_of
 
         if self.faults:
@@ -235,16 +238,25 @@ class Sweep:
             if spec.stack_key() not in lengths:
                 shape = models.fitted(spec, shape_of(spec.data, self.store.root / "cache"))
                 lengths[spec.stack_key()] = spec.length(shape.train_images)
+                check_room(spec, shape)
                 self._data(spec)
         self.store.check_writable()
         self.store.check_places(spec.signature for spec in self.findings.to_train)
         return sum(lengths[spec.stack_key()] for spec in self.findings.to_train)
 
     def _data(self, spec: RunSpec) -> Dataset:
-        """The data of a run on the CPU, fitted to its model, in memory that workers can share."""
+        """The data of a run on the CPU, fitted to its model."""
         from normbench import models
 
         return _load(spec.data, models.fitted_size(spec), self.store.root / "cache")
+
+    def _shared_data(self, spec: RunSpec, emit: Callable[[events.Event], None]) -> Dataset:
+        """The same in a form that worker processes share. What is unusual about it is said once."""
+        shared, note = _share(self._data(spec), self.store.root / "cache")
+        if note and note not in self._said:
+            self._said.add(note)
+            emit(events.Notice(note))
+        return shared
 
     def _notes(self) -> Iterator[str]:
         for knob, count in self.dropped.items():
@@ -267,4 +279,11 @@ def _run_in_this_process(job: Callable[[], T]) -> list[T]:
 def _load(spec: DataSpec, size: int | None, cache: Path) -> Dataset:
     from normbench import data
 
-    return data.load(spec, size=size, cache=cache).share()
+    return data.load(spec, size=size, cache=cache)
+
+
+@lru_cache(maxsize=4)
+def _share(dataset: Dataset, cache: Path) -> tuple[Dataset, str]:
+    from normbench.data.sharing import share
+
+    return share(dataset, cache)
