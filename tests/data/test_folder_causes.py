@@ -150,7 +150,7 @@ def test_a_file_that_is_no_image_is_named(data_spec, pictures):
     (pictures.folder / "test" / "eel" / "1.png").write_bytes(b"<html>not found</html>")
     refused(
         data_spec("folder", path=pictures.folder),
-        r"test/eel/1\.png .*\(the content is none of BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP\)",
+        r"test/eel/1\.png .*\(the content is none of BMP, GIF,",
     )
 
 

@@ -43,9 +43,9 @@ def check_room(spec: RunSpec, image: Shape) -> None:
     free = free_bytes(find_device(spec.engine.device))
     if free < max(fixed, whole / 2):
         raise InputError(
-            f"model={spec.model.name} with batch × workers = {spec.total} needs about {memory.size(whole)} of "
-            f"memory in training, {memory.size(fixed)} of them for its weights; {memory.size(free)} are free; "
-            "give a smaller model or batch, or free some"
+            f"model={spec.model.name} with batch × workers = {spec.total} needs about {memory.size(whole)} "
+            f"of memory in training, {memory.size(fixed)} of them for its weights; "
+            f"{memory.size(free)} are free; give a smaller model or batch, or free some"
         )
 
 

@@ -17,7 +17,7 @@ _PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[a-z_/][\w/.:*?+-]*", re.A
 #: What the grammar reads as a number, which names no choice.
 _NUMBER = re.compile(r"[+-]?[\d._]+(?:e[+-]?\d+)?|[+-]?(?:nan|inf)", re.ASCII | re.IGNORECASE)
 #: Two numbers written as a span: 0..4, 0-4, 0:4.
-_SPAN = re.compile(r"(\d+)\s*(?:\.{2,3}|-|:|to|…)\s*(\d+)")
+_SPAN = re.compile(r"(\d{1,18})\s*(?:\.{2,3}|-|:|to|…)\s*(\d{1,18})")
 
 
 def written(value: Any) -> str:
