@@ -4,12 +4,13 @@ READY := .venv/.ready
 # one single-threaded process per core
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
+FUZZ ?= 1200
 SCALE ?= tiny
 # the table conf/paper/<citekey>/<name>.yaml by its name
 table = $(patsubst conf/paper/%.yaml,%,$(or $(wildcard conf/paper/*/$(1).yaml),$(error no table $(1) in conf/paper)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart tables tables-small results report test test-norms test-mutants mutants-sample test-crash test-slow test-latex docs site check lint type fmt clean
+.PHONY: help setup quickstart tables tables-small results report test test-norms test-fuzz test-mutants mutants-sample test-crash test-slow test-latex docs site check lint type fmt clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +39,9 @@ mutants-sample: setup ## Plant a few bugs, always the same ones: about a minute
 
 test-crash: setup ## Kill training 200 times at random moments, and count what is lost, torn, double or orphaned
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/crash.py $(or $(N),200)
+
+test-fuzz: setup ## Try 1,200 random command lines and configuration files: ten minutes; FUZZ=n sets their number
+	NORMBENCH_FUZZ=$$(( ($(FUZZ) + 1) / 2 )) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_fuzz.py
 
 test-slow: setup ## Run all tests, those that take minutes too
 	$(TEST)

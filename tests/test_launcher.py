@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from collections.abc import Mapping, Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
@@ -66,13 +69,19 @@ class Witness(Callback):
 
 
 @pytest.fixture
-def witness() -> type[Witness]:
+def witness(monkeypatch: pytest.MonkeyPatch) -> type[Witness]:
+    """The callback, in a plugin that stands for an installed one: a configuration can name no other class."""
     Witness.started, Witness.ended = [], []
+    plugin = ModuleType("hydra_plugins.witness")
+    plugin.__spec__ = ModuleSpec(plugin.__name__, None)
+    monkeypatch.setattr(Witness, "__module__", plugin.__name__)
+    plugin.Witness = Witness  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, plugin.__name__, plugin)
     return Witness
 
 
 def launch(task: Many, *words: str) -> None:
-    call_hydra(parse_flags([f"+hydra.callbacks.witness._target_={__name__}.Witness", *words]), task)
+    call_hydra(parse_flags(["+hydra.callbacks.witness._target_=hydra_plugins.witness.Witness", *words]), task)
 
 
 def test_a_sweep_is_passed_on_as_a_whole_and_in_order() -> None:

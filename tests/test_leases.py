@@ -13,8 +13,8 @@ from dataclasses import replace
 import pytest
 
 from normbench import leases
-from normbench.files import remove_leftovers, temporary_name
 from normbench.leases import EXPIRES_S, SKEW_S, Lease, Watch
+from normbench.leftovers import draft_beside, remove_leftovers
 from normbench.processes import Process, has_ended, is_running, this_process
 
 ELSEWHERE = Process("another", "00000000", 4711, "1")
@@ -190,7 +190,7 @@ def test_all_states_of_a_lease_have_one_length():
 
 
 def test_temporary_files_of_ended_processes_are_removed_and_those_of_running_ones_stay(tmp_path):
-    mine = temporary_name(tmp_path / "record.json")
+    mine = draft_beside(tmp_path / "record.json")
     theirs = tmp_path / mine.name.replace(f"-{os.getpid()}-", f"-{2**22 + 1}-")
     other = tmp_path / ".hidden"
     for each in (mine, theirs, other):

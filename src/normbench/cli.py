@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn, TextIO
 
 from normbench import __version__
@@ -24,6 +25,7 @@ from normbench.commands import VERBS
 from normbench.commands.streams import drop_if_closed, leave_ascii, never_raise, open_closed, unwritable
 from normbench.errors import KEPT, InputError, Interrupted, NormbenchError, unknown
 from normbench.ranks import launched
+from normbench.visible import visible
 
 HELP = """normbench: normalization ablations, with error bars
 
@@ -60,6 +62,7 @@ def run(argv: Sequence[str]) -> int:
     """Run one command line, given without the program's name; return the exit code. Errors go to stderr."""
     debug = "--debug" in argv
     try:
+        _check_folder()
         code = _on_ranks(partial(_dispatch, [word for word in argv if word != "--debug"]))
         sys.stdout.flush()
     except SystemExit as end:
@@ -77,6 +80,9 @@ def run(argv: Sequence[str]) -> int:
     except NormbenchError as error:
         _complain(str(error), debug)
         return error.exit_code
+    except MemoryError as error:
+        _complain(f"too little memory: {error or 'an allocation failed'}; ask for less, or free some", debug)
+        return 1
     except Exception as error:
         if why := unwritable(error):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as above
@@ -130,14 +136,28 @@ def _load_plugins(words: Sequence[str]) -> list[str]:
     rest, named = loading.split_flags(words)
     if not {"-h", "--help"} & set(rest):
         for line in loading.load_all(named):
-            print(f"warning: {line}", file=sys.stderr)
+            print(visible(f"warning: {line}"), file=sys.stderr)
     return rest
+
+
+def _check_folder() -> None:
+    """Refuse to work in a folder that was removed: no relative path leads anywhere.
+
+    Raises:
+        InputError: the current folder does not exist.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise InputError(
+            f"the current folder is gone ({error.strerror}); change to one that exists"
+        ) from None
 
 
 def _complain(text: str, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    line = "error: " + " ".join(text.split())
+    line = visible("error: " + " ".join(text.split()))
     print(f"\033[31m{line}\033[0m" if _in_colour(sys.stderr) else line, file=sys.stderr)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from normbench.errors import InputError, unknown
+from normbench.numbers import whole
 
 #: The families of CIFAR-10-C's benchmark without frost, whose authors lay photographs over the images.
 STANDARD = (
@@ -69,7 +70,7 @@ def _expanded(value: str | Corruption) -> list[Corruption]:
     if name != "all" and name not in known:
         raise unknown("corruption", name, ["all", *known])
     first, dash, last = (severities or "1-5").partition("-")
-    bounds = [int(text) if text.isdecimal() else 0 for text in ([first, last] if dash else [first])]
+    bounds = [whole(text) or 0 for text in ([first, last] if dash else [first])]
     if not all(bound in SEVERITIES for bound in bounds) or bounds[0] > bounds[-1]:
         raise InputError(
             f"eval.corruptions: a severity is a whole number from 1 to 5, or two as in 1-5; got '{value}'"

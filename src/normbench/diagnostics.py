@@ -15,6 +15,7 @@ from typing import Literal
 
 from normbench import parts
 from normbench.errors import InputError, unknown
+from normbench.numbers import whole
 
 #: What a diagnostic follows from: the final state of a run, its curve, or steps of the training itself.
 Source = Literal["state", "curve", "training"]
@@ -45,11 +46,11 @@ def _positive(text: str) -> bool:
 
 
 def _two_or_more(text: str) -> bool:
-    return text.isdecimal() and int(text) >= 2
+    return (whole(text) or 0) >= 2
 
 
 def _one_or_more(text: str) -> bool:
-    return text.isdecimal() and int(text) >= 1
+    return (whole(text) or 0) >= 1
 
 
 def _site(text: str) -> bool:
@@ -142,7 +143,7 @@ def parse(text: str) -> Diagnostic:
     label, _, every = text.strip().partition(":")
     name, at, argument = label.partition("@")
     entry = _entry(name)
-    if ":" in text and not (every.isdecimal() and int(every) >= 1):
+    if ":" in text and not whole(every):
         raise InputError(
             f"diagnostics: the cadence of {name} must be a whole number of steps ≥ 1; got '{every}', "
             f"use for example {name}:100"

@@ -1,28 +1,17 @@
-"""Files that a reader never meets half written, and what killed writers leave behind."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
 import os
-import re
 import secrets
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from normbench.processes import is_running, place
-
-#: A temporary file of a process elsewhere is left over if it has not changed for so many seconds.
-LEFT_OVER_S = 3600.0
-_TEMPORARY = re.compile(r"\..+\.(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
+from normbench.leftovers import draft_beside
 
 Content = str | bytes | Callable[[BinaryIO], object]
-
-
-def temporary_name(path: Path) -> Path:
-    """A new name beside a file. It says which process uses it, so that others can tell what is left over."""
-    return path.with_name(f".{path.name}.{place()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def write_atomically(
@@ -39,7 +28,7 @@ def write_atomically(
     Raises:
         FileExistsError: there is a file already, and `new` was asked for.
     """
-    temporary = temporary_name(path)
+    temporary = draft_beside(path)
     try:
         with temporary.open("xb") as stream:
             if callable(content):
@@ -76,20 +65,6 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files in a folder whose writers have ended. Errors are ignored."""
-    with suppress(OSError):
-        for file in folder.iterdir():
-            if (found := _TEMPORARY.fullmatch(file.name)) and _is_left_over(file, found):
-                file.unlink(missing_ok=True)
-
-
-def _is_left_over(file: Path, name: re.Match[str]) -> bool:
-    if name["place"] == place():
-        return not is_running(int(name["pid"]))
-    return abs(time.time() - file.stat().st_mtime) > LEFT_OVER_S
 
 
 def last_bytes(file: Path) -> str:

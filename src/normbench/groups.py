@@ -14,12 +14,23 @@ from pydantic_core import PydanticCustomError
 from normbench.conditions import Condition
 from normbench.corruptions import Corruption, parse_corruptions
 from normbench.momentum import Momentum, parse_momentum
+from normbench.numbers import LARGEST, MOST, SMALLEST
 from normbench.sources import RUNNING, Source, parse_source
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+def _held(number: float) -> float:
+    """The number, if fp32 does not round it to 0."""
+    if 0 < number < SMALLEST:
+        raise PydanticCustomError("small", f"should be 0 or at least {SMALLEST:g}, which fp32 can hold")
+    return number
+
+
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False), AfterValidator(_held)]
 Share = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False), AfterValidator(_held)]
+#: A decay of an average: at 1 nothing would ever enter it, and Adam's correction divides by 1 − decay.
+Decay = Annotated[float, Field(ge=0, lt=1)]
 #: A norm momentum, parsed once. Records hold its canonical number or text.
 ParsedMomentum = Annotated[
     Momentum,
@@ -63,7 +74,7 @@ def _initialization(text: object) -> str:
             deviation = float(number)
         except ValueError:
             deviation = math.nan
-        if 0 < deviation < math.inf:
+        if SMALLEST <= deviation <= LARGEST:
             return f"normal:{deviation!r}"
         raise PydanticCustomError(
             "init", "should be normal:σ with a finite standard deviation σ > 0, such as normal:0.01"
@@ -95,7 +106,7 @@ class Part(BaseModel):
 class ModelSpec(Part):
     name: str
     activation: Literal["relu", "leaky_relu", "elu", "silu", "gelu", "sigmoid", "tanh"] | None
-    hidden: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] | None
+    hidden: Annotated[tuple[Count, ...], Field(min_length=1, max_length=256, strict=False)] | None
     width: Count | None
     pool: Literal["max", "avg"] | None
     stem: Literal["cifar", "imagenet"] | None
@@ -148,13 +159,13 @@ class DataSpec(Part):
     root: str | None
     path: str | None
     fingerprint: str | None = None
-    classes: Annotated[int, Field(ge=2)] | None
+    classes: Annotated[int, Field(ge=2, le=MOST)] | None
     size: Literal["auto"] | Count | None
     channels: Literal["auto"] | Literal[1, 3] | None
     train_size: Literal["all"] | Count
     test_size: Literal["all"] | Count
     flip: bool
-    crop: Annotated[int, Field(ge=0)]
+    crop: Annotated[int, Field(ge=0, le=MOST)]
     download: bool | None
     standardize: Literal["channel", "pixel", "image", "minmax", "none"] = neutral_at("channel")
     valid: Annotated[float, Field(ge=0, lt=1)] = neutral_at(0.0)
@@ -168,7 +179,7 @@ class OptimSpec(Part):
     lr_reference: Count
     momentum: Annotated[float, Field(ge=0, lt=1)] | None
     nesterov: bool | None
-    betas: Annotated[tuple[Share, Share], Field(strict=False)] | None
+    betas: Annotated[tuple[Decay, Decay], Field(strict=False)] | None
     eps: Positive | None
     weight_decay: NonNegative
     decay: Literal["all", "weights"]
@@ -186,7 +197,7 @@ class ScheduleSpec(Part):
     milestones: Annotated[tuple[Share, ...], Field(strict=False)] | None
     gamma: Positive | None
     every: Count | None = neutral_at(None)
-    patience: Annotated[int, Field(ge=0)] | None = neutral_at(None)
+    patience: Annotated[int, Field(ge=0, le=MOST)] | None = neutral_at(None)
     minimum: Share | None = neutral_at(None)
 
 

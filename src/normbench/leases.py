@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from normbench.files import temporary_name
+from normbench.leftovers import draft_beside
 from normbench.processes import Process, has_ended, this_process
 
 #: Seconds between renewals, and seconds without one after which a lease has expired.
@@ -155,7 +155,7 @@ def remove(file: Path, seen: Seen) -> bool:
     """
     if (now := read(file)) is None or now != seen:
         return False
-    moved = temporary_name(file)
+    moved = draft_beside(file)
     try:
         file.rename(moved)
     except OSError:
@@ -207,7 +207,7 @@ class Watch:
 
 def _age_s(file: Path, seen: Seen) -> float | None:
     """Seconds since a lease was changed, on the clock of the file system; None if nothing can be written."""
-    probe = temporary_name(file)
+    probe = draft_beside(file)
     try:
         probe.touch()
         now = probe.stat().st_mtime_ns

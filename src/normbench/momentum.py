@@ -33,6 +33,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from normbench.errors import InputError, unknown
+from normbench.numbers import SMALLEST
 
 WEIGHT_OF_NEW = ("torch", "lasagne")  # Lasagne: alpha, mean ← (1 − alpha) mean + alpha batch
 WEIGHT_OF_OLD = ("keras", "tf", "flax", "haiku", "chainer", "paddle", "mxnet", "onnx", "caffe2")
@@ -46,7 +47,7 @@ SCHEDULES = {
 CONVENTIONS = ("debiased", *WEIGHT_OF_NEW, *WEIGHT_OF_OLD, "caffe", *SCHEDULES)
 _SPELLINGS = ", ".join(
     [
-        "a number in [0, 1] (weight of the new batch), cumulative, debiased:m",
+        f"a number in [0, 1] (weight of the new batch; 0 or ≥ {SMALLEST:g}), cumulative, debiased:m",
         *(f"{name}:{numbers}" for name, numbers in SCHEDULES.items()),
         "or m in the convention of a library, " + "|".join((*WEIGHT_OF_NEW, *WEIGHT_OF_OLD, "caffe")) + ":m",
     ]
@@ -192,7 +193,7 @@ def _exact(text: str) -> Decimal:
     """A number or a quotient of two numbers, with more digits than a float has."""
     number, slash, divisor = text.partition("/")
     exact = Decimal(number) / Decimal(divisor if slash else 1) + 0  # −0 becomes 0
-    if not exact.is_finite():
+    if not exact.is_finite() or (exact and float(abs(exact)) < SMALLEST):
         raise ArithmeticError(text)
     return exact
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from normbench import unfinished
 from normbench.errors import InputError, StoreFailure
-from normbench.files import remove_leftovers, sync_folder, write_atomically
+from normbench.files import sync_folder, write_atomically
+from normbench.leftovers import remove_leftovers
 
 #: Raises if the process must not write any more.
 Guard = Callable[[], object]

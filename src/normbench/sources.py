@@ -24,6 +24,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from normbench.errors import InputError, unknown
+from normbench.numbers import whole
 
 KINDS = ("running", "batch", "precise", "adapt", "blend", "ema_copy", "ema_average", "ema_precise")
 ARRANGEMENTS = ("class_pure", "class_disjoint")
@@ -96,7 +97,7 @@ def parse_source(value: str | Source) -> Source:
                           remedy=f"forms: {FORMS}")  # fmt: skip
         form = given.pop(0)
     most = {"precise": 1, "adapt": 2}.get(kind, 0)
-    numbers = [int(text) if text.isdecimal() else 0 for text in given]
+    numbers = [whole(text) or 0 for text in given]
     if len(numbers) > most or not all(numbers):
         takes = f"at most {most} whole number{'s' * (most > 1)} ≥ 1" if most else "no number"
         raise InputError(f"eval.statistics: {kind} takes {takes}; got '{value}'. Forms: {FORMS}")

@@ -30,6 +30,7 @@ from normbench.groups import (
     WeightSpec,
     neutral_at,
 )
+from normbench.numbers import MOST
 from normbench.paths import get, without
 
 __all__ = [
@@ -114,7 +115,12 @@ class RunSpec(Part):
                 f"a step takes batch × workers = {self.total} images, but the training split of "
                 f"{self.data.name} holds {train_images}; lower batch or workers"
             )
-        return self.steps if self.steps is not None else (self.epochs or 0) * per_epoch
+        steps = self.steps if self.steps is not None else (self.epochs or 0) * per_epoch
+        if steps > MOST:
+            raise InputError(
+                f"a run must have at most {MOST:,} steps; {self.epochs} epochs of {per_epoch:,} are more"
+            )
+        return steps
 
     def identity(self) -> dict[str, Any]:
         """The fields that change the final state or the images, without fields that are null or neutral."""

@@ -149,7 +149,8 @@ def test_an_empty_image_is_named(data_spec, pictures):
 def test_a_file_that_is_no_image_is_named(data_spec, pictures):
     (pictures.folder / "test" / "eel" / "1.png").write_bytes(b"<html>not found</html>")
     refused(
-        data_spec("folder", path=pictures.folder), r"test/eel/1\.png .*\(no image format that Pillow knows\)"
+        data_spec("folder", path=pictures.folder),
+        r"test/eel/1\.png .*\(the content is none of BMP, GIF,",
     )
 
 

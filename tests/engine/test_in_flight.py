@@ -8,7 +8,7 @@ from itertools import chain
 import pytest
 import torch
 
-from normbench import data, models
+from normbench import data, memory, models
 from normbench.data.shape import Shape
 from normbench.engine import evaluate, free_memory, in_flight
 from normbench.engine.in_flight import images_in_flight, in_pieces
@@ -88,6 +88,6 @@ def test_evaluation_gives_the_same_metrics_if_memory_runs_out(make_spec, monkeyp
 
 def test_free_memory_is_known_on_systems_without_sysconf(monkeypatch):
     """Windows has neither /proc/meminfo nor os.sysconf."""
-    monkeypatch.setattr(free_memory.Path, "read_text", lambda *args, **how: (_ for _ in ()).throw(OSError()))
+    monkeypatch.setattr(memory.Path, "read_text", lambda *args, **how: (_ for _ in ()).throw(OSError()))
     monkeypatch.delattr(os, "sysconf")
-    assert free_memory.free_bytes(CPU) == free_memory.UNKNOWN_BYTES
+    assert free_memory.free_bytes(CPU) == memory.UNKNOWN_BYTES

@@ -129,7 +129,7 @@ def test_a_parent_that_is_gone_stops_training_with_a_checkpoint_and_no_failed_ru
     (resolved,) = make_sweep(*QUICK)
     sweep = Sweep([resolved], store)
     line, spec = worker_process.Line(Broken()), resolved.spec
-    work = partial(worker.train_pack, sweep.plan.packs[0], sweep._data(spec), store, sweep.tuner.of(spec))
+    work = partial(worker.train_pack, sweep.plan.packs[0], sweep.data.of(spec), store, sweep.tuner.of(spec))
     with pytest.raises(Stopped):
         work(line.send)
     assert store.get(spec.signature) is None

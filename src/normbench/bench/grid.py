@@ -13,6 +13,7 @@ from normbench.config.resolve import resolve
 from normbench.data.dataset import Dataset
 from normbench.data.shape import KNOWN
 from normbench.data.shapes import shape_of
+from normbench.data.sharing import share
 from normbench.engine.device import check
 from normbench.errors import InputError
 from normbench.spec import DataSpec, RunSpec
@@ -123,7 +124,8 @@ def _load(
 ) -> tuple[Dataset, tuple[str, ...]]:
     """Data in shared memory, and notes. Random images replace default data that are missing."""
     try:
-        return data.load(spec, size=size, cache=cache).share(), ()
+        shared, note = share(data.load(spec, size=size, cache=cache), cache)
+        return shared, tuple(filter(None, [note]))
     except InputError:
         if not may_stand_in:
             raise
@@ -133,4 +135,5 @@ def _load(
         "classes": shape.classes, "train_size": shape.train_images, "test_size": 1,
     }  # fmt: skip
     note = f"{spec.name} is not here (NORMBENCH_DATA names its folder): random images of its shape are used"
-    return data.load(spec.model_copy(update=made), size=size, cache=cache).share(), (note,)
+    shared, other = share(data.load(spec.model_copy(update=made), size=size, cache=cache), cache)
+    return shared, tuple(filter(None, [note, other]))

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from normbench.record import Record, fault
 from normbench.store import Store
+from normbench.visible import visible
 
 
 def whole_records(store: Store, signatures: Iterable[str] | None = None) -> list[Record]:
@@ -28,5 +29,5 @@ def whole_records(store: Store, signatures: Iterable[str] | None = None) -> list
 def warn_of_damage(store: Store) -> None:
     """Name every damaged file that was met, on standard error, once."""
     for message in store.damaged:
-        print(f"warning: {' '.join(message.split())}", file=sys.stderr)
+        print(visible(f"warning: {' '.join(message.split())}"), file=sys.stderr)
     store.damaged.clear()

@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, NoReturn
 
 import hydra
@@ -20,8 +20,15 @@ from hydra._internal.utils import get_args_parser
 
 from normbench.commands.arguments import explain_arguments
 from normbench.config.compose import open_arguments
-from normbench.config.hydra_errors import HYDRA_ERRORS, explain
-from normbench.config.search_path import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, known_keys, own_config_dir
+from normbench.config.hydra_errors import explain, raised_by_hydra
+from normbench.config.search_path import (
+    CONFIG_NAME,
+    CONFIG_PATH,
+    VERSION_BASE,
+    Loader,
+    known_keys,
+    own_config_dir,
+)
 from normbench.errors import InputError, NormbenchError
 
 _COMMANDS = ("help", "hydra_help", "cfg", "info", "run", "multirun", "shell_completion")
@@ -88,19 +95,14 @@ def call_hydra(flags: argparse.Namespace, task: Callable[[Any], Any]) -> None:
     main = hydra.main(version_base=VERSION_BASE, config_path=CONFIG_PATH, config_name=CONFIG_NAME)(task)
     try:
         words = [*switches, *values, *flags.overrides]
-        with _python_3_14(), _arguments(words), _errors_raised(), _choices_only():
+        with _python_3_14(), _arguments(words), _errors_raised(), _choices_only(), _our_loader():
             main()
     except NormbenchError:
         raise
-    except (*HYDRA_ERRORS, ValueError) as error:
-        if not isinstance(error, HYDRA_ERRORS) and not _raised_by_hydra(error):
+    except Exception as error:
+        if not raised_by_hydra(error):
             raise
         raise explain(error, lambda: known_keys(flags.overrides, flags.config_dir)) from error
-
-
-def _raised_by_hydra(error: BaseException) -> bool:
-    *_, (last, _) = traceback.walk_tb(error.__traceback__)
-    return str(last.f_globals.get("__name__")).partition(".")[0] in ("hydra", "omegaconf")
 
 
 def _option(name: str) -> str:
@@ -145,6 +147,18 @@ def _choices_only() -> Iterator[None]:
         yield
     finally:
         Hydra.format_config_groups = before  # type: ignore[method-assign]
+
+
+@contextmanager
+def _our_loader() -> Iterator[None]:
+    """Let Hydra's program load configurations with our loader, and its checks."""
+    program: Any = import_module("hydra._internal.hydra")
+    before = program.ConfigLoaderImpl
+    program.ConfigLoaderImpl = Loader
+    try:
+        yield
+    finally:
+        program.ConfigLoaderImpl = before
 
 
 @contextmanager

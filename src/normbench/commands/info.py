@@ -31,6 +31,7 @@ def run(argv: Sequence[str]) -> int:
     from normbench.commands.rerun import command_or_reason
     from normbench.commands.summary import failure, metric
     from normbench.store import Store
+    from normbench.visible import visible
 
     store = Store.default()
     record = store.find(args.run)
@@ -38,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
         print(record.to_json(), end="")
         return 0
     why = f", {failure(record)}" if record.status == FAILED else ""
-    print(f"run {record.signature}: {record.status}{why}")
+    print(visible(f"run {record.signature}: {record.status}{why}"))
     _section("metrics", {name: metric(name, value) for name, value in record.metrics.items()})
     curve = store.history(record.signature)
     warn_of_damage(store)
@@ -48,8 +49,8 @@ def run(argv: Sequence[str]) -> int:
     _section("provenance", record.provenance)
     print("\nconfiguration")
     for line in _yaml(record.spec).splitlines():
-        print(f"  {line}")
-    print(f"\nrerun\n  {command_or_reason(record)}")
+        print(f"  {visible(line)}")
+    print(f"\nrerun\n  {visible(command_or_reason(record))}")
     return 0
 
 
@@ -66,7 +67,7 @@ def _momentum(record: Record, steps: float | None) -> dict[str, str]:
 
 def _section(title: str, values: Mapping[str, Any], indent: str = "") -> None:
     """A title and its values, one per line, values of values below them; an empty section is left out."""
-    from normbench.report.text import visible
+    from normbench.visible import visible
 
     if not values:
         return

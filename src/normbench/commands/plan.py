@@ -29,10 +29,11 @@ def run(argv: Sequence[str]) -> int:
     from normbench.config.compose import compose
     from normbench.config.search_path import own_config_dir
     from normbench.store import Store
+    from normbench.visible import visible
 
     configs = compose(args.words, args.config_dir or own_config_dir())
     store = Store.default()
     for line in plan_lines(configs, store):
-        print(line)
+        print(visible(line))
     warn_of_damage(store)
     return 0

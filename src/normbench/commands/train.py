@@ -18,6 +18,7 @@ def run(argv: Sequence[str]) -> int:
     from normbench.errors import RunFailure
     from normbench.plugins import loading
     from normbench.record import FAILED
+    from normbench.visible import visible
 
     training = Training()
     flags = parse_flags(argv)
@@ -27,12 +28,12 @@ def run(argv: Sequence[str]) -> int:
         if not training.records:
             raise  # otherwise the summary lists all runs that failed
     for said, why in dict.fromkeys((run.words, run.reason) for run in training.skipped):
-        print(f"n/a      {said or 'this run'}: {why}")
+        print(visible(f"n/a      {said or 'this run'}: {why}"))
     if training.records:
         words = flags.reading_words and [*loading.flags(), *flags.reading_words]
         lines = summary(
             training.records, training.store,
             trained=training.trained, elsewhere=training.elsewhere, words=words,
         )  # fmt: skip
-        print("\n".join(lines))
+        print("\n".join(map(visible, lines)))
     return int(any(record.status == FAILED for record in training.records))

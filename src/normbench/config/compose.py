@@ -26,6 +26,7 @@ from normbench.config.choices import GROUPS
 from normbench.config.grammar import as_sweep, check_choice
 from normbench.config.hydra_errors import explained
 from normbench.config.search_path import CONFIG_NAME, dotted_keys, known_keys, open_loader
+from normbench.config.sweep_size import Confirmation, count, limit
 from normbench.errors import InputError
 
 #: A word that sets an argument of a choice, or all of them.
@@ -61,6 +62,8 @@ def open_arguments(words: Sequence[str]) -> list[str]:
     """
     for word in words:
         check_choice(word)
+        if word.lstrip("+~").partition("=")[0].strip() == "hydra.mode":
+            raise InputError(f"{word} has no effect, because a run is a sweep of one; remove it")
     return [f"++{word.lstrip('+')}" if _ARGUMENT.match(word) else word for word in words]
 
 
@@ -93,8 +96,11 @@ def values_by_key(words: Sequence[str], config_dir: str | None = None) -> dict[s
     parser = OverridesParser.create(config_loader=open_loader(config_dir))
     found = {}
     with explained():
-        for override in parser.parse_overrides(list(words)):
+        overrides = parser.parse_overrides(list(words))
+        most = limit(overrides)
+        for override in overrides:
             key = override.get_key_element()
+            Confirmation(most).check(count([override]))
             sweep = override.is_sweep_override()
             values = override.sweep_string_iterator() if sweep else [override.get_value_element_as_str()]
             found[key] = list(values)
@@ -124,6 +130,7 @@ class Composer:
         self._parser = OverridesParser.create(config_loader=loader)
         self._parse = cache(self._parse_word)
         self._base = cache(self._compose_base)
+        self._confirmation: Confirmation | None = None
         self._is_group = cache(lambda key: bool(loader.get_group_options(key, results_filter=None)))
 
     def jobs(self) -> list[list[str]]:
@@ -133,16 +140,20 @@ class Composer:
         (+experiment=e1,e2). The command line wins.
 
         Raises:
-            InputError: a sweep lists no value, or its values cannot be listed.
+            InputError: a sweep lists no value, its values cannot be listed, or it has more jobs than
+                `confirm_above` and nobody confirms it.
         """
         words = open_arguments(_words(self._master.hydra.overrides.task))
-        jobs = self._product(words)
+        self._confirmation = Confirmation(limit([self._parse(word) for word in words], self._master))
+        jobs, known = self._product(words), list[str]()
         params = [self._params(job) for job in jobs]
         if all(found == params[0] for found in params):
-            return [
-                job for whole in self._product(params[0] + words) for job in self._deepened(whole, params[0])
-            ]
-        return [deep for job in jobs for deep in self._deepened(job, [])]
+            jobs, known = self._product(params[0] + words), params[0]
+        found_jobs: list[list[str]] = []
+        for job in jobs:
+            found_jobs += self._deepened(job, known)
+            self._confirmation.check(len(found_jobs))
+        return found_jobs
 
     def _deepened(self, job: list[str], known: Sequence[str]) -> list[list[str]]:
         """The jobs that one job becomes through the sweep words of files that it chooses."""
@@ -156,6 +167,8 @@ class Composer:
         """All combinations of the values that words list. Of two words with one key, the last one counts."""
         with explained():
             overrides = self._parser.parse_overrides(list(words))
+            if self._confirmation is not None:
+                self._confirmation.check(count(overrides))
             [jobs] = BasicSweeper.split_arguments(overrides, None)
         if not jobs:
             raise InputError(f"a sweep needs at least one value per key; got {' '.join(words)}")

@@ -10,12 +10,14 @@ from typing import Any
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from normbench.config.choices import GROUPS, choices
-from normbench.errors import InputError
+from normbench.errors import InputError, unknown
 
 #: Text that the grammar reads as text without quotes.
 _PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[a-z_/][\w/.:*?+-]*", re.ASCII | re.IGNORECASE)
+#: What the grammar reads as a number, which names no choice.
+_NUMBER = re.compile(r"[+-]?[\d._]+(?:e[+-]?\d+)?|[+-]?(?:nan|inf)", re.ASCII | re.IGNORECASE)
 #: Two numbers written as a span: 0..4, 0-4, 0:4.
-_SPAN = re.compile(r"(\d+)\s*(?:\.{2,3}|-|:|to|…)\s*(\d+)")
+_SPAN = re.compile(r"(\d{1,18})\s*(?:\.{2,3}|-|:|to|…)\s*(\d{1,18})")
 
 
 def written(value: Any) -> str:
@@ -77,6 +79,12 @@ def check_choice(word: str) -> None:
         raise InputError(f"a run needs one {group}; got {word}; write {group}={name}")
     if not leaf and sign and value.strip().lower() in ("null", "false", "true"):
         raise InputError(f"{group} must be the name of a choice; got {word}; write {group}={name}")
+    if not leaf and _NUMBER.fullmatch(value.strip()):
+        raise unknown(group, value, choices(group))
+    if not leaf and value.strip().startswith("["):
+        parts = [part for part in re.split(r"[\[\],\s\"']+", value) if part]
+        sweep = f"write a sweep as {group}={','.join(parts)}" if parts else f"write {group}={name}"
+        raise InputError(f"a run has one {group}; got {word}; {sweep}")
     if leaf in ("name", "type", "kind", "_target_"):
         hint = "; the names of tracked runs follow from what varies" if group == "tracking" else ""
         written_so = f"{group}={value}" if group != "tracking" else "tracking.tags=[…] to mark runs"

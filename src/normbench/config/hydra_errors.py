@@ -6,6 +6,7 @@ No other module knows these exceptions.
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -27,6 +28,7 @@ from normbench.errors import InputError, NormbenchError, unknown
 from normbench.synonyms import meant
 
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
+_PACKAGES = ("hydra", "omegaconf", "antlr4", "yaml")
 
 
 @contextmanager
@@ -40,13 +42,23 @@ def explained(keys: Callable[[], Iterable[str]] = tuple) -> Iterator[None]:
         yield
     except NormbenchError:
         raise
-    except (*HYDRA_ERRORS, ValueError) as error:
+    except Exception as error:  # Hydra meets odd words with a TypeError, an AssertionError and others
         raise explain(error, keys) from error
+
+
+def raised_by_hydra(error: BaseException) -> bool:
+    """Whether an exception is one of Hydra or OmegaConf, or was raised by their code."""
+    if isinstance(error, HYDRA_ERRORS):
+        return True
+    *_, (last, _) = traceback.walk_tb(error.__traceback__)
+    return str(last.f_globals.get("__name__")).partition(".")[0] in _PACKAGES
 
 
 def explain(error: Exception, keys: Callable[[], Iterable[str]] = tuple) -> InputError:
     """The InputError that says what an exception of Hydra or OmegaConf means."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    if isinstance(error, RecursionError):
+        return InputError("values are nested too deeply; write them flatter")
     if isinstance(error, OverrideParseException):
         return InputError(unreadable(error.override))
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
@@ -66,9 +78,15 @@ def explain(error: Exception, keys: Callable[[], Iterable[str]] = tuple) -> Inpu
         return InputError(f"the group '{match[1]}' has no default choice to override; write +{match[1]}=…")
     if match := re.match(r"Multiple values for (\S+)\. To override", str(error)):
         return InputError(f"{match[1]} has a default choice already; write {match[1]}=… without +")
+    if "Cannot merge DictConfig with ListConfig" in str(cause):
+        return InputError("a list stands where keys with values must stand; write {key:value}")
     if "does not support sweep type" in str(error):
         return InputError(
             "a sweep lists its values with a,b,c, range(), choice() or glob(); interval() is not possible"
+        )
+    if not isinstance(error, (*HYDRA_ERRORS, ValueError)):
+        return InputError(
+            f"Hydra cannot read this configuration ({type(error).__name__}: {_one_line(cause)})"
         )
     return InputError(_one_line(cause))
 

@@ -14,6 +14,7 @@ from typing import Any
 from normbench.config.choices import FACTS, choices, declared, owners
 from normbench.errors import InputError, unknown
 from normbench.momentum import parse_momentum
+from normbench.numbers import LARGEST
 
 #: The meaning of null for knobs where a library documents one: torch's momentum=None is the plain average.
 NULL_MEANS = {"norm.momentum": "cumulative"}
@@ -116,6 +117,8 @@ def _canonical(path: str, choice: str, given: Any, default: Any) -> Any:
         given
     ):  # JSON has no such number, so no signature either
         raise InputError(f"{path} of {choice} must be finite; got {given}")
+    if isinstance(given, int | float) and not isinstance(given, bool) and abs(given) > LARGEST:
+        raise InputError(f"{path} of {choice} must be at most {LARGEST:g} in size; got {given:g}")
     if default is None:  # of no type; a number is written as short as it can be
         whole = isinstance(given, float) and given.is_integer()
         return int(given) if whole else _not_boolean(path, choice, given)

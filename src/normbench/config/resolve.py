@@ -20,14 +20,14 @@ from normbench.errors import InputError, unknown
 from normbench.groups import PREACTIVATION
 from normbench.momentum import parse_momentum
 from normbench.sources import RUNNING, parse_source
-from normbench.spec import Resolved, RunSpec
+from normbench.spec import Part, Resolved, RunSpec
 
 #: Groups whose choices need not have every knob.
 _CHOICES = ("model", "norm", "weight", "data", "optim", "schedule", "tracking")
 #: Groups whose choices compute something, so that their numbers have a version.
 _COMPUTING = ("model", "norm", "weight", "data", "optim", "schedule", "placement")
-#: Keys of the sweep, not of a run.
-OF_THE_SWEEP = ("invalid", "on_error")
+#: Keys of a whole sweep, which no run has.
+OF_THE_SWEEP = ("invalid", "on_error", "confirm_above")
 #: Keys whose default is an environment variable.
 _FROM_ENVIRONMENT = {"tracking.project": "WANDB_PROJECT", "tracking.entity": "WANDB_ENTITY"}
 #: Keys below the groups, for the nearest names of an unknown key.
@@ -62,6 +62,7 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
         raise InputError(
             f"{absent[0]} is missing; every key of conf/config.yaml must be there, null if need be"
         )
+    _check_groups(tree)
     known = {group: declared(group, choice_name(group, tree[group])) for group in _CHOICES}
     unused = [knob for group in _CHOICES for knob in settle(group, tree[group], known[group], elsewhere)]
     unused += _drop_stem_activation(tree)
@@ -103,6 +104,18 @@ def _refuse_plugins(tree: Mapping[str, Any]) -> None:
             )
 
 
+def _check_groups(tree: Mapping[str, Any]) -> None:
+    """Refuse a number, a text, a list or null in the place of a group of keys."""
+    for group, field in RunSpec.model_fields.items():
+        part = field.annotation
+        if not (isinstance(part, type) and issubclass(part, Part)) or isinstance(tree[group], Mapping):
+            continue
+        if group in _CHOICES or group == "placement":
+            choice_name(group, tree[group])
+        first = next(iter(part.model_fields))
+        raise InputError(f"{group} must be keys with values, such as {group}.{first}=…; got {tree[group]!r}")
+
+
 def _check_average(spec: RunSpec) -> None:
     """Refuse to evaluate averaged weights of a run that has none."""
     asked = [source for source in spec.eval.statistics if source.averaged]
@@ -142,7 +155,10 @@ def _resolve_weights(model: dict[str, Any]) -> None:
 
 def _take_facts(tree: dict[str, Any]) -> None:
     """Replace the facts that the choices declare by what they mean for the run, in place."""
-    tree["numerics"], tree["neutral"] = {}, {}
+    for fact in ("numerics", "neutral"):
+        if tree.get(fact):
+            raise InputError(f"{fact} is declared by the choices of a run and cannot be set")
+        tree[fact] = {}
     for group in _COMPUTING:
         facts = FACTS | {k: v for k, v in declared(group, tree[group]["name"]).items() if k in FACTS}
         for fact, value in facts.items():

@@ -10,18 +10,48 @@ from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import setup_globals
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from normbench.config.hydra_errors import explained
+from normbench.config.hydra_settings import check_hydra, check_words
+from normbench.config.own_files import read_own_files
+from normbench.config.sweep_size import Confirmation, count, limit
 from normbench.errors import InputError
 
 CONFIG_PATH = "pkg://normbench.conf"
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
+_HYDRAS_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
+
+class Loader(ConfigLoaderImpl):
+    """Hydra's loader. It reads a user's files within limits, and refuses settings that import code."""
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        read_own_files()
+        super().__init__(config_search_path)
+
+    def load_configuration(
+        self, config_name: str | None, overrides: list[str], run_mode: RunMode, *args: Any, **kwargs: Any
+    ) -> DictConfig:
+        """As in Hydra.
+
+        Raises:
+            InputError: see `check_hydra`.
+        """
+        check_words(overrides)
+        config = super().load_configuration(config_name, overrides, run_mode, *args, **kwargs)
+        check_hydra(config)
+        sweeps = run_mode is RunMode.MULTIRUN and kwargs.get("validate_sweep_overrides", True)
+        if sweeps and config.hydra.sweeper._target_ == _HYDRAS_SWEEPER:  # ours counts its jobs itself
+            words = [word for word in overrides if not word.lstrip("+~").startswith("hydra")]
+            parsed = OverridesParser.create(config_loader=self).parse_overrides(words)
+            Confirmation(limit(parsed, config)).check(count(parsed))
+        return config
 
 
 def open_loader(config_dir: str | None = None) -> ConfigLoader:
@@ -43,7 +73,7 @@ def open_loader(config_dir: str | None = None) -> ConfigLoader:
         search_path.prepend(
             provider="command-line", path=f"file://{folder}", anchor=SearchPathQuery(provider="schema")
         )
-    return ConfigLoaderImpl(search_path)
+    return Loader(search_path)
 
 
 def own_config_dir() -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from normbench import memory
 from normbench.data.fingerprint import check_unchanged, remember
 from normbench.data.fit import describe_fit, fit
 from normbench.data.moments import statistics
@@ -16,9 +17,10 @@ from normbench.data.raw import Raw
 from normbench.data.shape import Shape
 from normbench.data.shapes import SOURCES, shape_of
 from normbench.data.validation import validation_mask
+from normbench.errors import InputError
 from normbench.spec import DataSpec
 
-_TENSORS = (
+TENSORS = (
     "train_images", "train_labels", "valid_images", "valid_labels", "test_images", "test_labels",
 )  # fmt: skip
 
@@ -63,23 +65,38 @@ class Dataset:
         """The same data set with the validation images in place of the test images."""
         return replace(self, test_images=self.valid_images, test_labels=self.valid_labels)
 
-    def share(self) -> Dataset:
-        """The same data set; its tensors move to memory that processes share."""
-        for name in _TENSORS:
-            getattr(self, name).share_memory_()
-        return self
-
     def to(self, device: torch.device | str) -> Dataset:
         """The same data set with its tensors on another device."""
-        return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
+        return replace(self, **{name: getattr(self, name).to(device) for name in TENSORS})
+
+
+def _check_memory(spec: DataSpec, shape: Shape, size: int | None) -> None:
+    """Refuse data that do not fit into the memory, before it is taken.
+
+    Raises:
+        InputError: the images in use need more bytes than are free.
+    """
+    images = shape.train_images + shape.valid_images + shape.test_images
+    sides = {shape.size, size or shape.size}  # a copy at the side of the model stands beside the first
+    needed = images * shape.channels * sum(side**2 for side in sides)
+    if needed > (free := memory.free_bytes()):
+        raise InputError(
+            f"data={spec.name} needs {memory.size(needed)} of memory for {images:,} images of "
+            f"{shape.channels}×{max(sides)}×{max(sides)}; {memory.size(free)} are free; "
+            "lower data.train_size, data.test_size or data.size, or free some"
+        )
 
 
 def assemble(spec: DataSpec, size: int | None, cache: Path | None) -> Dataset:
     """Read, keep the images in use, fit them, split off the validation images, and compute the statistics.
 
     See `normbench.data.load`.
+
+    Raises:
+        InputError: the data do not fit into the memory, or what `load` names.
     """
     shape = shape_of(spec, cache)
+    _check_memory(spec, shape, size)
     raw: Raw = import_module(f"normbench.data.{SOURCES.get(spec.name, 'own')}").read(spec, cache)
     knobs = spec.model_dump()
     check_unchanged(knobs, spec.fingerprint, cache)

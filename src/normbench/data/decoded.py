@@ -10,13 +10,13 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
-from uuid import uuid4
 
 import numpy as np
 
 from normbench.data.raw import Raw
 from normbench.data.shape import Shape
 from normbench.errors import InputError
+from normbench.leftovers import draft_beside, remove_leftovers
 
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 _ABOUT = "shape.json"
@@ -75,12 +75,15 @@ def load_or_read(place: Path | None, shape: Shape, read: Callable[[], Raw]) -> R
 def save(place: Path | None, raw: Raw, shape: Shape) -> None:
     """Write beside `place`, then rename: another process sees all files or none. None saves nothing.
 
+    What killed processes left half written there is removed first.
+
     Raises:
         InputError: the cache cannot be written.
     """
     if place is None:
         return
-    draft = place.with_name(f".{place.name}.{uuid4().hex}")
+    draft = draft_beside(place)
+    remove_leftovers(place.parent)
     try:
         draft.mkdir(parents=True)
         for name in _ARRAYS:

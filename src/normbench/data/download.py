@@ -14,7 +14,8 @@ from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+
+from normbench.leftovers import draft_beside, remove_leftovers
 
 #: Give up if a server does not answer for this many seconds. torchvision alone would wait for ever.
 TIMEOUT_S = 15.0
@@ -36,7 +37,8 @@ def fetch(source: Any, root: Path, archives: Sequence[str]) -> None:
         DownloadFailed: no network, a wrong checksum or a full disk, for example. The root is unchanged.
     """
     absent = [folder for folder in (root, *root.parents) if not folder.exists()]
-    staging = root / f".download-{uuid4().hex}"
+    staging = draft_beside(root / "download")
+    remove_leftovers(root)
     try:
         staging.mkdir(parents=True)
         for archive in archives:

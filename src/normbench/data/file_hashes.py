@@ -23,6 +23,7 @@ from pathlib import Path
 
 from normbench.errors import RunFailure
 from normbench.files import write_atomically
+from normbench.leftovers import remove_leftovers
 
 #: Nanoseconds: the coarsest clock of a file system in use (FAT) ticks every two seconds.
 UNSETTLED_NS = 2_000_000_000
@@ -78,6 +79,7 @@ class FileHashes:
         files = {name: [*stamp, digest] for name, (stamp, digest) in self._known.copy().items()}
         with suppress(OSError, RunFailure):
             self._memory.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self._memory.parent)
             write_atomically(self._memory, json.dumps({"algorithm": self._algorithm, "files": files}))
             self._unsaved = False
 

@@ -17,6 +17,8 @@ from normbench import parts
 from normbench.data import published
 from normbench.data.file_hashes import FileHashes, hashes_under
 from normbench.data.folder_names import is_image, position
+from normbench.data.limits import check, most
+from normbench.data.members import printable
 from normbench.data.walk import walk
 from normbench.errors import InputError
 from normbench.store import Store
@@ -129,10 +131,12 @@ def _folder_state(path: str, cache: Path | None, fresh: bool) -> str:
 
 def _directory(place: Path, hashes: FileHashes) -> tuple[str, int]:
     """Hash names and contents. Entries that the reader refuses count too: no earlier copy may hide them."""
-    digest, files = hashlib.sha256(), 0
+    digest, files, bound = hashlib.sha256(), 0, most("MEMBERS")
     empty: dict[str, None] = {}  # class folders without an image so far
     for entry in walk(place):
         files += 1
+        if files > bound:
+            check("MEMBERS", files, f"data.path={place}: files and folders")
         at = position(entry.name)
         if at is None:
             continue
@@ -144,6 +148,8 @@ def _directory(place: Path, hashes: FileHashes) -> tuple[str, int]:
             continue
         if entry.kind == "file":
             empty.pop("/".join(entry.name.split("/")[: -len(at.rest.split("/"))]), None)
+        if entry.stat is not None and entry.kind == "file":
+            check("BYTES", entry.stat.st_size, f"{printable(entry.name)} of data.path={place}: bytes")
         content = hashes.of(entry.name, entry.path, entry.stat) if entry.kind == "file" else entry.kind
         digest.update(os.fsencode(entry.name) + f"\0{content}\n".encode())
     for name in empty:

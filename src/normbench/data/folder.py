@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from normbench import memory
 from normbench.data import image
 from normbench.data.decoded import load_about, load_arrays, save
 from normbench.data.fingerprint import check_unchanged
@@ -66,6 +67,12 @@ def read(spec: DataSpec, cache: Path | None) -> Raw:
 
 def _decode(path: str, found: FolderIndex, whole: Shape) -> Raw:
     side = (whole.channels, whole.size, whole.size)
+    needed = sum(found.counts.values()) * whole.channels * whole.size**2
+    if needed > (free := memory.free_bytes()):
+        raise InputError(
+            f"the images of data.path={path} need {memory.size(needed)} of memory at "
+            f"{whole.size}×{whole.size}; {memory.size(free)} are free; give a smaller data.size, or free some"
+        )
     pixels = {s: np.empty((n, *side), np.uint8) for s, n in found.counts.items()}
     labels = {s: np.full(n, -1, np.int64) for s, n in found.counts.items()}
     for key, member in keyed_members(Path(path).expanduser()):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from normbench.data.limits import check
 from normbench.data.raw import Images
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _GREY = ("1", "L", "LA", "La")
 #: Pillow's names of what holds more than 8 bits a channel. Its conversion to 8 bits would clip, not scale.
 _DEEP = ("I", "F")
+#: The formats of the suffixes in `data.folder_names`. Pillow knows others, and runs Ghostscript for one.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _ORIENTATION = 0x0112  # the EXIF tag; 1: as stored
 
 
@@ -90,9 +93,11 @@ def _open(content: bytes) -> Image:
     if not content:
         raise ValueError("the file is empty")
     try:
-        image = Image.open(io.BytesIO(content))
+        Image.MAX_IMAGE_PIXELS = None  # the limit below takes its place, and can be raised
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except UnidentifiedImageError:
-        raise ValueError("no image format that Pillow knows") from None
+        raise ValueError(f"the content is none of {', '.join(_FORMATS)}") from None
+    check("PIXELS", image.width * image.height, f"{image.width}×{image.height} pixels")
     if image.mode.startswith(_DEEP):
         raise ValueError(f"Pillow mode {image.mode}: images must have 8 bits a channel")
     return image

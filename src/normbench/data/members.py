@@ -8,7 +8,6 @@ import posixpath
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
+from normbench.data.limits import check, check_unpacked, most
 from normbench.data.walk import walk
 from normbench.errors import InputError
+from normbench.visible import visible
 
 #: A member's name, and how many earlier members of the archive have the same name.
 Key = tuple[str, int]
+
+_BLOCK = 1 << 20
 
 
 class Member(NamedTuple):
@@ -42,15 +45,18 @@ def members(path: Path) -> Iterator[Member]:
     An archive is read once, from beginning to end; its checksums and end mark are verified on the way.
 
     Raises:
-        InputError: there is nothing, no permission, no archive, or a damaged one; the place of the damage is
-            named. Reading a member raises the same.
+        InputError: there is nothing, no permission, no archive, a damaged one, or one that passes a limit of
+            `data.limits`; the place is named. Reading a member raises the same.
     """
-    walking, place = _walk(path), "at its start"
+    walking, place, number = _walk(path), "at its start", 0
     while True:
         with _as_input_error(path, place):
             member = next(walking, None)
         if member is None:
             return
+        number += 1
+        if number > most("MEMBERS"):
+            check("MEMBERS", number, f"data.path={path}: files and folders")
         yield member._replace(read=partial(_read, path, member))
         place = f"after {printable(member.name)}"
 
@@ -64,12 +70,12 @@ def keyed_members(path: Path) -> Iterator[tuple[Key, Member]]:
 
 
 def printable(name: str) -> str:
-    """A name that any terminal and file can hold: bytes that are no UTF-8 are written as escapes.
+    """A name that any terminal and file can hold: bytes that are no UTF-8, and control codes, are escapes.
 
     >>> printable(b"caf\\xe9.png".decode("utf-8", "surrogateescape"))
     'caf\\\\xe9.png'
     """
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    return visible(os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
 def clean(name: str) -> str:
@@ -96,10 +102,9 @@ def _as_input_error(path: Path, place: str) -> Iterator[None]:
         raise InputError(
             f"data.path={path} must be readable; no permission for {error.filename}; give it"
         ) from None
-    except (
-        OSError, EOFError, RuntimeError, NotImplementedError, UnicodeError, tarfile.TarError,
-        zipfile.BadZipFile, zlib.error,
-    ) as error:  # fmt: skip
+    except InputError:
+        raise
+    except Exception as error:  # readers of archives meet damaged bytes with almost any exception
         raise InputError(
             f"data.path={path} cannot be read {place} ({error}); an archive must be a whole .tar, .tar.gz, "
             ".tgz or .zip: copy or pack it again"
@@ -109,25 +114,60 @@ def _as_input_error(path: Path, place: str) -> Iterator[None]:
 def _walk(path: Path) -> Iterator[Member]:
     if path.is_dir():
         for entry in walk(path):
-            yield Member(entry.name, entry.kind, Path(entry.path).read_bytes)
+            yield Member(entry.name, entry.kind, partial(_file, path, entry.name, Path(entry.path)))
         return
+    if not path.is_file() and path.exists():
+        raise InputError(f"data.path={path} must be a directory or an archive; it is a pipe or a device")
     with path.open("rb") as file:
         magic = file.read(2)
         file.seek(0)
         if magic == b"PK":
-            yield from _zip(file)
+            yield from _zip(path, file)
         elif magic == b"\x1f\x8b":
             with gzip.open(file) as stream:
-                yield from _tar(stream)
+                yield from _tar(path, _Unpacked(path, stream))  # type: ignore[arg-type]
         else:
-            yield from _tar(file)
+            yield from _tar(path, file)
 
 
-def _zip(file: IO[bytes]) -> Iterator[Member]:
+class _Unpacked:
+    """A stream of unpacked bytes that ends the reading at a limit. Headers may ask for gigabytes, too."""
+
+    def __init__(self, path: Path, stream: gzip.GzipFile) -> None:
+        self._path, self._stream, self._packed = path, stream, path.stat().st_size
+
+    def read(self, count: int) -> bytes:
+        check("BYTES", count, f"data.path={self._path}: bytes of one header")
+        content = self._stream.read(count)
+        check_unpacked(self._stream.tell(), self._packed, f"data.path={self._path}")
+        return content
+
+    def seek(self, place: int) -> int:
+        check_unpacked(place, self._packed, f"data.path={self._path}")
+        return self._stream.seek(place)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+
+def _file(path: Path, name: str, file: Path) -> bytes:
+    check("BYTES", file.stat().st_size, f"{printable(name)} of data.path={path}: bytes")
+    return file.read_bytes()
+
+
+def _unzip(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    check("BYTES", info.file_size, f"{printable(info.filename)} of data.path={path}: bytes")
+    return archive.read(info)
+
+
+def _zip(path: Path, file: IO[bytes]) -> Iterator[Member]:
     with zipfile.ZipFile(file) as archive:
-        for info in archive.infolist():
+        infos = archive.infolist()
+        unpacked = sum(info.file_size for info in infos)
+        check_unpacked(unpacked, path.stat().st_size, f"data.path={path}")
+        for info in infos:
             # Slashes are the only separators that the format allows; some programs write the other ones.
-            name, read = info.filename.replace("\\", "/"), partial(archive.read, info)
+            name, read = info.filename.replace("\\", "/"), partial(_unzip, path, archive, info)
             if stat.S_ISLNK(info.external_attr >> 16):
                 target = read().decode("utf-8", "surrogateescape")
                 yield Member(clean(name), "link", read, _beside(clean(name), target))
@@ -135,10 +175,10 @@ def _zip(file: IO[bytes]) -> Iterator[Member]:
                 yield Member(clean(name), "folder" if name.endswith("/") else "file", read)
 
 
-def _tar(stream: IO[bytes] | gzip.GzipFile) -> Iterator[Member]:
+def _tar(path: Path, stream: IO[bytes]) -> Iterator[Member]:
     with tarfile.open(fileobj=stream, mode="r:") as archive:
         for info in archive:
-            name, read = clean(info.name), partial(_content, archive, info)
+            name, read = clean(info.name), partial(_content, path, archive, info)
             if info.isreg():
                 yield Member(name, "file", read)
             elif info.isdir():
@@ -150,10 +190,13 @@ def _tar(stream: IO[bytes] | gzip.GzipFile) -> Iterator[Member]:
             else:
                 yield Member(name, "special file", read)
         stream.seek(archive.offset)
-        rest = stream.read()
-    # tarfile takes a damaged header for the end of the archive; the real end is marked by blocks of zeros.
-    if not rest or rest.strip(b"\0"):
-        raise tarfile.ReadError("the end mark is missing")
+        rest = stream.read(_BLOCK)
+        # tarfile takes a damaged header for the end of the archive; zeros mark the real end
+        if not rest or rest.strip(b"\0"):
+            raise tarfile.ReadError("the end mark is missing")
+        while rest := stream.read(_BLOCK):
+            if rest.strip(b"\0"):
+                raise tarfile.ReadError("something follows the end mark")
 
 
 def _beside(name: str, target: str) -> str:
@@ -161,6 +204,7 @@ def _beside(name: str, target: str) -> str:
     return posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
 
 
-def _content(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+def _content(path: Path, archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    check("BYTES", info.size, f"{printable(info.name)} of data.path={path}: bytes")
     stream = archive.extractfile(info)
     return stream.read() if stream else b""

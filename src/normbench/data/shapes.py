@@ -64,6 +64,22 @@ def shape_of(spec: DataSpec, cache: Path | None = None) -> Shape:
     )
 
 
+def check_crop(spec: DataSpec, side: int) -> None:
+    """Refuse a padding that is wider than the images: a crop might show none of the image.
+
+    Args:
+        side: of the images as the model gets them, in pixels.
+
+    Raises:
+        InputError: `data.crop` is larger.
+    """
+    if spec.crop > side:
+        raise InputError(
+            f"data.crop must be at most {side}, the side of the images as the model gets them, because a "
+            f"crop might show padding alone; got {spec.crop}"
+        )
+
+
 def _first(spec: DataSpec, knob: str, wanted: int | Literal["all"], held: int) -> int:
     if wanted == "all":
         return held

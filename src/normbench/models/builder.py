@@ -6,13 +6,14 @@ a site, in which order norm and activation come, and whether a layer has a bias.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from normbench import norms, rng, weight_norms
+from normbench import memory, norms, rng, weight_norms
 from normbench.data.shape import Shape
 from normbench.errors import InputError
 from normbench.models.activations import ACTIVATIONS, GAINS
@@ -23,6 +24,8 @@ from normbench.models.layers import Conv2d, Dropout, Linear
 from normbench.spec import RunSpec
 
 L = TypeVar("L", Conv2d, Linear)
+#: Bytes of weights above which a layer is compared with the free memory.
+_MUCH = 1 << 28
 #: Sites that read a layer's output, see `Builder.conv`.
 Readers = str | tuple[str, ...] | None
 #: Placements of plain nets with the activation before the norm.
@@ -239,6 +242,7 @@ class Builder:
             gain:  see `initial_weight`.
         """
         if self.dry:
+            _check_room(name, math.prod((self.lanes, *shape)))
             return torch.ones(self.lanes, *shape), torch.zeros(self.lanes, shape[0])
         init = self.spec.model.init
         generators = [rng.generator(seed, f"init/{name}") for seed in self.seeds]
@@ -255,6 +259,20 @@ class Builder:
             raise norms.NormError(f"layer {name}: {of_weight_norm(error)}") from None
         built.in_double = self.spec.engine.precision == "tf32"
         return built
+
+
+def _check_room(name: str, weights: int) -> None:
+    """Refuse a layer whose weights do not fit into the memory. A dry run makes them first of all.
+
+    Raises:
+        InputError: there is too little memory; the message has the numbers.
+    """
+    needed = 4 * weights
+    if needed > _MUCH and needed > (free := memory.free_bytes()):
+        raise InputError(
+            f"layer {name} has {weights:,} weights, which need {memory.size(needed)} of memory; "
+            f"{memory.size(free)} are free; give a smaller model"
+        )
 
 
 @torch.no_grad()

@@ -57,12 +57,14 @@ class Arguments:
             raise NormError(f"{self.key}: {name} must be {wanted}; got {value!r}")
         return value
 
-    def whole(self, name: str, value: object, *, least: int = 1) -> int:
-        """The value, if it is a whole number ≥ `least`.
+    def whole(self, name: str, value: object, *, least: int = 1, most: int | None = None) -> int:
+        """The value, if it is a whole number ≥ `least` and, if that is given, ≤ `most`.
 
         Raises:
             NormError: it is not; the message names the argument.
         """
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise NormError(f"{self.key}: {name} must be a whole number ≥ {least}; got {value!r}")
+        if most is not None and value > most:
+            raise NormError(f"{self.key}: {name} must be a whole number in [{least}, {most}]; got {value!r}")
         return value

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from normbench.errors import InputError, unknown
 from normbench.papers.description import PaperTable
+from normbench.yaml_limits import check_yaml
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -53,6 +54,7 @@ def parse(name: str, text: str, file: str = "") -> PaperTable:
     Raises:
         InputError: it does not say what a table must; the first fault is named.
     """
+    check_yaml(text, f"paper table {name}")
     try:
         tree = yaml.safe_load(text)
         if not isinstance(tree, dict) or tree.keys() & {"name", "file"}:

@@ -4,28 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from typing import Any
 
 from normbench.labels import MISSING
+from normbench.visible import visible
 
-#: Unicode categories without a visible character: controls, formats such as bidirectional overrides,
-#: surrogates, private use, unassigned, line and paragraph separators.
-_INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-
-
-def visible(text: str) -> str:
-    r"""Text in one line whose invisible characters are written as escapes.
-
-    >>> visible("a\nb\u202ec"), visible("größe · 2")
-    ('a\\nb\\u202ec', 'größe · 2')
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        char.encode("unicode_escape").decode() if unicodedata.category(char) in _INVISIBLE else char
-        for char in text
-    )
+__all__ = ["natural", "visible"]
 
 
 def natural(text: str) -> tuple[Any, ...]:

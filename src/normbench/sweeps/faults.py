@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from normbench import models
-from normbench.data.shapes import shape_of
+from normbench.data.shapes import check_crop, shape_of
 from normbench.engine import device, graph_check, partners, source_check, starting_state
 from normbench.engine.probes.registry import check as check_diagnostics
 from normbench.errors import InputError
@@ -64,6 +64,7 @@ def _state_fault(spec: RunSpec, cache: Path) -> InputError | None:
 def _build_fault(spec: RunSpec, cache: Path) -> InputError | None:
     try:
         shape = models.fitted(spec, shape_of(spec.data, cache))
+        check_crop(spec.data, shape.size)
         models.check(spec, shape)
         check_diagnostics(spec, shape)
         source_check.check(spec, shape)

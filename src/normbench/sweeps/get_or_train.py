@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from normbench import events, labels, parts
@@ -15,7 +14,7 @@ from normbench.errors import InputError
 from normbench.phrases import counted
 from normbench.ranks import launched
 from normbench.record import FAILED, Record
-from normbench.spec import DataSpec, Resolved, RunSpec
+from normbench.spec import Resolved, RunSpec
 from normbench.store import Store
 from normbench.sweeps.estimate import Estimate, estimate
 from normbench.sweeps.execution import Execution
@@ -23,13 +22,13 @@ from normbench.sweeps.findings import Findings, failed_at, find
 from normbench.sweeps.plan import Pack, Plan, stacks
 from normbench.sweeps.pool import WorkerPool, worker_pool
 from normbench.sweeps.stopping import STOP, Stopped
+from normbench.sweeps.sweep_data import SweepData
 from normbench.sweeps.tidy import tidy
 from normbench.sweeps.under_way import notes
 
 if TYPE_CHECKING:
     from normbench.autotune.search import RunOnAll
     from normbench.autotune.tuner import Tuner
-    from normbench.data.dataset import Dataset
 
 T = TypeVar("T")
 
@@ -69,6 +68,7 @@ class Sweep:
         self.places = {spec.signature: f"{now} {place:06d}" for place, spec in enumerate(self.asked)}
         self.dropped = Counter(knob for each in resolved for knob in each.unused)
         self.store, self.on_error = store, on_error
+        self.data = SweepData(store.root / "cache")
 
     @cached_property
     def findings(self) -> Findings:
@@ -180,8 +180,9 @@ class Sweep:
         self._announce_found(emit)
         for note in plan.notes:
             emit(events.Notice(note))
+        data = self.data.of if pool is None else partial(self.data.shared, emit=emit)
         execution = Execution(
-            self.store, pool, emit, self._data, self.tuner.of, self._stacks,
+            self.store, pool, emit, data, self.tuner.of, self._stacks,
             Command(self.places, self._failures), stops=self.on_error == STOP_ON_ERROR,
         )  # fmt: skip
         try:
@@ -233,6 +234,7 @@ class Sweep:
     def _check(self) -> int:
         """Refuse runs that cannot be trained, before anything is written. Return the run-steps to train."""
         from normbench import models
+        from normbench.autotune.memory import check_room
         from normbench.data.shapes import shape_of
 
         if self.faults:
@@ -242,17 +244,11 @@ class Sweep:
             if spec.stack_key() not in lengths:
                 shape = models.fitted(spec, shape_of(spec.data, self.store.root / "cache"))
                 lengths[spec.stack_key()] = spec.length(shape.train_images)
-                self._data(spec)
+                check_room(spec, shape)
+                self.data.of(spec)
         self.store.check_writable()
         self.store.check_places(spec.signature for spec in self.findings.to_train)
         return sum(lengths[spec.stack_key()] for spec in self.findings.to_train)
-
-    def _data(self, spec: RunSpec) -> Dataset:
-        """The data of a run on the CPU, fitted to its model, in memory that workers can share."""
-        from normbench import models
-
-        cache = self.store.root / "cache"
-        return _load(spec.data, models.fitted_size(spec, cache), cache)
 
     def _notes(self) -> Iterator[str]:
         yield from notes(self.findings.to_train, self.store)
@@ -278,10 +274,3 @@ def _widest(runs: int) -> Callable[[RunSpec], int]:
 def _run_in_this_process(job: Callable[[], T]) -> list[T]:
     """The results of `WorkerPool.run_on_all`, with this process as the only worker."""
     return [job()]
-
-
-@lru_cache(maxsize=4)
-def _load(spec: DataSpec, size: int | None, cache: Path) -> Dataset:
-    from normbench import data
-
-    return data.load(spec, size=size, cache=cache).share()

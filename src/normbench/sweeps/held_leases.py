@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from normbench import leases
 from normbench.engine.pulse import Pulse
-from normbench.files import remove_leftovers
 from normbench.leases import Lease, Watch
+from normbench.leftovers import remove_leftovers
 from normbench.spec import RunSpec
 from normbench.store import Store
 

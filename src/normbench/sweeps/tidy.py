@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from normbench import leases
-from normbench.files import remove_leftovers
 from normbench.leases import Watch
+from normbench.leftovers import remove_leftovers
 from normbench.run_folder import clean
 from normbench.store import Store
 

@@ -17,6 +17,7 @@ from normbench.events import Event, Notice, RunEvaluated, StackSplit, SweepStart
 from normbench.record import FAILED
 from normbench.tracking import messages
 from normbench.tracking.progress import Progress
+from normbench.visible import visible
 
 INTERVAL_S = 0.25
 
@@ -87,10 +88,10 @@ class LiveView:
         if self._err is None:
             self._say(text, "yellow")
         else:
-            print(text, file=self._err, flush=True)
+            print(visible(text), file=self._err, flush=True)
 
     def _say(self, text: str, style: str) -> None:
-        self._console.print(Text(text, style=style), soft_wrap=True)
+        self._console.print(Text(visible(text), style=style), soft_wrap=True)
 
     def _view(self, now: float) -> RenderableType:
         progress = self._progress
@@ -112,7 +113,7 @@ class LiveView:
         for group, stack in rows[:max_rows]:
             loss = group.train_loss
             table.add_row(
-                Text(messages.group_title(group, self._progress)),
+                Text(visible(messages.group_title(group, self._progress))),
                 Text(f"step {stack.step:,}/{stack.steps:,}"),
                 Text("" if loss is None else f"train_loss {loss:.4f}"),
             )

@@ -9,6 +9,7 @@ from typing import TextIO
 from normbench.events import Event, Notice, RunEvaluated, StackSplit, SweepStarted
 from normbench.tracking import messages
 from normbench.tracking.progress import Progress
+from normbench.visible import visible
 
 INTERVAL_S = 10.0
 
@@ -55,4 +56,4 @@ class PlainView:
 
     @staticmethod
     def _print(text: str, stream: TextIO) -> None:
-        print(text, file=stream, flush=True)
+        print(visible(text), file=stream, flush=True)

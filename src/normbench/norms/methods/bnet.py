@@ -105,7 +105,7 @@ class BatchNormEnhanced(BatchNorm):
             batch=batch,
             variance=variance,
         )
-        self.kernel = self.whole("kernel", kernel)
+        self.kernel = self.whole("kernel", kernel, most=1000)
         if kernel % 2 == 0:
             raise NormError(f"bnet: kernel must be odd, to have a centre; got {kernel}")
         self.axes = self.whole("axes", axes)

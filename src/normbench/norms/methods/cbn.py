@@ -113,7 +113,7 @@ class CrossIterationBatchNorm(BatchNorm):
         super().__init__(
             channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch, variance=variance
         )
-        self.window, self.burn_in = self.whole("window", window), self.share("burn_in", burn_in)
+        self.window, self.burn_in = self.whole("window", window, most=10_000), self.share("burn_in", burn_in)
         self.phase_change_at = self.burn_in
         self.compensate = self.flag("compensate", compensate) and window > 1
         self._feeder: tuple[nn.Module, ...] = ()  # a tuple, so that it is no submodule

@@ -92,7 +92,7 @@ class IterNorm(WhiteningNorm):
             channels, lanes, group_size=group_size, momentum=momentum, eps=eps, affine=affine, track=track,
             batch=batch,
         )  # fmt: skip
-        self.iterations = self.whole("iterations", iterations, least=0)
+        self.iterations = self.whole("iterations", iterations, least=0, most=1000)
 
     def whiten(self, covariance: Tensor, eps: float | Tensor) -> Tensor:
         identity = torch.eye(self.group_size, dtype=covariance.dtype, device=covariance.device)

@@ -78,7 +78,7 @@ class LocalContrastNorm(Norm):
         super().__init__(channels, lanes, eps=eps)
         self.choice("mode", mode, MODES)
         self.choice("floor", floor, FLOORS)
-        if self.whole("size", size) % 2 == 0:
+        if self.whole("size", size, most=10_000) % 2 == 0:
             raise NormError(f"lcn: size must be odd, to have a centre; got {size}")
         self.mode, self.size, self.sigma, self.floor = mode, size, sigma, floor
         if sigma is not None:

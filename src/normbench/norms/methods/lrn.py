@@ -57,7 +57,7 @@ class LocalResponseNorm(Norm):
         k: float = 2.0,
     ) -> None:
         super().__init__(channels, lanes)
-        self.size = self.whole("size", size)
+        self.size = self.whole("size", size, most=1_000_000)
         for name, value in (("alpha", alpha), ("beta", beta), ("k", k)):
             self.number(name, value, least=0)
         if k == 0:

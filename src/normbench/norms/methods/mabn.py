@@ -100,7 +100,7 @@ class MovingAverageBatchNorm(StatefulNorm):
         batch: int | None = None,
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, batch=batch)
-        self.buffer = self.whole("buffer", buffer)
+        self.buffer = self.whole("buffer", buffer, most=10_000)
         self.warmup = self.share("warmup", warmup)
         self.phase_change_at = self.warmup
         self.clip = self.number("clip", clip, least=1)

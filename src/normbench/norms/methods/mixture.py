@@ -110,8 +110,8 @@ class MixtureNorm(RunningNorm):
         batch: int | None = None,
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
-        self.components = self.whole("components", components)
-        self.iterations = self.whole("iterations", iterations)
+        self.components = self.whole("components", components, most=1000)
+        self.iterations = self.whole("iterations", iterations, most=1000)
         self.register_moments(variance)
         for name, initial in zip(Components._fields, (_shares, _offsets, _ratios), strict=True):
             make = partial(initial, lanes, components, channels)

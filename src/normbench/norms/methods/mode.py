@@ -98,7 +98,7 @@ class ModeNorm(RunningNorm):
         seeds: Sequence[int] | None = None,
     ) -> None:
         super().__init__(channels, lanes, momentum=momentum, eps=eps, affine=affine, track=track, batch=batch)
-        self.modes = self.whole("modes", modes)
+        self.modes = self.whole("modes", modes, most=1000)
         self.gate_weight = nn.Parameter(torch.empty(lanes * modes, channels))
         self.gate_bias = nn.Parameter(torch.empty(lanes * modes))
         self._initialize(seeds)
