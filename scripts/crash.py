@@ -76,6 +76,7 @@ class Trap:
         self.stage, self.at, self.before = stage, at, before
         self.counts: Counter[str] = Counter()
         self.in_leases = 0
+        self.diary: Diary | None = None
 
     def arm(self) -> None:
         """Wrap the operations of all stages."""
@@ -98,16 +99,21 @@ class Trap:
             self.counts[here] += 1
             mine = self.at and here == self.stage and self.counts[here] == self.at
             if mine and self.before:
-                os.kill(os.getpid(), signal.SIGKILL)
+                self._die()
             self.in_leases += leases_too
             try:
                 return real(*args, **options)
             finally:
                 self.in_leases -= leases_too
                 if mine:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    self._die()
 
         setattr(owner, name, trapped)
+
+    def _die(self) -> None:
+        if self.diary is not None:
+            self.diary.write("death", [])  # on the spot: whoever waits for this process hears of it later
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Diary:
@@ -118,13 +124,14 @@ class Diary:
 
     def notify(self, event: events.Event) -> None:
         if isinstance(event, events.StackStarted):
-            self._write("start", event.signatures)
+            self.write("start", event.signatures)
         elif isinstance(event, events.StackSplit | events.StackPaused):
-            self._write("stop", event.signatures)
+            self.write("stop", event.signatures)
         elif isinstance(event, events.RunEnded):
-            self._write("end", [event.record.signature])
+            self.write("end", [event.record.signature])
 
-    def _write(self, what: str, signatures: Any) -> None:
+    def write(self, what: str, signatures: Any) -> None:
+        """Append a line, with the time on the clock that all processes of this machine share."""
         line = {"what": what, "runs": list(signatures), "pid": os.getpid(), "time": time.monotonic()}
         os.write(self.descriptor, (json.dumps(line) + "\n").encode())
 
@@ -155,7 +162,6 @@ class Suite:
 
     def _round(self, plan: list[str], folder: Path) -> None:
         store = Store(folder / "results")
-        deaths: dict[int, float] = {}
         first_seen: dict[str, str] = {}
         for _ in range(self.random.randint(1, 4)):
             if not plan:
@@ -166,15 +172,15 @@ class Suite:
                 self._kill_command(folder)
                 plan += ["workers"] * (stages.count("workers") - 1)
             else:
-                plan += self._kill_forked(stages, folder, deaths)
+                plan += self._kill_forked(stages, folder)
             self._look(store, first_seen)
         child = fork(lambda: train(store.root, folder / "diary", None))
-        if wait_for({child: ""}, deaths)[child] != 0:
+        if wait_for({child: ""})[child] != 0:
             self.faults["lost"].append("the last command failed")
         self._look(store, first_seen)
-        self._judge(store, folder / "diary", deaths)
+        self._judge(store, folder / "diary")
 
-    def _kill_forked(self, stages: list[str], folder: Path, deaths: dict[int, float]) -> list[str]:
+    def _kill_forked(self, stages: list[str], folder: Path) -> list[str]:
         """Kill a process per stage. Returns the stages whose process had ended before."""
         children = {}
         done = len(Store(folder / "results").finished(self.reference))
@@ -184,7 +190,7 @@ class Suite:
             trap = Trap(stage, at, before=self.random.random() < 0.5)
             children[fork(lambda trap=trap: train(folder / "results", folder / "diary", trap))] = stage
         again = []
-        for pid, code in wait_for(children, deaths).items():
+        for pid, code in wait_for(children).items():
             if code == -signal.SIGKILL:
                 self.killed[children[pid]] += 1
             elif code == 0:  # another process had done the work before it came to its moment
@@ -242,8 +248,8 @@ class Suite:
                 self.faults["torn"].append(f"{file.name}: {error}")
         self.faults["torn"] += reader.damaged
 
-    def _judge(self, store: Store, diary: Path, deaths: dict[int, float]) -> None:
-        stacks = self._read_diary(diary, deaths)
+    def _judge(self, store: Store, diary: Path) -> None:
+        stacks = self._read_diary(diary)
         for signature, (wanted, weights, curve, stack) in self.reference.items():
             record = store.get(signature)
             if record is None or record.status != "complete":
@@ -267,13 +273,14 @@ class Suite:
             if file.name not in expected:
                 self.faults["orphaned"].append(file.name)
 
-    def _read_diary(self, diary: Path, deaths: dict[int, float]) -> dict[str, set[tuple[str, ...]]]:
+    def _read_diary(self, diary: Path) -> dict[str, set[tuple[str, ...]]]:
         """The stacks in which each run trained. Finds runs that two living processes trained at once."""
         stacks: dict[str, set[tuple[str, ...]]] = {}
         spans: dict[str, list[tuple[float, float, int]]] = {}
         open_spans: dict[tuple[int, str], float] = {}
         ends: Counter[str] = Counter()
         lines = [json.loads(line) for line in diary.read_text().splitlines()] if diary.exists() else []
+        deaths = {line["pid"]: line["time"] for line in lines if line["what"] == "death"}
         for line in lines:
             for signature in line["runs"]:
                 key = line["pid"], signature
@@ -323,9 +330,11 @@ def resolved() -> list[Resolved]:
 def train(root: Path, diary: Path, trap: Trap | None) -> None:
     """Train the sweep in this process, up to the trap."""
     checkpointer.CHECKPOINT_EVERY_S = waiting.POLL_S = 0.02
+    observer = Diary(diary)
     if trap is not None:
+        trap.diary = observer
         trap.arm()
-    Sweep(RUNS, Store(root)).train([Diary(diary)])
+    Sweep(RUNS, Store(root)).train([observer])
 
 
 def fork(work: Callable[[], None]) -> int:
@@ -345,15 +354,15 @@ def fork(work: Callable[[], None]) -> int:
         os._exit(code)
 
 
-def wait_for(children: dict[int, str], deaths: dict[int, float]) -> dict[int, int]:
-    """Exit codes of processes, negative for signals. Notes when they have ended."""
+def wait_for(children: dict[int, str]) -> dict[int, int]:
+    """Exit codes of processes, negative for signals."""
     codes: dict[int, int] = {}
     until = time.monotonic() + LIMIT_S
     while len(codes) < len(children):
         for pid in children.keys() - codes.keys():
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
-                codes[pid], deaths[pid] = os.waitstatus_to_exitcode(status), time.monotonic()
+                codes[pid] = os.waitstatus_to_exitcode(status)
             elif time.monotonic() > until:
                 os.kill(pid, signal.SIGKILL)
                 raise SystemExit(f"a process of stage {children[pid]} hangs")
@@ -389,7 +398,7 @@ def measure(folder: Path) -> tuple[dict[str, Any], dict[str, int]]:
         counts.write_text(json.dumps(trap.counts))
 
     child = fork(work)
-    if wait_for({child: "reference"}, {})[child]:
+    if wait_for({child: "reference"})[child]:
         raise SystemExit("the sweep fails without kills")
     store, reference = Store(folder / "results"), {}
     stacks = {}
