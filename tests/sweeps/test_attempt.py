@@ -7,7 +7,7 @@ import weakref
 import pytest
 import torch
 
-from normbench.errors import RunFailure
+from normbench.errors import RunFailure, StoreFailure
 from normbench.sweeps import attempt as module
 from normbench.sweeps.attempt import attempt
 
@@ -32,9 +32,19 @@ def test_work_that_succeeds_has_no_failure():
     assert attempt(lambda: None) is None
 
 
-def test_a_run_failure_is_raised():
+def test_a_store_that_takes_nothing_more_is_no_failure_of_the_stack():
     def work():
-        raise RunFailure("the disk is full")
+        raise StoreFailure("the disk is full")
 
-    with pytest.raises(RunFailure, match="the disk is full"):
+    with pytest.raises(StoreFailure, match="the disk is full"):
         attempt(work)
+
+
+def test_an_error_on_purpose_is_a_certain_failure():
+    def work():
+        raise RunFailure("no memory for one lane")
+
+    failure = attempt(work)
+    assert failure is not None
+    assert failure.certain
+    assert failure.reason.endswith("no memory for one lane")
