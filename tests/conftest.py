@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import hydra_memory
 from normbench import events
 from normbench.config.compose import compose
 from normbench.config.resolve import resolve
@@ -18,6 +19,14 @@ from normbench.record import COMPLETE, FAILED, Record
 from normbench.spec import Resolved, RunSpec
 from normbench.store import Store
 from normbench.sweeps import get_or_train as run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _composed_once() -> Iterator[None]:
+    """Hydra composes the same words once per process."""
+    with pytest.MonkeyPatch.context() as patch:
+        hydra_memory.remember(patch)
+        yield
 
 
 @pytest.fixture(autouse=True)
