@@ -23,14 +23,14 @@ NEEDED = {
 }
 
 
-def specs_of(make_spec, key: str, *words: str) -> list:
+def specs_of(make_sweep, key: str, *words: str) -> list:
     words = [*QUICK, f"norm={key}", *NEEDED.get(key, []), *words]
-    return [make_spec(*words, f"norm.momentum={m}") for m in MOMENTA]
+    return [each.spec for each in make_sweep(*words, f"norm.momentum={','.join(MOMENTA)}")]
 
 
 @pytest.mark.parametrize("key", sorted(BANKED))
-def test_runs_in_banks_have_the_bits_of_lone_runs(make_spec, key):
-    specs = specs_of(make_spec, key)
+def test_runs_in_banks_have_the_bits_of_lone_runs(make_sweep, key):
+    specs = specs_of(make_sweep, key, "steps=7", "eval.every=3")
     dataset = data.load(specs[0].data)
     results = train_stack(specs, dataset, CPU)
     for spec, banked in zip(specs, results, strict=True):
@@ -41,10 +41,10 @@ def test_runs_in_banks_have_the_bits_of_lone_runs(make_spec, key):
     assert len({result.metrics["train_loss"] for result in results}) == 1
 
 
-def test_lanes_may_have_different_numbers_of_banks(make_spec):
+def test_lanes_may_have_different_numbers_of_banks(make_sweep):
     """Three trainings with 5, 2 and 1 runs in one stack."""
-    specs = [*specs_of(make_spec, "bn", "seed=3"), *specs_of(make_spec, "bn", "seed=1")[1:3]]
-    specs.append(specs_of(make_spec, "bn", "seed=2", "optim.lr=0.01")[3])
+    specs = [*specs_of(make_sweep, "bn", "seed=3"), *specs_of(make_sweep, "bn", "seed=1")[1:3]]
+    specs.append(specs_of(make_sweep, "bn", "seed=2", "optim.lr=0.01")[3])
     assignment = LaneAssignment(specs)
     assert (len(assignment.lanes), assignment.banks) == (3, 5)
     assert assignment.of == [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1), (2, 0)]
@@ -65,15 +65,15 @@ def test_the_banks_in_the_yaml_files_agree_with_the_registry():
 
 
 @pytest.mark.parametrize("key", sorted(set(norms.catalogue()) - BANKED))
-def test_other_norms_have_no_banks(make_spec, key):
+def test_other_norms_have_no_banks(make_sweep, key):
     if declared("norm", key)["momentum"] is None:
         return
-    specs = [make_spec(*QUICK, f"norm={key}", f"norm.momentum={m}") for m in ("0.1", "0.2")]
+    specs = [each.spec for each in make_sweep(*QUICK, f"norm={key}", "norm.momentum=0.1,0.2")]
     assert len(LaneAssignment(specs).lanes) == 2
 
 
-def test_a_run_in_a_bank_resumes_as_a_lone_run(make_spec):
-    specs = specs_of(make_spec, "bn")
+def test_a_run_in_a_bank_resumes_as_a_lone_run(make_sweep):
+    specs = specs_of(make_sweep, "bn")
     dataset = data.load(specs[0].data)
     kept = []
     listener = Listener(checkpoint=lambda states: kept.append(states()))
@@ -87,8 +87,8 @@ def test_a_run_in_a_bank_resumes_as_a_lone_run(make_spec):
     assert [r.history for r in again] == [r.history for r in whole]
 
 
-def test_using_a_bank_replaces_the_statistics_and_restores_them(make_spec):
-    specs = specs_of(make_spec, "bn")
+def test_using_a_bank_replaces_the_statistics_and_restores_them(make_sweep):
+    specs = specs_of(make_sweep, "bn")
     dataset = data.load(specs[0].data)
     network = models.build(LaneAssignment(specs).lanes, dataset.shape)
     LaneAssignment(specs).add_banks(network)
