@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from statistics import fmean
 
 import pytest
@@ -20,23 +21,21 @@ SIGMOIDS = [
 ]  # fmt: skip
 
 
-def errors(make_spec, *words, metric="test_error", seeds=3):
-    specs = [make_spec(*words, f"seed={1001 + i}") for i in range(seeds)]
+@cache
+def errors(*words):
+    """Test errors of three seeds; each set of words is trained once."""
+    specs = [resolve(config).spec for config in compose((*words, "seed=1001,1002,1003"))]
     results = train_stack(specs, data.load(specs[0].data), CPU)
-    return [result.metrics[metric] for result in results]
+    return [result.metrics["test_error"] for result in results]
 
 
 @pytest.mark.parametrize("kind", ["channel", "pixel", "image"])
-def test_sigmoids_need_centred_pixels_without_norms_and_not_with_batch_norm(make_spec, kind):
+def test_sigmoids_need_centred_pixels_without_norms_and_not_with_batch_norm(kind):
     """The order of d2l's LeNet by input scale: ÷ 255 learns late without norms, at once with batch norm."""
-    raw, centred = (
-        errors(make_spec, *SIGMOIDS, "norm=none", f"data.standardize={k}") for k in ("none", kind)
-    )
+    raw, centred = (errors(*SIGMOIDS, "norm=none", f"data.standardize={k}") for k in ("none", kind))
     assert min(raw) > 0.5 > 0.35 > max(centred)
     normed = [
-        error
-        for k in ("none", kind)
-        for error in errors(make_spec, *SIGMOIDS, "norm=bn", f"data.standardize={k}")
+        error for k in ("none", kind) for error in errors(*SIGMOIDS, "norm=bn", f"data.standardize={k}")
     ]
     assert max(normed) < 0.1
 
@@ -80,14 +79,14 @@ def test_input_scale_and_initial_weights_decide_whether_a_sigmoid_lenet_needs_ba
     assert max(curve[-1] for runs in normed.values() for curve in runs) < 0.3, normed
 
 
-def test_class_pure_groups_hurt_batch_norm_and_not_group_norm(make_spec):
+def test_class_pure_groups_hurt_batch_norm_and_not_group_norm():
     """ioffe2017's argument with groups of one class (batch 64 = 16 groups of 4 images)."""
     words = ["model=mlp", "model.hidden=[64]", "batch=4", "workers=16", "steps=150", "optim.lr=0.2"]
     words += ["optim.lr_scaling=none"]
     pure = [*words, "data.sampling=class_pure"]
-    assert min(errors(make_spec, *pure, "norm=bn")) > 0.5
-    assert max(errors(make_spec, *words, "norm=bn")) < 0.1
-    assert max(errors(make_spec, *pure, "norm=gn", "norm.args.num_groups=8")) < 0.1
+    assert min(errors(*pure, "norm=bn")) > 0.5
+    assert max(errors(*words, "norm=bn")) < 0.1
+    assert max(errors(*pure, "norm=gn", "norm.args.num_groups=8")) < 0.1
 
 
 #: A deep net, in which batch norm learns to read the class from the images beside it.
@@ -115,11 +114,11 @@ def test_batch_norm_reads_the_class_from_class_pure_companions(leak):
     assert running - class_pure >= 0.2
 
 
-@pytest.mark.parametrize("norm", ["gn", "brn"])
-def test_group_norm_has_no_leak_and_batch_renorm_repairs_it(make_spec, leak, norm):
+@pytest.mark.parametrize("norm", ["gn", pytest.param("brn", marks=pytest.mark.slow)])
+def test_group_norm_has_no_leak_and_batch_renorm_repairs_it(make_sweep, leak, norm):
     """At least 20 points better than batch norm by running statistics, and no gain from companions."""
     words = [*DEEP, f"norm={norm}"]
-    specs = [make_spec(*words, f"seed={seed}") for seed in (1001, 1002)]
+    specs = [each.spec for each in make_sweep(*words, "seed=1001,1002")]
     results = train_stack(specs, data.load(specs[0].data), CPU)
     own, class_pure = (
         fmean(result.metrics[name] for result in results)
