@@ -10,6 +10,7 @@ import pytest
 
 from html_reader import Reader
 from normbench import cli
+from normbench.commands.table_runs import TableRuns
 from normbench.store import Store
 
 Capture = pytest.CaptureFixture[str]
@@ -114,6 +115,29 @@ def test_runs_without_a_file_of_reproduce_are_found_by_their_words(groups) -> No
     assert cli.run(["report"]) == 0
     assert [file.name for file in folder().glob("*.html")].count("mine.groups.tiny.html") == 1
     assert "The one asserted claim is" in verdict()
+
+
+def test_tables_whose_runs_are_longer_or_of_other_batches_are_not_composed(
+    groups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    composed: list[str] = []
+    found = TableRuns.found
+    counted = lambda runs: composed.append(runs.table.name) or found(runs)  # noqa: E731
+    monkeypatch.setattr(TableRuns, "found", counted)
+    cli.run(["reproduce", "mine/groups", "seed=0"])
+    shutil.rmtree(Store.default().root / "tables")
+    composed.clear()
+    assert cli.run(["report"]) == 0
+    assert composed == ["mine/groups"]
+    assert (folder() / "mine.groups.tiny.html").is_file()
+
+
+def test_a_grid_with_steps_and_epochs_is_found_by_its_steps(groups) -> None:
+    Path(MINE).write_text(TABLE.replace("SHARED", f"epochs: 2, batch: 16, {SHARED}"), encoding="utf-8")
+    cli.run(["reproduce", "mine/groups"])
+    shutil.rmtree(Store.default().root / "tables")
+    assert cli.run(["report"]) == 0
+    assert (folder() / "mine.groups.tiny.html").is_file()
 
 
 def test_a_table_that_is_gone_or_damaged_is_left_out_and_named(groups, capsys: Capture) -> None:

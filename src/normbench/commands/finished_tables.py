@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from normbench.record import Record
 _UNREADABLE = (OSError, ValueError, TypeError, LookupError, RecursionError)
 #: Keys by which the runs of a grid are told from other runs before anything is composed.
 _TOLD_BY = ("data", "model", "norm", "batch", "epochs", "steps", "optim", "optim.lr", "seed")
+_text = cache(text_of)  # PERF: it parses YAML, and every run asks for every word
 
 
 class FinishedTables:
@@ -123,7 +125,10 @@ class FinishedTables:
 def told(spec: Mapping[str, Any], grid: Mapping[str, Sequence[str]]) -> bool:
     """Whether a run agrees with the words of a grid in the keys of _TOLD_BY.
 
+    A run that has a number of steps has no epochs, so a grid with both is told by its steps.
+
     Args:
         spec: as a record has it.
     """
-    return all(label(field(spec, key)) in map(text_of, grid[key]) for key in _TOLD_BY if key in grid)
+    keys = [key for key in _TOLD_BY if key in grid and (key != "epochs" or "steps" not in grid)]
+    return all(label(field(spec, key)) in map(_text, grid[key]) for key in keys)
