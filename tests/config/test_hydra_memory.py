@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 import hydra_memory
 from normbench.config.compose import compose
@@ -16,6 +16,7 @@ WORDS = [
     [],
     ["norm=gn", "batch=2"],
     ["norm=bn,gn", "seed=range(3)"],
+    ["~schedule.warmup", "norm.args={}", "norm=gn", "++norm.args.more={a:1}", "batch=2", "batch=4"],
     ["model=mlp", "model.hidden=[8,9]", "hydra.verbose=true", "hydra/launcher=basic"],
 ]
 
@@ -34,6 +35,7 @@ def test_a_remembered_configuration_is_a_fresh_one(
     hydra_memory.forget(monkeypatch)
     fresh = load(words)
     assert remembered == fresh
+    assert OmegaConf.to_yaml(remembered) == OmegaConf.to_yaml(fresh)  # with the order of keys
     assert remembered.hydra.runtime.cwd == str(tmp_path)
     for flag in ("struct", "readonly"):
         assert remembered._get_flag(flag) == fresh._get_flag(flag)
