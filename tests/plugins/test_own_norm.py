@@ -16,7 +16,7 @@ from normbench.norms.contract import CLAUSES, Subject, broken
 from normbench.norms.side_by_side import SideBySide
 from normbench.plugins import loading
 from normbench.store import Store
-from normbench.sweeps import get_or_train, worker
+from normbench.sweeps import checkpointer, get_or_train
 
 from .conftest import ALONE, NORM
 
@@ -81,7 +81,7 @@ def test_a_killed_run_resumes_from_its_checkpoint(plug, make_sweep, store, monke
             pass
 
     plug(text)
-    monkeypatch.setattr(worker, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(checkpointer, "CHECKPOINT_EVERY_S", 0.0)
     sweep = make_sweep(*QUICK, f"norm={key}", "seed=range(2)", "eval.every=1")
     whole = get_or_train.train(sweep, Store(tmp_path / "whole"))
     with pytest.raises(KeyboardInterrupt):
