@@ -277,7 +277,9 @@ def test_bench_measures_prints_and_saves(tmp_path: Path, capsys: pytest.CaptureF
 
 def check(cell, peaks, lanes):
     """A cell has the fields that normbench.bench describes, and its numbers agree with each other."""
-    keys = "model norm data batch workers lanes run_steps_per_s ratio per_run_step share step_s phases_s"
+    keys = (
+        "model norm data batch workers lanes run_steps_per_s ratio per_run_step share step_s host_s phases_s"
+    )
     assert list(cell) == keys.split()
     assert (cell["model"], cell["norm"], cell["data"], cell["lanes"]) == ("mlp", "bn", "digits", lanes)
     rates = cell["run_steps_per_s"]

@@ -304,12 +304,12 @@ def test_the_memory_of_a_plan_grows_with_lanes_and_images(make_sweep, store):
 def test_a_forward_pass_that_the_compiler_divides_gives_one_notice(
     make_sweep, store, monkeypatch, breaks, said
 ):
-    real = worker.train_stack
+    real = worker.train_together
 
     def divided(*args):
         return [replace(result, about=result.about | {"graph_breaks": breaks}) for result in real(*args)]
 
-    monkeypatch.setattr(worker, "train_stack", divided)
+    monkeypatch.setattr(worker, "train_together", divided)
     log = Log()
     get_or_train.train(make_sweep(*QUICK, "norm=bn", "seed=range(2)"), store, [log])
     assert [n.text for n in log.of(events.Notice) if "compile" in n.text] == said

@@ -101,6 +101,7 @@ OTHER = {
     "schedule.milestones": [0.3], "schedule.gamma": 0.5, "schedule.every": 7, "schedule.patience": 2,
     "schedule.minimum": 0.5, "engine.precision": "fp64", "batch": 16,
     "workers": 2, "epochs": 3, "steps": 30, "seed": 9, "numerics": {"norm": 2},
+    "plugins": {"norm": "0123456789abcdef"},
 }  # fmt: skip
 #: Leaves that change neither the final state nor the images.
 WITHOUT_EFFECT = {

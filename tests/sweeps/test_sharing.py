@@ -101,7 +101,7 @@ def test_a_lease_lost_before_the_records_are_written_keeps_weights_and_record_aw
     from normbench.sweeps import worker
 
     sweep = make_sweep(*QUICK, "seed=range(2)", "keep_weights=true")
-    lost, real, other = sweep[0].spec.signature, worker.train_stack, []
+    lost, real, other = sweep[0].spec.signature, worker.train_together, []
 
     def stopped_at_the_end(specs, *args):
         results = real(specs, *args)
@@ -115,7 +115,7 @@ def test_a_lease_lost_before_the_records_are_written_keeps_weights_and_record_aw
             assert not store.weights_file(lost).exists()
             assert store.get(lost) is None
 
-    monkeypatch.setattr(worker, "train_stack", stopped_at_the_end)
+    monkeypatch.setattr(worker, "train_together", stopped_at_the_end)
     log = Log(look)
     records = get_or_train.train(sweep, store, [log])
     assert [record.status for record in records] == ["complete"] * 2

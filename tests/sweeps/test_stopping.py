@@ -139,7 +139,7 @@ def test_a_parent_that_is_gone_stops_training_with_a_checkpoint_and_no_failed_ru
 
 def test_a_failed_run_keeps_its_checkpoint_and_goes_on_from_it(make_sweep, store, monkeypatch):
     monkeypatch.setattr(checkpointer, "CHECKPOINT_EVERY_S", 0.0)
-    real = worker.train_stack
+    real = worker.train_together
     (resolved,) = make_sweep(*QUICK)
 
     def out_of_memory(event):
@@ -148,17 +148,17 @@ def test_a_failed_run_keeps_its_checkpoint_and_goes_on_from_it(make_sweep, store
 
     with pytest.raises(KeyboardInterrupt):
         get_or_train.train([resolved], store, [Log(out_of_memory)])
-    monkeypatch.setattr(worker, "train_stack", lambda *args: 1 / 0)
+    monkeypatch.setattr(worker, "train_together", lambda *args: 1 / 0)
     (record,) = get_or_train.train([resolved], store)
     assert record.status == "failed"
     assert store.unfinished(record.signature).step == 96
-    monkeypatch.setattr(worker, "train_stack", real)
+    monkeypatch.setattr(worker, "train_together", real)
     (record,) = get_or_train.train([resolved], store)
     assert (record.status, record.provenance["resumed_from"]) == ("complete", 96)
 
 
 def test_a_run_that_fails_once_is_tried_again_alone_and_counted(make_sweep, store, monkeypatch):
-    real, tried = worker.train_stack, []
+    real, tried = worker.train_together, []
 
     def unlucky_once(specs, *args):
         tried.append(len(specs))
@@ -166,7 +166,7 @@ def test_a_run_that_fails_once_is_tried_again_alone_and_counted(make_sweep, stor
             raise RuntimeError("too little memory beside others")
         return real(specs, *args)
 
-    monkeypatch.setattr(worker, "train_stack", unlucky_once)
+    monkeypatch.setattr(worker, "train_together", unlucky_once)
     log = Log()
     records = get_or_train.train(make_sweep(*QUICK, "seed=range(2)"), store, [log])
     assert [record.status for record in records] == ["complete"] * 2
@@ -183,21 +183,21 @@ def test_an_error_that_was_raised_on_purpose_is_not_tried_again(make_sweep, stor
         tried.append(1)
         raise RunFailure("engine.graphs=true, but a step cannot be captured")
 
-    monkeypatch.setattr(worker, "train_stack", refuse)
+    monkeypatch.setattr(worker, "train_together", refuse)
     (record,) = get_or_train.train(make_sweep(*QUICK), store)
     assert (record.status, len(tried)) == ("failed", 1)
 
 
 @pytest.mark.parametrize(("words", "trained"), [("continue", 2), ("stop", 1)])
 def test_on_error_says_whether_the_other_runs_are_trained(words, trained, make_sweep, store, monkeypatch):
-    real = worker.train_stack
+    real = worker.train_together
 
     def picky(specs, *args):
         if specs[0].seed == 1:
             raise RuntimeError("seed 1 is unlucky")
         return real(specs, *args)
 
-    monkeypatch.setattr(worker, "train_stack", picky)
+    monkeypatch.setattr(worker, "train_together", picky)
     sweep = Sweep(make_sweep(*QUICK, "seed=range(3)", "engine.lanes=1"), store, words)
     if words == "stop":
         with pytest.raises(

@@ -79,9 +79,10 @@ def _parents() -> dict[int, int]:
 
 def _ps(*words: str) -> str:
     try:
-        return subprocess.run(["ps", *words], capture_output=True, text=True, timeout=5, check=False).stdout
+        said = subprocess.run(["ps", *words], capture_output=True, timeout=5, check=False)
     except (OSError, subprocess.SubprocessError):
         return ""
+    return said.stdout.decode("utf-8", "replace")
 
 
 def _kill(pid: int) -> None:
