@@ -98,7 +98,7 @@ def test_a_number_that_fp32_rounds_to_zero_is_refused(word: str, make_spec) -> N
 
 @pytest.mark.parametrize("value", ["[1,1]", "[0.9,1]", "[1,0.999]", "[0.9,true]", "[0.9,-0.1]"])
 def test_a_beta_of_one_is_refused(value: str, make_spec) -> None:
-    with pytest.raises(InputError, match="optim.betas"):
+    with pytest.raises(InputError, match=r"optim\.betas"):
         make_spec("optim=adam", f"optim.betas={value}")
 
 

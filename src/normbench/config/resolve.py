@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from normbench import diagnostics, stored_state
 from normbench.config.choices import FACTS, choices, declared
-from normbench.config.grammar import as_sweep, written
+from normbench.config.grammar import as_sweep, check_text, written
 from normbench.config.knobs import choice_name, settle
 from normbench.corruptions import parse_corruptions
 from normbench.data.fingerprint import state
@@ -53,6 +53,7 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
         InputError: an unknown key, a wrong type, a value out of range, or values that contradict each other.
     """
     tree = json.loads(json.dumps(config))
+    _check_texts(tree)
     for key in OF_THE_SWEEP:
         tree.pop(key, None)
     if absent := [
@@ -90,6 +91,19 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
         raise InputError("the length of a run is given by epochs or by steps; both are null")
     _check_average(spec)
     return Resolved(spec, tuple(unused))
+
+
+def _check_texts(node: Any) -> None:
+    """Refuse texts anywhere in a configuration that no record can hold."""
+    if isinstance(node, str):
+        check_text(node)
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            check_text(key)
+            _check_texts(value)
+    elif isinstance(node, list):
+        for value in node:
+            _check_texts(value)
 
 
 def _check_groups(tree: Mapping[str, Any]) -> None:

@@ -66,7 +66,5 @@ class Arguments:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise NormError(f"{self.key}: {name} must be a whole number ≥ {least}; got {value!r}")
         if most is not None and value > most:
-            raise NormError(
-                f"{self.key}: {name} must be a whole number in [{least}, {most}]; got {value!r}"
-            )
+            raise NormError(f"{self.key}: {name} must be a whole number in [{least}, {most}]; got {value!r}")
         return value
