@@ -95,6 +95,43 @@ def test_every_error_becomes_one_line_and_an_exit_code(
     assert stderr.count("\n") == bool(said)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 9 GiB"),
+        RuntimeError("[enforce fail] can't allocate memory: you tried to allocate 9 bytes. Error code 12"),
+    ],
+)
+def test_too_little_memory_is_not_unexpected(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(norms, "run", raising(error))
+    assert cli.run(["norms"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: too little memory: ")
+    assert "allocate 9" in said
+
+
+def test_control_codes_never_reach_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(norms, "run", raising(InputError("\x1b]0;gotcha\x07 \u202e [bold]")))
+    assert cli.run(["norms"]) == 2
+    assert capsys.readouterr().err == "error: \\x1b]0;gotcha\\x07 \\u202e [bold]\n"
+
+
+def test_a_removed_current_folder_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert cli.run(["norms"]) == 2
+    assert cli.run(["--help"]) == 0
+    assert capsys.readouterr().err.startswith("error: the current folder is gone (No such file")
+
+
 @pytest.mark.parametrize("argv", [["--debug", "norms"], ["norms", "--debug"]])
 def test_debug_anywhere_shows_the_traceback(
     argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

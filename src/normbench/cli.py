@@ -62,7 +62,6 @@ def run(argv: Sequence[str]) -> int:
     """Run one command line, given without the program's name; return the exit code. Errors go to stderr."""
     debug = "--debug" in argv
     try:
-        _check_folder()
         code = _on_ranks(partial(_dispatch, [word for word in argv if word != "--debug"]))
         sys.stdout.flush()
     except SystemExit as end:
@@ -80,13 +79,13 @@ def run(argv: Sequence[str]) -> int:
     except NormbenchError as error:
         _complain(str(error), debug)
         return error.exit_code
-    except MemoryError as error:
-        _complain(f"too little memory: {error or 'an allocation failed'}; ask for less, or free some", debug)
-        return 1
     except Exception as error:
         if why := unwritable(error):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as above
             _complain(f"cannot write to standard output: {why}", debug)
+            return 1
+        if why := _too_little_memory(error):
+            _complain(f"too little memory: {why}; ask for less, or free some", debug)
             return 1
         hint = "" if debug else "; --debug shows where"
         _complain(f"unexpected {type(error).__name__}: {error}{hint}", debug)
@@ -120,6 +119,7 @@ def _dispatch(words: Sequence[str]) -> int:
         raise InputError(f"a verb must come first; got '{verb}'; perhaps: normbench train {' '.join(words)}")
     else:
         raise unknown("verb", verb, VERBS, remedy="see normbench --help")
+    _check_folder()
     if verb in VERBS:
         rest = _load_plugins(rest)
     code: int = import_module(verb_module).run(rest)
@@ -138,6 +138,14 @@ def _load_plugins(words: Sequence[str]) -> list[str]:
         for line in loading.load_all(named):
             print(visible(f"warning: {line}"), file=sys.stderr)
     return rest
+
+
+def _too_little_memory(error: Exception) -> str:
+    """What could not be allocated; empty if the error has another cause. torch raises a RuntimeError."""
+    text = str(error).partition("you tried to allocate")
+    if isinstance(error, MemoryError):
+        return str(error) or "an allocation failed"
+    return f"cannot allocate{text[2]}" if isinstance(error, RuntimeError) and text[1] else ""
 
 
 def _check_folder() -> None:

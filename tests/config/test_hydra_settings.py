@@ -70,6 +70,7 @@ def test_a_file_of_ones_own_cannot_import_either(tmp_path: Path) -> None:
         ("placement=1", "unknown placement"),
         ("+numerics={norm:7}", "cannot be set"),
         ("+neutral={a:1}", "cannot be set"),
+        ("data.path=caf\udce9", r"must be UTF-8; got data.path=caf\\udce9; rename the file"),
         ("seed=" + "[" * 2000, "cannot read"),
         ("seed=" + "[" * 500 + "]" * 500, "nested too deeply"),
     ],
@@ -77,3 +78,11 @@ def test_a_file_of_ones_own_cannot_import_either(tmp_path: Path) -> None:
 def test_a_scalar_or_a_list_in_the_place_of_a_group_is_refused(word: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         resolve_sweep(compose([word]))
+
+
+@pytest.mark.parametrize(("text", "said"), [('"\\0"', "no NUL"), ('"\\ud800"', "must be UTF-8")])
+def test_texts_of_files_that_no_record_can_hold_are_refused(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package data\npath: {text}\n")
+    with pytest.raises(InputError, match=said):
+        resolve_sweep(compose(["+experiment=mine", "data=folder"], str(tmp_path)))

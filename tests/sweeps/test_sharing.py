@@ -233,7 +233,11 @@ def test_what_a_killed_process_left_beside_a_result_is_removed(make_sweep, store
     folder = store.run_folder(record.signature)
     before = sorted(file.name for file in folder.iterdir())
     hold(store, record.signature, GONE)
-    for name in ("checkpoint.pt", "checkpoint.json", f".record.json.{GONE.place}-{GONE.pid}-00000000.tmp"):
+    for name in (
+        "checkpoint.pt",
+        "checkpoint.json",
+        f".record.json.{GONE.place}-{GONE.pid}-0000000000000000.tmp",
+    ):
         (folder / name).write_bytes(b"left over")
     get_or_train.train([resolved], store)
     assert sorted(file.name for file in folder.iterdir()) == before

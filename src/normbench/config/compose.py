@@ -23,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from normbench.config.choices import GROUPS
-from normbench.config.grammar import as_sweep, check_choice
+from normbench.config.grammar import as_sweep, check_choice, check_text
 from normbench.config.hydra_errors import explained
 from normbench.config.search_path import CONFIG_NAME, dotted_keys, known_keys, open_loader
 from normbench.config.sweep_size import Confirmation, count, limit
@@ -61,6 +61,7 @@ def open_arguments(words: Sequence[str]) -> list[str]:
         InputError: a word that sets a group in a way that Hydra takes for a knob, see `check_choice`.
     """
     for word in words:
+        check_text(word)
         check_choice(word)
         if word.lstrip("+~").partition("=")[0].strip() == "hydra.mode":
             raise InputError(f"{word} has no effect, because a run is a sweep of one; remove it")

@@ -11,6 +11,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from normbench.config.choices import GROUPS, choices
 from normbench.errors import InputError, unknown
+from normbench.visible import visible
 
 #: Text that the grammar reads as text without quotes.
 _PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[a-z_/][\w/.:*?+-]*", re.ASCII | re.IGNORECASE)
@@ -62,6 +63,22 @@ def unreadable(word: str) -> str:
         return f"cannot read '{word}'; {said}"
     quoted = shlex.quote(f"{key}={QuotedString(value, Quote.double).with_quotes()}")
     return f"cannot read '{word}'; quote a value with special characters: {quoted}"
+
+
+def check_text(text: str) -> None:
+    """Refuse text that no file can hold: bytes that are no UTF-8, as in file names of other systems, and NUL.
+
+    Raises:
+        InputError: the message shows the text with escapes.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"words and file names must be UTF-8; got {visible(text)}; rename the file, or make a link to it"
+        ) from None
+    if "\0" in text:
+        raise InputError(f"text must hold no NUL; got {visible(text)}")
 
 
 def check_choice(word: str) -> None:

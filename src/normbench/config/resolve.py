@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from normbench import diagnostics, parts, stored_state
 from normbench.config.choices import FACTS, choices, declared
-from normbench.config.grammar import as_sweep, written
+from normbench.config.grammar import as_sweep, check_text, written
 from normbench.config.knobs import choice_name, settle
 from normbench.corruptions import parse_corruptions
 from normbench.data.fingerprint import state
@@ -53,6 +53,7 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
         InputError: an unknown key, a wrong type, a value out of range, or values that contradict each other.
     """
     tree = json.loads(json.dumps(config))
+    _check_texts(tree)
     for key in OF_THE_SWEEP:
         tree.pop(key, None)
     _refuse_plugins(tree)
@@ -102,6 +103,19 @@ def _refuse_plugins(tree: Mapping[str, Any]) -> None:
                 f"a configuration cannot name plugins, because it must not run code; got {key}={tree[key]}. "
                 "Use --plugin MODULE on the command line, or set NORMBENCH_PLUGINS"
             )
+
+
+def _check_texts(node: Any) -> None:
+    """Refuse texts anywhere in a configuration that no record can hold."""
+    if isinstance(node, str):
+        check_text(node)
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            check_text(key)
+            _check_texts(value)
+    elif isinstance(node, list):
+        for value in node:
+            _check_texts(value)
 
 
 def _check_groups(tree: Mapping[str, Any]) -> None:
