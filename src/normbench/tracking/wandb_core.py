@@ -67,7 +67,7 @@ def _parents() -> dict[int, int]:
     found: dict[int, int] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, ValueError, IndexError):
-            after_name = (entry / "stat").read_text(errors="replace").rpartition(")")[2]
+            after_name = (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
             found[int(entry.name)] = int(after_name.split()[1])
     if not found:  # no /proc, such as on macOS
         for line in _ps("-A", "-o", "pid=,ppid=").splitlines():
