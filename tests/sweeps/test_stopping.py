@@ -36,8 +36,13 @@ class Log:
 
 @pytest.fixture(autouse=True)
 def fresh():
-    """Requests of a test do not reach the next one."""
+    """Requests of a test do not reach the next one. No signal is ignored, as it is under nohup."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number in before:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
     STOP.signal, STOP.training, STOP.pulse.wanted = None, False, False
 
 
