@@ -32,10 +32,12 @@ def free_shared_bytes() -> int:
 def size(count: float) -> str:
     """Bytes as text.
 
-    >>> size(64e6), size(2.5e9)
-    ('64 MB', '2.5 GB')
+    >>> size(115_008), size(64e6), size(2.5e9)
+    ('115 kB', '64 MB', '2.5 GB')
     """
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
+    if count >= 1e9:
+        return f"{count / 1e9:,.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def _available() -> int:

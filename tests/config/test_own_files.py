@@ -13,7 +13,7 @@ from normbench.papers import catalogue
 from normbench.yaml_limits import MOST_BYTES, MOST_DEPTH, MOST_NODES, check_yaml
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 5)
 )
 
 

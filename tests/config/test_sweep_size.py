@@ -36,6 +36,12 @@ def test_listing_the_values_of_a_large_sweep_is_refused_too() -> None:
         values_by_key(["seed=range(1000000000)"])
 
 
+def test_a_step_that_does_not_divide_the_range_counts_its_last_value() -> None:
+    assert values_by_key(["seed=range(0,3,2)", "confirm_above=2"])["seed"] == ["0", "2"]
+    with pytest.raises(InputError, match="the sweep has 2 runs"):
+        values_by_key(["seed=range(0,3,2)", "confirm_above=1"])
+
+
 def test_the_limit_can_be_raised_and_leaves_the_signature() -> None:
     one, other = compose(["seed=1,1", "confirm_above=2"])
     [usual] = compose(["seed=1"])

@@ -151,7 +151,7 @@ def test_names_of_members_carry_no_control_codes():
 
 def test_data_that_do_not_fit_into_the_memory_are_refused_with_the_numbers(data_spec, pictures, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
-    with pytest.raises(InputError, match=r"data=digits needs 2 MB of memory for 1,797 images.*0 MB are free"):
+    with pytest.raises(InputError, match=r"data=digits needs 2 MB of memory for 1,797 images.*1 kB are free"):
         data.load(data_spec("digits"), size=32)
     with pytest.raises(InputError, match=r"needs? .* of memory"):
         data.load(data_spec("folder", path=pictures.folder))

@@ -31,7 +31,7 @@ def test_too_little_room_gives_files_with_the_same_content_and_says_so(tiny, tmp
     monkeypatch.setattr(memory, "free_shared_bytes", lambda: free)
     given = tiny()
     shared, note = sharing.share(given, tmp_path)
-    assert note.startswith(f"shared memory (/dev/shm) has {memory.size(free)} free, the data need 0 MB")
+    assert note.startswith(f"shared memory (/dev/shm) has {memory.size(free)} free, the data need 5 kB")
     assert equal(shared, given)
     assert not shared.train_images.is_shared()
     sent = pickle.dumps(shared)
