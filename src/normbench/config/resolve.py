@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from normbench import diagnostics, parts, stored_state
 from normbench.config.choices import FACTS, choices, declared
-from normbench.config.grammar import as_sweep, check_text, written
+from normbench.config.grammar import as_sweep, written
 from normbench.config.knobs import choice_name, settle
+from normbench.config.refusals import check_texts, refuse_plugins
 from normbench.corruptions import parse_corruptions
 from normbench.data.fingerprint import state
 from normbench.errors import InputError, unknown
@@ -53,10 +54,10 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
         InputError: an unknown key, a wrong type, a value out of range, or values that contradict each other.
     """
     tree = json.loads(json.dumps(config))
-    _check_texts(tree)
+    check_texts(tree)
     for key in OF_THE_SWEEP:
         tree.pop(key, None)
-    _refuse_plugins(tree)
+    refuse_plugins(tree)
     if absent := [
         key for key, field in RunSpec.model_fields.items() if field.is_required() and key not in tree
     ]:
@@ -93,29 +94,6 @@ def resolve(config: Mapping[str, Any], elsewhere: Collection[str] = ()) -> Resol
         raise InputError("the length of a run is given by epochs or by steps; both are null")
     _check_average(spec)
     return Resolved(spec, tuple(unused))
-
-
-def _refuse_plugins(tree: Mapping[str, Any]) -> None:
-    """Refuse a plugin that a configuration names, because a configuration must not run code."""
-    for key in ("plugin", "plugins"):
-        if key in tree:
-            raise InputError(
-                f"a configuration cannot name plugins, because it must not run code; got {key}={tree[key]}. "
-                "Use --plugin MODULE on the command line, or set NORMBENCH_PLUGINS"
-            )
-
-
-def _check_texts(node: Any) -> None:
-    """Refuse texts anywhere in a configuration that no record can hold."""
-    if isinstance(node, str):
-        check_text(node)
-    elif isinstance(node, Mapping):
-        for key, value in node.items():
-            check_text(key)
-            _check_texts(value)
-    elif isinstance(node, list):
-        for value in node:
-            _check_texts(value)
 
 
 def _check_groups(tree: Mapping[str, Any]) -> None:
