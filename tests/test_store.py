@@ -17,6 +17,7 @@ from normbench.errors import InputError, RunFailure
 from normbench.files import write_atomically
 from normbench.paths import without
 from normbench.record import Addition, Record
+from normbench.run_folder import check_places
 from normbench.spec import RunSpec, neutral_fields
 from normbench.store import Store
 
@@ -532,8 +533,8 @@ def test_a_folder_in_place_of_a_run_s_file_is_named_before_training(store, name)
     folder = store.run_folder("a" * 16)
     (folder / name).mkdir(parents=True)
     with pytest.raises(InputError, match=f"{name} must be a file, but is a folder; move it away"):
-        store.check_places(["a" * 16])
-    store.check_places(["b" * 16])
+        check_places([store.run_folder("a" * 16)])
+    check_places([store.run_folder("b" * 16)])
 
 
 @pytest.mark.parametrize("part", ["parent", "folder"])
@@ -543,4 +544,4 @@ def test_a_file_in_place_of_a_run_s_folder_is_named_before_training(store, part)
     place.parent.mkdir(parents=True)
     place.write_text("")
     with pytest.raises(InputError, match=f"{place} must be a folder, but is a file; move it away"):
-        store.check_places(["a" * 16])
+        check_places([store.run_folder("a" * 16)])

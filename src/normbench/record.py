@@ -141,6 +141,11 @@ class Record:
         return record
 
 
+def why_failed(provenance: Mapping[str, Any]) -> str:
+    """Why a run failed, in one line, from the provenance of its record."""
+    return str(provenance.get("error", "see error.txt in its folder"))
+
+
 def _json(tree: dict[str, Any]) -> str:
     """The text of a record or an addition; tables are left out if there are none, and stand on one line."""
     tables = tree.pop("tables")
@@ -164,16 +169,14 @@ def _of_schema_1(tree: dict[str, Any]) -> dict[str, Any]:
     """Convert a record of schema 1. Its signature depended on how the run was evaluated."""
     from pydantic import ValidationError  # PERF: `--help` reads no records
 
-    from normbench.spec import RunSpec
+    from normbench.spec import RunSpec, first_fault
 
     known = tree.get("spec")
     untracked: dict[str, Any] = {"name": "none", "project": None, "entity": None, "mode": None, "tags": []}
     try:
         spec = RunSpec.model_validate({**known, "tracking": untracked} if isinstance(known, dict) else known)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"its spec is of an older version: {place}: {first['msg']}") from None
+        raise ValueError(f"its spec is of an older version: {first_fault(error)}") from None
     provenance = {**(tree.get("provenance") or {}), "earlier_signature": tree.get("signature")}
     status, metrics = tree.get("status"), tree.get("metrics")
     if status == COMPLETE and isinstance(metrics, dict) and metrics.get("test_loss", 0.0) is None:

@@ -18,7 +18,7 @@ from typing import Any
 from normbench import leases, unfinished
 from normbench.leases import Lease
 from normbench.processes import has_ended
-from normbench.record import COMPLETE, DIVERGED, FAILED, STATUSES, Record
+from normbench.record import COMPLETE, DIVERGED, FAILED, STATUSES, Record, why_failed
 from normbench.store import Store
 
 RUNNING, PARTIAL, MISSING = "running", "partial", "missing"
@@ -69,14 +69,14 @@ def state_of(store: Store, signature: str) -> RunState:
     step, steps = (known.step, known.steps) if known is not None else (None, None)
     last = known.curve[-1] if known is not None and known.curve else {}
     if status == FAILED:
-        reason = str(record.get("provenance", {}).get("error", "see error.txt in its folder"))
+        reason = why_failed(record.get("provenance", {}))
         return RunState(signature, FAILED, spec, step, steps, reason=reason)
     return RunState(signature, MISSING if known is None else PARTIAL, spec, step, steps, last=last)
 
 
 def all_states(store: Store) -> Iterator[RunState]:
     """How far every run with a folder is, in the order of signatures. Empty folders are left out."""
-    for folder in sorted(store.root.glob("runs/*/*/"), key=lambda folder: folder.name):
+    for folder in store.folders():
         state = state_of(store, folder.name)
         if state.state != MISSING:
             yield state

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from normbench.errors import InputError
 from normbench.groups import (
@@ -212,6 +212,12 @@ def trainings(specs: Sequence[RunSpec]) -> tuple[tuple[RunSpec, ...], ...]:
     for spec in specs:
         found.setdefault(spec.training_key(), []).append(spec)
     return tuple(map(tuple, found.values()))
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first fault of a specification that was read: its place and what is wrong there."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def _without_nulls(tree: Any) -> Any:

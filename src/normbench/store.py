@@ -40,7 +40,8 @@ from normbench import run_series, tags, unfinished
 from normbench.errors import InputError
 from normbench.files import last_bytes, try_writing
 from normbench.record import FAILED, Addition, Metrics, Record
-from normbench.run_folder import REMEDY, Guard, check_places, clean, write_files
+from normbench.run_folder import REMEDY, Guard, clean, write_files
+from normbench.signatures import completed
 
 T = TypeVar("T")
 #: Errors from reading a file that is damaged or was not written by this version.
@@ -69,6 +70,14 @@ class Store:
     def run_folder(self, signature: str) -> Path:
         return self._runs / signature[:2] / signature
 
+    def folder_of(self, record: Record) -> Path:
+        """The folder of a record. A record of schema 1 lies in the folder of its earlier signature."""
+        return self.run_folder(str(record.provenance.get("earlier_signature", record.signature)))
+
+    def folders(self) -> list[Path]:
+        """The folders of all runs, ended or not, in the order of signatures."""
+        return sorted(self._runs.glob("*/*/"), key=lambda folder: folder.name)
+
     def checkpoint_file(self, signature: str) -> Path:
         """The checkpoint file of a run that trains. `put` deletes it if the run has a result."""
         return self.run_folder(signature) / "checkpoint.pt"
@@ -80,6 +89,10 @@ class Store:
     def unfinished(self, signature: str) -> unfinished.Unfinished | None:
         """How far a run with a checkpoint is; None if it has none. A run that trains again may have one."""
         return unfinished.read(self.run_folder(signature))
+
+    def error_file(self, signature: str) -> Path:
+        """The file with the traceback of a run that failed."""
+        return self.run_folder(signature) / "error.txt"
 
     def weights_file(self, signature: str) -> Path:
         """The file of a run's final state. It exists only if the final state was kept."""
@@ -155,7 +168,7 @@ class Store:
         """The folder of a run's record. A record of schema 1 is in the folder of its earlier signature."""
         own = self.run_folder(signature)
         earlier = None if (own / "record.json").is_file() else self._earlier.get(signature)
-        return own if earlier is None else self.run_folder(self._folder_name(earlier))
+        return own if earlier is None else self.folder_of(earlier)
 
     def get(self, signature: str) -> Record | None:
         """The record of a run without its history; None if it does not exist or cannot be read."""
@@ -168,7 +181,7 @@ class Store:
 
     def records(self) -> list[Record]:
         """Every readable record, sorted by signature. If a run has two, the one of the current schema."""
-        found = [self._read(folder / "record.json") for folder in self._folders()]
+        found = [self._read(folder / "record.json") for folder in self.folders()]
         by_signature: dict[str, Record] = {}
         for record in found:
             if record is not None and "earlier_signature" in record.provenance:
@@ -183,7 +196,7 @@ class Store:
 
         PERF: the schema is at the end of record.json, so records of other schemas are not read.
         """
-        files = [folder / "record.json" for folder in self._folders()]
+        files = [folder / "record.json" for folder in self.folders()]
         records = [self._read(file) for file in files if last_bytes(file).endswith('"schema": 1\n}')]
         return {record.signature: record for record in reversed(records) if record is not None}
 
@@ -207,13 +220,9 @@ class Store:
         Raises:
             InputError: no run or several runs match, or the record cannot be read.
         """
-        known = [*(f.name for f in self._folders() if (f / "record.json").is_file()), *self._earlier]
-        matches = [signature for signature in known if name and signature.startswith(name.lower())]
-        if len(matches) > 1:
-            some = ", ".join(matches[:8]) + (", …" if len(matches) > 8 else "")
-            raise InputError(f"'{name}' is the start of {len(matches)} runs: {some}; give more digits")
-        if matches:
-            file = self._record_folder(matches[0]) / "record.json"
+        known = [*(f.name for f in self.folders() if (f / "record.json").is_file()), *self._earlier]
+        if signature := completed(name, known):
+            file = self._record_folder(signature) / "record.json"
         elif name and Path(name).exists():
             file = Path(name) / "record.json" if Path(name).is_dir() else Path(name)
         elif known:
@@ -245,20 +254,9 @@ class Store:
             reason = error.strerror or error
             raise InputError(f"results cannot be written to {self.root}: {reason}; {REMEDY}") from None
 
-    def check_places(self, signatures: Iterable[str]) -> None:
-        """Check that nothing stands where the folders and files of these runs will be written.
-
-        Raises:
-            InputError: names the first folder in place of a file, or file in place of a folder.
-        """
-        check_places(self.run_folder(signature) for signature in signatures)
-
     @property
     def _runs(self) -> Path:
         return self.root / "runs"
-
-    def _folders(self) -> list[Path]:
-        return sorted(self._runs.glob("*/*/"), key=lambda folder: folder.name)
 
     def _read(self, file: Path) -> Record | None:
         return self._readable(file, self._load, "the run counts as missing")
@@ -279,17 +277,13 @@ class Store:
             ValueError: it is not a record, or it belongs to another folder, for example a copy.
         """
         record = Record.from_json(file.read_text(encoding="utf-8"))
-        if self._folder_name(record) != file.parent.name:
+        if self.folder_of(record).name != file.parent.name:
             raise ValueError(f"it holds run {record.signature}, but is in folder {file.parent.name}")
         files = sorted(file.parent.glob("evaluation-*.json"))
         found = [self._readable(each, _addition, "it is left out") for each in files]
         own = [each for each in found if each is not None and each.signature == record.signature]
         changed = self._readable(file.parent / tags.FILE, tags.read, "it is left out")
         return replace(record.with_additions(tuple(own)), tags=tags.of(record.spec, changed))
-
-    @staticmethod
-    def _folder_name(record: Record) -> str:
-        return str(record.provenance.get("earlier_signature", record.signature))
 
     def _note(self, message: str) -> None:
         if message not in self.damaged:

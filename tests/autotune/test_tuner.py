@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from event_log import Log
 from normbench import events
 from normbench.autotune import measurement, tuner, workload
 from normbench.autotune.tuner import Tuner
@@ -40,21 +41,6 @@ def machine(monkeypatch):
     monkeypatch.setattr(tuner, "WORTH_S", 0.0)
     monkeypatch.setattr(tuner, "PART", 1e9)
     return made
-
-
-class Log:
-    def __init__(self):
-        self.events = []
-
-    def notify(self, event):
-        self.events.append(event)
-
-    def close(self):
-        pass
-
-    @property
-    def notices(self):
-        return [event.text for event in self.events if isinstance(event, events.Notice)]
 
 
 def lanes(sweep, store):

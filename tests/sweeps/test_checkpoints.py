@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from normbench import data, events
+from event_log import Log
+from normbench import data
 from normbench.engine.pulse import Pulse
 from normbench.engine.train import Listener, train_stack
 from normbench.store import Store
@@ -115,20 +116,6 @@ def test_a_checkpoint_that_does_not_fit_is_set_aside_with_one_line(changes, stat
     assert len(list(store.run_folder(spec.signature).glob("checkpoint-set-aside-*.pt"))) == 1
 
 
-class Log:
-    def __init__(self):
-        self.events = []
-
-    def notify(self, event):
-        self.events.append(event)
-
-    def close(self):
-        pass
-
-    def notices(self):
-        return [event.text for event in self.events if isinstance(event, events.Notice)]
-
-
 def other_names(tensors):
     return {f"{name}.x": tensor for name, tensor in tensors.items()}
 
@@ -155,7 +142,7 @@ def test_tensors_of_another_network_are_set_aside_and_the_others_of_the_stack_re
     records = get_or_train.train(sweep, store, [log])
     assert [record.status for record in records] == ["complete"] * 2
     assert [record.provenance["resumed_from"] for record in records] == [101, 0]
-    assert sum("does not fit" in text for text in log.notices()) == 1
+    assert sum("does not fit" in text for text in log.notices) == 1
     assert sorted(file.name for file in store.run_folder(records[1].signature).iterdir()) == [
         "config.yaml", "history.jsonl", "record.json", "weights.safetensors",
     ]  # fmt: skip

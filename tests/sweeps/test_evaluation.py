@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from event_log import Log
 from normbench import events
 from normbench.engine.step import Step
 from normbench.errors import RunFailure
@@ -206,20 +207,10 @@ def test_a_damaged_final_state_is_an_error_that_names_the_run(sweep):
 
 
 def test_an_evaluation_is_announced(sweep):
-    class Log:
-        def __init__(self):
-            self.events = []
-
-        def notify(self, event):
-            self.events.append(event)
-
-        def close(self):
-            pass
-
     sweep("one").train()
     log = Log()
     sweep("one", MORE, "seed=0,1").train([log])
-    [evaluated] = [event for event in log.events if isinstance(event, events.RunEvaluated)]
+    [evaluated] = log.of(events.RunEvaluated)
     assert set(evaluated.added) == {
         f"test_{kind}@{s}" for kind in ("loss", "error") for s in ("precise", "adapt")
     }

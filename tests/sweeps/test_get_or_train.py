@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from event_log import Log
 from normbench import events
 from normbench.errors import InputError, RunFailure
 from normbench.store import Store
@@ -22,23 +23,6 @@ QUICK = [
     "engine.processes=1",
     "engine.device=cpu",
 ]
-
-
-class Log:
-    """An observer that keeps its events."""
-
-    def __init__(self, on=lambda event: None):
-        self.events, self.on = [], on
-
-    def notify(self, event):
-        self.events.append(event)
-        self.on(event)
-
-    def close(self):
-        self.events.append("closed")
-
-    def of(self, kind):
-        return [event for event in self.events if isinstance(event, kind)]
 
 
 def interrupt_at(step):

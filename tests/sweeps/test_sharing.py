@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from event_log import Log
 from normbench import events, leases
 from normbench.leases import EXPIRES_S, Lease, Watch
 from normbench.processes import Process, this_process
@@ -23,23 +24,6 @@ QUICK = [
     "data.size=8", "batch=8", "steps=20", "norm=bn", "tracking=none",
     "engine.device=cpu", "engine.processes=1",
 ]  # fmt: skip
-
-
-class Log:
-    """An observer that keeps its events."""
-
-    def __init__(self, on=lambda event: None):
-        self.events, self.on = [], on
-
-    def notify(self, event):
-        self.events.append(event)
-        self.on(event)
-
-    def close(self):
-        pass
-
-    def of(self, kind):
-        return [event for event in self.events if isinstance(event, kind)]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from event_log import Log
 from normbench import cli, events
 from normbench.errors import Interrupted, RunFailure
 from normbench.store import Store
@@ -20,18 +21,6 @@ QUICK = [
     "data.size=8", "batch=8", "steps=200", "norm=bn", "tracking=none",
     "engine.device=cpu", "engine.processes=1",
 ]  # fmt: skip
-
-
-class Log:
-    def __init__(self, on=lambda event: None):
-        self.events, self.on = [], on
-
-    def notify(self, event):
-        self.events.append(event)
-        self.on(event)
-
-    def close(self):
-        self.events.append("closed")
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from normbench import skipped_runs
 from normbench.commands.damage import whole_records
 from normbench.config.compose import compose
 from normbench.config.search_path import own_config_dir
-from normbench.config.sweep import Skipped, resolve_sweep
+from normbench.config.sweep import Skipped, SweepSpecs, resolve_sweep
 from normbench.errors import InputError
 from normbench.labels import material
 from normbench.record import Record
@@ -56,8 +56,7 @@ def asked_runs(
     """
     if not words:
         return AskedRuns(whole_records(store), [], skipped_runs.read(store.root))
-    sweep = resolve_sweep(compose(words, config_dir or own_config_dir()))
-    specs = {run.spec.signature: run.spec.model_dump(mode="json") for run in sweep.runs}
+    sweep, specs = sweep_of(words, config_dir)
     place = {signature: f"{i:06d}" for i, signature in enumerate(specs)}
     impossible = [_impossible(run) for run in sweep.skipped]
     found = {record.signature: record for record in whole_records(store, specs)}
@@ -80,6 +79,16 @@ def asked_runs(
         for signature, record in found.items()
     ]
     return AskedRuns(records, missing, impossible)
+
+
+def sweep_of(words: Sequence[str], config_dir: str | None) -> tuple[SweepSpecs, dict[str, dict[str, Any]]]:
+    """The sweep that the words of a train command name, and its specifications by signature.
+
+    Raises:
+        InputError: the words do not compose.
+    """
+    sweep = resolve_sweep(compose(words, config_dir or own_config_dir()))
+    return sweep, {run.spec.signature: run.spec.model_dump(mode="json") for run in sweep.runs}
 
 
 def _impossible(run: Skipped) -> Record:

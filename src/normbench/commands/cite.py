@@ -23,9 +23,9 @@ def parser() -> Parser:
         "normbench cite norm=bn,gn --out references.bib",
         "normbench cite",
     )
-    made.add_argument("words", nargs="*", metavar="key=value", help="the words of a train command")
+    made.add_words("the words of a train command")
     made.add_argument("--out", type=own_path, metavar="FILE", help="write to FILE")
-    made.add_argument("-cd", "--config-dir", metavar="DIR", help="also search DIR for your own choices")
+    made.add_config_dir()
     return made
 
 

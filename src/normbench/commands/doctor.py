@@ -29,7 +29,7 @@ def run(argv: Sequence[str]) -> int:
     from normbench.commands.doctor_check import FAIL
     from normbench.commands.doctor_machine import MACHINE
     from normbench.commands.doctor_software import SOFTWARE
-    from normbench.report.text import visible
+    from normbench.visible import visible
 
     found = [check() for check in (*SOFTWARE, *MACHINE)]
     if args.json:

@@ -88,12 +88,10 @@ def disk() -> tuple[str, ...]:
 
 @check("memory")
 def memory() -> tuple[str, ...]:
-    import torch
-
-    from normbench.engine.free_memory import free_bytes
+    from normbench.memory import free_bytes
     from normbench.phrases import sized
 
-    free = free_bytes(torch.device("cpu"))
+    free = free_bytes()
     if free < _LITTLE_MEMORY:
         return WARN, f"{sized(free)} free", "use engine.processes=1, and close other programs"
     return OK, f"{sized(free)} free"

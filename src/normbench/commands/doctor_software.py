@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from normbench.commands.doctor_check import FAIL, OK, WARN, check
 
-#: Newest version of Python that was tested.
+#: Newest version of Python that normbench is meant for.
 _NEWEST_PYTHON = (3, 14)
 #: Extra → its package, and what it is for.
 _EXTRAS = {
@@ -28,7 +28,7 @@ def python() -> tuple[str, ...]:
     found = f"{platform.python_version()}, {sys.executable}"
     if sys.version_info[:2] > _NEWEST_PYTHON:
         newest = ".".join(map(str, _NEWEST_PYTHON))
-        return WARN, found, f"tested up to {newest}; if something breaks, use that"
+        return WARN, found, f"normbench is meant for up to {newest}; if something breaks, use that"
     return OK, found
 
 

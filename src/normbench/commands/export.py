@@ -27,7 +27,7 @@ def parser() -> Parser:
         help="make norms part of the convolutions and linear layers next to them where that is exact",
     )  # fmt: skip
     made.add_argument("--onnx", action="store_true", help="also write model.onnx (extra onnx)")
-    made.add_argument("-cd", "--config-dir", metavar="DIR", help="also search DIR for your own choices")
+    made.add_config_dir()
     return made
 
 

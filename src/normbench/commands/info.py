@@ -8,7 +8,7 @@ from typing import Any
 from normbench.commands.parser import Parser
 from normbench.errors import NormbenchError
 from normbench.labels import label
-from normbench.record import FAILED, Record
+from normbench.record import FAILED, Record, why_failed
 
 
 def parser() -> Parser:
@@ -29,7 +29,7 @@ def run(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     from normbench.commands.damage import warn_of_damage
     from normbench.commands.rerun import command_or_reason
-    from normbench.commands.summary import failure, metric
+    from normbench.commands.summary import metric
     from normbench.store import Store
     from normbench.visible import visible
 
@@ -38,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
     if args.json:
         print(record.to_json(), end="")
         return 0
-    why = f", {failure(record)}" if record.status == FAILED else ""
+    why = f", {why_failed(record.provenance)}" if record.status == FAILED else ""
     print(visible(f"run {record.signature}: {record.status}{why}"))
     _section("metrics", {name: metric(name, value) for name, value in record.metrics.items()})
     curve = store.history(record.signature)

@@ -35,14 +35,22 @@ class Parser(ArgumentParser):
 
     def add_runs(self) -> None:
         """The arguments that say which runs to read: words of `train`, --where, --config-dir."""
-        self.add_argument(
-            "words", nargs="*", metavar="key=value",
-            help="the words of a train command: only its runs; without words, all runs at hand",
-        )  # fmt: skip
-        self.add_argument(
-            "--where", action="append", default=[], metavar="COND",
-            help="only runs with key=value, key=a,b or key!=value; may be repeated; gives the order of rows",
-        )  # fmt: skip
+        self.add_words("the words of a train command: only its runs; without words, all runs at hand")
+        self.add_where("gives the order of rows")
+        self.add_config_dir()
+
+    def add_words(self, meaning: str, metavar: str = "key=value") -> None:
+        """The positional arguments, with their meaning in the help."""
+        self.add_argument("words", nargs="*", metavar=metavar, help=meaning)
+
+    def add_where(self, further: str = "") -> None:
+        """Conditions on runs; `further` is what else the help says of them."""
+        said = "only runs with key=value, key=a,b or key!=value; may be repeated"
+        meaning = f"{said}; {further}" if further else said
+        self.add_argument("--where", action="append", default=[], metavar="COND", help=meaning)
+
+    def add_config_dir(self) -> None:
+        """The folder with the user's own choices, for verbs that compose words of `train`."""
         self.add_argument("-cd", "--config-dir", metavar="DIR", help="also search DIR for your own choices")
 
     def error(self, message: str) -> NoReturn:

@@ -13,11 +13,11 @@ def parser() -> Parser:
         "Show what `normbench train` with the same words would run. Trains and writes nothing.",
         "normbench plan norm=bn,gn batch=2,8,32 'seed=range(5)'",
     )
-    made.add_argument("words", nargs="*", metavar="key=value", help="the words of a train command")
+    made.add_words("the words of a train command")
     made.add_argument(
         "-m", "--multirun", action="store_true", help="accepted as after train; a sweep needs no flag"
     )
-    made.add_argument("-cd", "--config-dir", metavar="DIR", help="also search DIR for your own choices")
+    made.add_config_dir()
     return made
 
 

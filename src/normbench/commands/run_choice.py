@@ -13,15 +13,9 @@ from normbench.store import Store
 
 def add_choice(made: Parser) -> None:
     """The arguments that say which runs."""
-    made.add_argument(
-        "words", nargs="*", metavar="RUN",
-        help="starts of signatures; or key=value, the words of a train command",
-    )  # fmt: skip
-    made.add_argument(
-        "--where", action="append", default=[], metavar="COND",
-        help="only runs with key=value, key=a,b or key!=value; may be repeated",
-    )  # fmt: skip
-    made.add_argument("-cd", "--config-dir", metavar="DIR", help="also search DIR for your own choices")
+    made.add_words("starts of signatures; or key=value, the words of a train command", metavar="RUN")
+    made.add_where()
+    made.add_config_dir()
 
 
 def chosen_runs(store: Store, args: Namespace, names: Sequence[str]) -> list[RunAtHand]:

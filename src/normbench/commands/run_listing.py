@@ -15,7 +15,8 @@ from normbench.record import COMPLETE, Record
 from normbench.report.metrics import check_metric, measured
 from normbench.report.run_list import RunList
 from normbench.report.selection import check_keys, value
-from normbench.report.text import natural, visible
+from normbench.report.text import natural
+from normbench.visible import visible
 
 #: Fields of the label if runs do not differ.
 _ALONE = ("model", "norm", "batch")

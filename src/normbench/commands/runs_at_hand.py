@@ -10,13 +10,12 @@ from pathlib import Path
 
 from normbench.commands.asked_runs import asked_runs
 from normbench.commands.damage import whole_records
-from normbench.commands.summary import failure
-from normbench.errors import InputError
 from normbench.phrases import lasting
-from normbench.record import FAILED, Record
+from normbench.record import FAILED, Record, why_failed
 from normbench.report.selection import select
 from normbench.report.tables import conditions_of
 from normbench.run_states import PARTIAL, RUNNING, RunState, state_of
+from normbench.signatures import completed
 from normbench.store import Store
 
 #: Keys of conditions that a run has before its configuration is known.
@@ -80,9 +79,8 @@ def runs_at_hand(
         order = {run.signature: str(run.provenance.get("asked", "")) for run in (*begun, *asked.records)}
     else:
         ended = {record.signature: record for record in whole_records(store)}
-        known = {record_folder(store, record) for record in ended.values()}
-        folders = sorted((store.root / "runs").glob("*/*/"))
-        begun = [_bare(f.name) for f in folders if f not in known and _is_run(f)]
+        known = {store.folder_of(record) for record in ended.values()}
+        begun = [_bare(f.name) for f in store.folders() if f not in known and _is_run(f)]
         absent, order = [], {}
     found = [at_hand(store, record) for record in ended.values()]
     found += [_begun(store, run) for run in begun]
@@ -104,34 +102,26 @@ def named_runs(store: Store, names: Iterable[str]) -> list[RunAtHand]:
     Raises:
         InputError: a name fits no run, or several.
     """
-    folders = {f.name: f for f in sorted((store.root / "runs").glob("*/*/")) if _is_run(f)}
+    folders = {folder.name: folder for folder in store.folders() if _is_run(folder)}
     found: dict[str, RunAtHand] = {}
     for name in names:
-        matches = [signature for signature in folders if name and signature.startswith(name.lower())]
-        if len(matches) > 1:
-            some = ", ".join(matches[:8])
-            raise InputError(f"'{name}' is the start of {len(matches)} runs: {some}; give more digits")
-        if matches and not (folders[matches[0]] / "record.json").is_file():
-            found[matches[0]] = _begun(store, _bare(matches[0]))
+        signature = completed(name, folders)
+        if signature and not (folders[signature] / "record.json").is_file():
+            found[signature] = _begun(store, _bare(signature))
         else:
             record = store.find(name)
             found[record.signature] = at_hand(store, record)
     return list(found.values())
 
 
-def record_folder(store: Store, record: Record) -> Path:
-    """The folder of a record. A record of schema 1 lies in the folder of its earlier signature."""
-    return store.run_folder(str(record.provenance.get("earlier_signature", record.signature)))
-
-
 def at_hand(store: Store, record: Record) -> RunAtHand:
     """The run of a record."""
-    folder, steps = record_folder(store, record), record.provenance.get("steps")
+    folder, steps = store.folder_of(record), record.provenance.get("steps")
     if record.status == FAILED:
         state = state_of(store, record.signature)
         if state.state == RUNNING:
             return RunAtHand(replace(record, status=RUNNING), folder, state.step, _note(state))
-    note = failure(record) if record.status == FAILED else ""
+    note = why_failed(record.provenance) if record.status == FAILED else ""
     return RunAtHand(record, folder, steps if type(steps) is int else None, note)
 
 

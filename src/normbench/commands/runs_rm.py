@@ -43,9 +43,9 @@ def run(argv: Sequence[str]) -> int:
     from normbench.commands.run_listing import labels
     from normbench.commands.runs_summary import counts
     from normbench.phrases import counted, sized
-    from normbench.report.text import visible
     from normbench.run_states import RUNNING
     from normbench.store import Store
+    from normbench.visible import visible
 
     store = Store.default()
     try:

@@ -18,12 +18,9 @@ def parser() -> Parser:
         "normbench status",
         "normbench status --json",
     )
-    made.add_argument(
-        "words", nargs="*", metavar="key=value",
-        help="the words of a train command; without words, all runs at hand",
-    )  # fmt: skip
+    made.add_words("the words of a train command; without words, all runs at hand")
     made.add_argument("--json", action="store_true", help="print one JSON object")
-    made.add_argument("-cd", "--config-dir", metavar="DIR", help="also search DIR for your own choices")
+    made.add_config_dir()
     return made
 
 
@@ -32,13 +29,15 @@ def run(argv: Sequence[str]) -> int:
     args = parser().parse_intermixed_args(list(argv))
     import json
 
+    from normbench.commands.asked_runs import sweep_of
     from normbench.commands.status_lines import lines, tree
     from normbench.run_states import all_states, state_of
     from normbench.store import Store
 
     store = Store.default()
+    specs: Mapping[str, Mapping[str, Any]]
     if args.words:
-        specs: dict[str, Mapping[str, Any]] = _specs(args.words, args.config_dir)
+        _, specs = sweep_of(args.words, args.config_dir)
         states = [state_of(store, signature) for signature in specs]
     else:
         states = list(all_states(store))
@@ -48,17 +47,3 @@ def run(argv: Sequence[str]) -> int:
     else:
         print("\n".join(lines(states, specs, store, whole=not args.words)))
     return 0
-
-
-def _specs(words: Sequence[str], config_dir: str | None) -> dict[str, Mapping[str, Any]]:
-    """The specifications of the runs that words name, by signature.
-
-    Raises:
-        InputError: the words do not compose.
-    """
-    from normbench.config.compose import compose
-    from normbench.config.search_path import own_config_dir
-    from normbench.config.sweep import resolve_sweep
-
-    runs = resolve_sweep(compose(words, config_dir or own_config_dir())).runs
-    return {run.spec.signature: run.spec.model_dump(mode="json") for run in runs}

@@ -124,7 +124,7 @@ def _partial(state: RunState, specs: Specs, keys: Sequence[str]) -> dict[str, ob
 def _failed(state: RunState, specs: Specs, keys: Sequence[str], store: Store) -> dict[str, object]:
     return {
         "run": state.signature[:DIGITS], "settings": settings(specs[state.signature], [*keys, "seed"]),
-        "reason": state.reason, "traceback": store.run_folder(state.signature) / "error.txt",
+        "reason": state.reason, "traceback": store.error_file(state.signature),
     }  # fmt: skip
 
 

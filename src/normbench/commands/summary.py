@@ -5,17 +5,16 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from normbench.commands.text_table import columns
 from normbench.conditions import quantity
 from normbench.labels import field, label, settings, varying
 from normbench.phrases import counted
-from normbench.record import DIVERGED, FAILED, Record
+from normbench.record import DIVERGED, FAILED, Record, why_failed
 from normbench.store import Store
 
-__all__ = ["DIGITS", "broken", "failure", "metric", "summary", "varying"]
+__all__ = ["DIGITS", "broken", "metric", "summary", "varying"]
 
 #: Digits shown of a signature; enough for `normbench info`.
 DIGITS = 8
@@ -68,11 +67,6 @@ def table_axes(specs: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
     return [key for key in keys if key != cols] or ["norm" if cols != "norm" else "batch"], cols
 
 
-def failure(record: Record) -> str:
-    """Why a run failed, in one line."""
-    return str(record.provenance.get("error", "see error.txt in its folder"))
-
-
 def _one(
     records: Sequence[Record], store: Store, trained: Collection[str], elsewhere: Collection[str]
 ) -> list[str]:
@@ -84,7 +78,7 @@ def _one(
     took = f" in {seconds:.1f} s" if seconds is not None and record.signature in trained else ""
     lines = [f"run {record.signature} {record.status}{took}{when}"]
     if record.status == FAILED:
-        lines.append(f"reason   {failure(record)}; see {error_file(record, store)}")
+        lines.append(f"reason   {why_failed(record.provenance)}; see {store.error_file(record.signature)}")
     width = max(map(len, record.metrics), default=0)
     lines += [f"  {name:<{width}}  {metric(name, value)}" for name, value in record.metrics.items()]
     return [*lines, f"record   {store.run_folder(record.signature)}"]
@@ -107,11 +101,6 @@ def _many(
     return [*lines, *broken(records, store), f"records  {store.root / 'runs'}"]
 
 
-def error_file(record: Record, store: Store) -> Path:
-    """The file with the traceback of a failed run."""
-    return store.run_folder(record.signature) / "error.txt"
-
-
 def broken(records: Sequence[Record], store: Store) -> list[str]:
     """A table of the failed runs: settings, reason, file of the traceback. Empty if no run failed."""
     distinct = list({record.signature: record for record in records}.values())
@@ -123,8 +112,8 @@ def broken(records: Sequence[Record], store: Store) -> list[str]:
         {
             "run": record.signature[:DIGITS],
             "settings": settings(record.spec, keys),
-            "reason": failure(record),
-            "traceback": error_file(record, store),
+            "reason": why_failed(record.provenance),
+            "traceback": store.error_file(record.signature),
         }
         for record in failed
     ]

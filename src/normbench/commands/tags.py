@@ -6,8 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-#: Characters of a tag that wandb accepts.
-MOST = 64
+from normbench.tags import MOST
 
 
 def tagged(config: Mapping[str, Any], *tags: str) -> dict[str, Any]:

@@ -8,11 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from normbench import events, skipped_runs
-from normbench.commands.summary import failure
 from normbench.config.compose import to_plain
 from normbench.config.sweep import Skipped, resolve_sweep
 from normbench.errors import RunFailure
-from normbench.record import FAILED, Record
+from normbench.record import FAILED, Record, why_failed
 from normbench.store import Store
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ class Training:
 
 
 def _outcome(record: Record) -> Metrics | RunFailure:
-    return RunFailure(failure(record)) if record.status == FAILED else record.metrics
+    return RunFailure(why_failed(record.provenance)) if record.status == FAILED else record.metrics
 
 
 class Tally:

@@ -27,7 +27,7 @@ from normbench.models.builder import Builder
 from normbench.norms.surgery.changes import Change
 from normbench.norms.surgery.folding import OnVectors
 from normbench.record import COMPLETE, Record
-from normbench.spec import RunSpec
+from normbench.spec import RunSpec, first_fault
 from normbench.store import Store
 
 #: Images of the random input on which outputs are compared.
@@ -87,10 +87,8 @@ def _spec(record: Record) -> RunSpec:
     try:
         return RunSpec.model_validate(record.spec)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
         raise InputError(
-            f"run {record.signature} cannot be built by this version: {place}: {first['msg']}"
+            f"run {record.signature} cannot be built by this version: {first_fault(error)}"
         ) from None
 
 

@@ -9,7 +9,7 @@ from normbench.figures.grid import grid, lost, notes
 from normbench.figures.look import COLUMN, PUBLISHED, in_style, look
 from normbench.report.cells import Table
 from normbench.report.table_layout import caption
-from normbench.report.text import visible
+from normbench.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from normbench.figures.look import SMALL, TEXT
-from normbench.report.text import visible
+from normbench.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

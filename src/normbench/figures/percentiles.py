@@ -12,7 +12,7 @@ from normbench.figures.canvas import Canvas
 from normbench.figures.grid import lost_notes
 from normbench.figures.look import COLOURS, COLUMN, in_style
 from normbench.report.courses import Courses
-from normbench.report.text import visible
+from normbench.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from normbench.figures.canvas import rotate_if_long
-from normbench.report.text import visible
+from normbench.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from normbench.labels import label
-from normbench.report.text import visible
+from normbench.visible import visible
 
 #: Files that pages load; they are written beside them.
 STATIC = ("style.css", "script.js")

@@ -10,7 +10,7 @@ from normbench.papers.claim_kinds import ClaimBase, InteriorMinimum, Largest, Ri
 from normbench.papers.findings import NoVerdict
 from normbench.papers.measurements import Measurements, Values
 from normbench.papers.places import Place, Texts, matching
-from normbench.report.text import visible
+from normbench.visible import visible
 
 #: The cells of a table that are shown, in the order of the file.
 Places = Sequence[Texts]

@@ -18,7 +18,7 @@ from normbench.report.axes import METRIC
 from normbench.report.cells import Cell, Table
 from normbench.report.rearranged import rearranged, values_along
 from normbench.report.tables import build_table
-from normbench.report.text import visible
+from normbench.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawn

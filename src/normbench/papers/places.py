@@ -15,7 +15,7 @@ from pydantic import Field
 
 from normbench.labels import label
 from normbench.report.axes import METRIC
-from normbench.report.text import visible
+from normbench.visible import visible
 
 ARM = "arm"
 

@@ -27,7 +27,7 @@ from normbench.report.cells import Table
 from normbench.report.render import comma_separated, latex, markdown
 from normbench.report.sensitivity import sensitivity
 from normbench.report.stats import LEVEL
-from normbench.report.text import visible
+from normbench.visible import visible
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from typing import Any
 from normbench.labels import label, material
 from normbench.record import Record
 from normbench.report.selection import Condition, value
-from normbench.report.text import natural, visible
+from normbench.report.text import natural
+from normbench.visible import visible
 
 JOINT = " · "
 #: The key of the metric that a line shows. It is no field of a run.

@@ -11,7 +11,7 @@ from normbench.report.axes import METRIC, Axis
 from normbench.report.metrics import NumberFormat, number_format
 from normbench.report.picking import Picks
 from normbench.report.stats import EMPTY, Summary
-from normbench.report.text import visible
+from normbench.visible import visible
 
 Place = tuple[str, str]
 

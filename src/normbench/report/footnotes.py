@@ -13,7 +13,8 @@ from normbench.report.cells import Table
 from normbench.report.metrics import ENSEMBLE
 from normbench.report.selection import ENVIRONMENT
 from normbench.report.stats import LEVEL, MIN_SEEDS
-from normbench.report.text import natural, visible
+from normbench.report.text import natural
+from normbench.visible import visible
 
 #: Values of one field that a line names; of more it gives the count.
 _NAMED = 8

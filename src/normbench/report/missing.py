@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from normbench.labels import label, settings, varying
 from normbench.phrases import listed_seeds
 from normbench.record import Record
-from normbench.report.text import visible
+from normbench.visible import visible
 
 #: Configurations that the line names; of more it gives the count.
 _NAMED = 8

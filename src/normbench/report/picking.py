@@ -18,7 +18,8 @@ from normbench.labels import label
 from normbench.record import COMPLETE, Record, is_number
 from normbench.report.metrics import direction, measured
 from normbench.report.selection import ENVIRONMENT, value
-from normbench.report.text import natural, visible
+from normbench.report.text import natural
+from normbench.visible import visible
 
 Place = tuple[str, str]
 #: Keys that say which images are validation images: metrics of different ones cannot be compared.

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from normbench.errors import InputError, unknown
 from normbench.labels import field, flatten, label
 from normbench.record import Record
-from normbench.report.text import natural, visible
+from normbench.report.text import natural
+from normbench.visible import visible
 
 #: What of a record's environment can change numbers and must not be mixed unnoticed.
 ENVIRONMENT = ("normbench", "torch", "device")

@@ -7,9 +7,6 @@ import re
 from typing import Any
 
 from normbench.labels import MISSING
-from normbench.visible import visible
-
-__all__ = ["natural", "visible"]
 
 
 def natural(text: str) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from normbench import events
 from normbench.errors import KEPT, Interrupted, RunFailure
 from normbench.phrases import counted
-from normbench.record import FAILED, Record
+from normbench.record import FAILED, Record, why_failed
 from normbench.spec import RunSpec
 from normbench.store import Store
 from normbench.sweeps.plan import Pack
@@ -120,7 +120,7 @@ class Execution:
             unfinished = f"{counted(count, 'run')} {verb} from {where}; "
         if STOP.signal == ON_ERROR and self.failed:
             first = self.failed[0]
-            why = first.provenance.get("error", "see error.txt in its folder")
+            why = why_failed(first.provenance)
             return RunFailure(f"run {first.signature} failed: {why}; on_error=stop; {unfinished}{KEPT}")
         return Interrupted(STOP.signal or 2, f"interrupted; {unfinished}{KEPT}")
 

@@ -14,6 +14,7 @@ from normbench.errors import InputError
 from normbench.phrases import counted
 from normbench.ranks import launched
 from normbench.record import FAILED, Record
+from normbench.run_folder import check_places
 from normbench.spec import Resolved, RunSpec
 from normbench.store import Store
 from normbench.sweeps.estimate import Estimate, estimate
@@ -247,7 +248,7 @@ class Sweep:
                 check_room(spec, shape)
                 self.data.of(spec)
         self.store.check_writable()
-        self.store.check_places(spec.signature for spec in self.findings.to_train)
+        check_places(self.store.run_folder(spec.signature) for spec in self.findings.to_train)
         return sum(lengths[spec.stack_key()] for spec in self.findings.to_train)
 
     def _notes(self) -> Iterator[str]:

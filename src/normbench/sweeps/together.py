@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
 import torch
 
-from normbench import data, models
 from normbench.autotune.cores import thread_count
 from normbench.data.dataset import Dataset
 from normbench.engine.device import find_device
@@ -21,8 +20,9 @@ from normbench.engine.stack_layout import StackLayout
 from normbench.engine.state import LaneState
 from normbench.engine.train import Listener, Result, train_stack
 from normbench.ranks import Ranks, launched
-from normbench.spec import DataSpec, RunSpec
+from normbench.spec import RunSpec
 from normbench.sweeps.meeting import TRAIN, Meeting
+from normbench.sweeps.sweep_data import SweepData
 
 #: Seconds that a rank lives on after SIGTERM, which torchrun sends to all, while rank 0 writes checkpoints.
 GRACE_S = 15
@@ -84,7 +84,7 @@ def follow(together: Ranks) -> int:
             specs, states, layout, folder = meeting.exchange_job()
             device = find_device(specs[0].engine.device)
             torch.set_num_threads(thread_count(specs[0]))
-            dataset = _load(specs[0].data, models.fitted_size(specs[0]), folder).to(device)
+            dataset = SweepData(folder).of(specs[0]).to(device)
             train_stack(specs, dataset, device, Listener(), states, layout, together)
         except Exception as error:
             raise meeting.explain(error) from error
@@ -98,8 +98,3 @@ def follow(together: Ranks) -> int:
 def _meeting(together: Ranks) -> Meeting:
     """The meeting of this process: there is one."""
     return Meeting(together)
-
-
-@lru_cache(maxsize=1)
-def _load(spec: DataSpec, size: int | None, folder: Path) -> Dataset:
-    return data.load(spec, size=size, cache=folder)

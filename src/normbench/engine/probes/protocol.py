@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -95,7 +96,7 @@ def layer_of(weight: str) -> str:
     return weight.removeprefix("body.").removesuffix(".weight")
 
 
-class Probe:
+class Probe(ABC):
     """Base of all probes.
 
     Args:
@@ -114,14 +115,14 @@ class Probe:
     def __init__(self, argument: str = "") -> None:
         self.argument = argument
 
+    @abstractmethod
     def read(self, point: Point, bank: int) -> Reading:
         """Read a stack; `bank` says whose running statistics, if `per_bank`.
 
         May change the tensors of the network, but not of the optimizer: they are put back.
         """
-        raise NotImplementedError
 
-    def check(self, network: Network, image: Shape) -> None:
+    def check(self, network: Network, image: Shape) -> None:  # noqa: B027 (most fit every network)
         """Refuse a network that the probe, or its argument, does not fit.
 
         Args:
@@ -143,9 +144,9 @@ class ActivationProbe(Probe):
 
     at: ClassVar[str]
 
+    @abstractmethod
     def collector(self, lanes: int) -> Callable[[Tensor], None]:
         """What takes in the values of one layer, (N, K·C, *spatial) at a call; handed back in `activity`."""
-        raise NotImplementedError
 
 
 def per_lane(values: Tensor) -> list[float]:
