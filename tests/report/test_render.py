@@ -82,6 +82,14 @@ def test_an_error_under_other_statistics_is_percent_too(make) -> None:
     assert "| bn | 3.10 |" in text
 
 
+def test_the_caption_names_a_quantity_once_if_metrics_are_an_axis(make) -> None:
+    metrics = ["test_error", "test_error@batch", "test_error/contrast:3@adapt", "test_loss"]
+    run = make(None, metrics=dict.fromkeys(metrics, 0.5))
+    text = render(build_table([run], "metric", "norm", metrics), "md")
+    assert text.startswith("test_error (%), test_loss\n")
+    assert all(f"| {metric} |" in text for metric in metrics)
+
+
 def test_a_target_that_was_never_met_is_not_a_number(make) -> None:
     runs = [make(0.1, seed=seed, metrics={"steps_to_0.1": steps}) for seed, steps in enumerate((100.0, None))]
     text = render(build_table(runs, "norm", "batch", "steps_to_0.1"), "md")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from normbench.conditions import quantity
 from normbench.labels import MISSING
 from normbench.report.cells import Cell, Table
 from normbench.report.metrics import NumberFormat
@@ -34,10 +35,14 @@ class Line(NamedTuple):
 
 
 def caption(table: Table) -> str:
-    """What the numbers are: `test_error (%)`."""
+    """What the numbers are: `test_error (%)`.
+
+    If the metric is an axis of the table, its labels are full names. Then each quantity stands here once.
+    """
     formats = table.formats()
-    units = ((metric, formats[metric].unit) for metric in table.metrics)
-    return ", ".join(f"{metric} ({unit})" if unit else metric for metric, unit in units)
+    on_axis = "metric" in (*table.rows, *table.cols)
+    units = [(quantity(metric) if on_axis else metric, formats[metric].unit) for metric in table.metrics]
+    return ", ".join(f"{metric} ({unit})" if unit else metric for metric, unit in dict.fromkeys(units))
 
 
 def corner(table: Table) -> str:
