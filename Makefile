@@ -10,7 +10,7 @@ SCALE ?= tiny
 table = $(patsubst conf/paper/%.yaml,%,$(or $(wildcard conf/paper/*/$(1).yaml),$(error no table $(1) in conf/paper)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart tables tables-small results report test test-norms test-fuzz test-mutants mutants-sample test-crash test-slow test-latex docs site check lint type fmt clean
+.PHONY: help setup quickstart tables tables-small results results-other-seeds report test test-norms test-fuzz test-mutants mutants-sample test-crash test-slow test-latex docs site check lint type fmt clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ tables-small: setup ## Reproduce all tables on MNIST and CIFAR-10: for a GPU
 
 results: setup ## Make the committed evidence of the paper tables, in results/reference
 	NORMBENCH_RESULTS=$$(mktemp -d) $(BIN)/normbench reproduce --all scale=tiny --out results/reference
+
+results-other-seeds: setup ## The same with seeds from 1000 on, which set no margin, in results/other_seeds
+	NORMBENCH_RESULTS=$$(mktemp -d) $(BIN)/normbench reproduce --all scale=tiny seed_offset=1000 --out results/other_seeds
 
 report: setup ## Make pages of all tables with finished runs, in results/report
 	$(BIN)/normbench report

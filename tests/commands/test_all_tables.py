@@ -49,6 +49,11 @@ def test_every_table_is_rerun_and_one_line_sums_it_up(trainer, two_tables, capsy
         assert (Store.default().root / "tables" / f"{name}.small.md").is_file()
 
 
+def test_an_offset_of_the_seeds_holds_for_all_tables(trainer, two_tables) -> None:
+    cli.run(["reproduce", "--all", "scale=small", "seed_offset=50", "tracking=none"])
+    assert {spec.seed for spec in trainer.trained} == set(range(50, 56))
+
+
 def test_a_refuted_claim_of_one_table_is_the_exit_code_and_the_others_are_rerun(
     trainer, two_tables, capsys: Capture
 ) -> None:

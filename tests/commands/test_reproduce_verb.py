@@ -99,6 +99,9 @@ def test_words_narrow_a_table(trainer, capsys: Capture) -> None:
         (["scale=tiny", "--json", "/dev/null/out.json"], "--json must lie in a folder"),
         (["scale=tiny", "nrom=bn"], "unknown key 'nrom'"),
         (["scale=tiny", "norm=bm"], "unknown norm 'bm'"),
+        (["scale=tiny", "seed_offset=-1"], "seed_offset is a whole number from 0 to 1000000000; got -1"),
+        (["scale=tiny", "seed_offset=1,2"], "seed_offset is a whole number from 0 to 1000000000; got 1,2"),
+        (["scale=tiny", "seed_offset=2", "seed=1"], "give seed or seed_offset, not both"),
     ],
 )
 def test_what_cannot_be_reproduced_is_refused(argv: list[str], said: str, trainer, capsys: Capture) -> None:
@@ -165,6 +168,18 @@ def test_words_that_change_only_seeds_keep_the_name(words: list[str], trainer, t
     trainer.error = as_published
     cli.run([*TINY, *words])
     assert files(tmp_path / "results") == {"batch_size.tiny.md"}
+
+
+def test_an_offset_moves_every_seed_and_stands_in_the_command(trainer, tmp_path: Path) -> None:
+    trainer.error = as_published
+    assert cli.run([*TINY, "seed_offset=1000", "--json", str(tmp_path / "later.json")]) == 0
+    assert {spec.seed for spec in trainer.trained} == {1000, 1001, 1002, 1003, 1004}
+    assert files(tmp_path / "results") == {"batch_size.tiny.md"}
+    tree = json.loads((tmp_path / "later.json").read_text())
+    assert {claim["verdict"] for claim in tree["claims"] if claim["asserted"]} == {"supported"}
+    trained = len(trainer.trained)
+    assert cli.run([*shlex.split(tree["command"])[1:]]) == 0
+    assert len(trainer.trained) == trained
 
 
 def test_two_variants_have_two_names_and_each_its_own_again(trainer, tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def _tables() -> list[str]:
     from normbench import papers
     from normbench.config.search_path import own_config_dir
 
-    return [*papers.names(own_config_dir()), "scale="]
+    return [*papers.names(own_config_dir()), "scale=", "seed_offset="]
 
 
 _NAMES: dict[str, Callable[[], list[str]]] = {

@@ -11,6 +11,9 @@ from normbench.commands.parser import Parser, own_path
 from normbench.commands.table_rerun import rerun
 from normbench.errors import InputError
 
+#: The words that fit every table.
+_FIT_ALL = ("scale=", "seed_offset=", "engine.", "tracking")
+
 
 def parser() -> Parser:
     """The options of the verb."""
@@ -22,12 +25,15 @@ def parser() -> Parser:
         "normbench reproduce wu2018/batch_size scale=small --plan",
         "normbench reproduce wu2018/batch_size scale=small norm=bn,gn 'seed=range(5)' --json wu2018.json",
         "normbench reproduce --all scale=tiny",
+        "normbench reproduce --all scale=tiny seed_offset=1000",
         "normbench reproduce conf/paper/mine/groups.yaml --until-decided",
     )
     made.add_argument(
         "name", nargs="?", metavar="NAME", help="a table, or the path of its file; without it, all are listed"
     )
-    made.add_argument("words", nargs="*", metavar="key=value", help="scale=…, and words over the table's")
+    made.add_argument(
+        "words", nargs="*", metavar="key=value", help="scale=…, seed_offset=…, and words over the table's"
+    )
     made.add_argument("--json", type=own_path, metavar="FILE", help="also write table and claims to FILE")
     made.add_argument(
         "--out", type=own_path, metavar="DIR",
@@ -76,8 +82,8 @@ def _all(args: Namespace) -> int:
     from normbench.store import Store
 
     words = [*([args.name] if args.name else []), *args.words]
-    if strays := [word for word in words if not word.startswith(("scale=", "engine.", "tracking"))]:
-        raise InputError(f"--all takes scale=…, engine.…=… and tracking=…; got {strays[0]}")
+    if strays := [word for word in words if not word.startswith(_FIT_ALL)]:
+        raise InputError(f"--all takes scale=…, seed_offset=…, engine.…=… and tracking=…; got {strays[0]}")
     if args.json is not None:
         raise InputError("--json belongs to one table; leave out --all")
     scale = next((word.partition("=")[2] for word in words if word.startswith("scale=")), "tiny")

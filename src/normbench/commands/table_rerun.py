@@ -24,7 +24,7 @@ def rerun(table: PaperTable, args: Namespace, words: Sequence[str]) -> Ended:
 
     Args:
         args:  the options of `reproduce`.
-        words: scale=…, and words over the table's.
+        words: scale=…, seed_offset=…, and words over the table's.
 
     Raises:
         InputError: an unknown scale, or words that are not valid.
@@ -42,7 +42,7 @@ def rerun(table: PaperTable, args: Namespace, words: Sequence[str]) -> Ended:
 
     own = own_config_dir()
     asked = TableRequest.of(table, words, own, args)
-    runs = TableRuns(table, asked.scale, asked.extra, own)
+    runs = TableRuns(asked.table, asked.scale, asked.extra, own)
     folder = args.out or runs.store.root / "tables"
     for name, why in runs.absent.items():
         print(f"n/a: data={name}: {why}")

@@ -96,6 +96,11 @@ def _listed(values: object) -> tuple[object, ...]:
     return values if isinstance(values, tuple) else (values,)
 
 
+def _later(grid: Grid, offset: int) -> Grid:
+    seeds = (int(str(seed)) + offset for seed in _listed(grid.get("seed", 0)))
+    return {**grid, "seed": tuple(seeds)}
+
+
 class PaperTable(Part):
     """A table of a paper, or of one's own, and how to rerun it."""
 
@@ -163,6 +168,14 @@ class PaperTable(Part):
         if name not in self.scales:
             raise unknown(f"scale of {self.name}", name, self.scales)
         return self.scales[name]
+
+    def with_later_seeds(self, offset: int) -> PaperTable:
+        """The same table with a number added to every seed; a grid without seeds has seed 0."""
+        scales = {
+            name: scale.model_copy(update={"grids": tuple(_later(grid, offset) for grid in scale.grids)})
+            for name, scale in self.scales.items()
+        }
+        return self.model_copy(update={"scales": scales})
 
     def metrics_at(self, scale: str) -> tuple[str, ...]:
         """The metrics that the table shows at a scale. Claims are about the first by default."""
