@@ -78,7 +78,7 @@ site: setup ## Build the documentation site in build/site, without a network
 table-%: setup ## Reproduce one table, such as table-batch_size; SCALE=tiny (default), small or full
 	$(BIN)/normbench reproduce $(call table,$*) scale=$(SCALE)
 
-tables: setup ## Reproduce all tables on real digits: half an hour on 2 cores; finished runs are read
+tables: setup ## Reproduce all tables on real digits: a quarter of an hour on 2 cores; finished runs are read
 	$(BIN)/normbench reproduce --all scale=tiny
 
 tables-small: setup ## Reproduce all tables on MNIST and CIFAR-10: for a GPU

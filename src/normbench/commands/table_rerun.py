@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from normbench.commands.table_runs import TableRuns
     from normbench.papers import PaperReport, PaperTable, SeedPlan
 
+#: The seeds and the tracker are not what a table shows.
+_SAME_TABLE = ("seed", "tracking")
+
 
 class Ended(NamedTuple):
     """How a reproduction ended: the exit code, and what it gave; None if it was only planned."""
@@ -90,7 +93,7 @@ def _variant(runs: TableRuns) -> str:
     """
     placed = any("data.path" in grid for grid in runs.table.scale(runs.scale).grids)
     here = {"data.path": runs.extra["data.path"]} if placed and "data.path" in runs.extra else {}
-    if not runs.extra.keys() - {"seed", *here}:
+    if all(key in here or key.partition(".")[0] in _SAME_TABLE for key in runs.extra):
         return ""
     from normbench import papers
     from normbench.config.compose import compose
