@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from event_log import Log
 from normbench import events, leases
+from normbench.errors import StoreFailure
 from normbench.leases import EXPIRES_S, Lease, Watch
 from normbench.processes import Process, this_process
 from normbench.record import Record
@@ -225,3 +227,16 @@ def test_what_a_killed_process_left_beside_a_result_is_removed(make_sweep, store
         (folder / name).write_bytes(b"left over")
     get_or_train.train([resolved], store)
     assert sorted(file.name for file in folder.iterdir()) == before
+
+
+def test_a_record_that_is_removed_while_the_sweep_runs_is_named(make_sweep, store):
+    sweep = make_sweep(*QUICK, "seed=range(2)", "engine.lanes=1")
+    first = sweep[0].spec.signature
+
+    def remove(event):
+        if isinstance(event, events.RunEnded) and event.record.signature != first:
+            shutil.rmtree(store.run_folder(first))
+
+    with pytest.raises(StoreFailure, match=f"1 record of this sweep cannot be read.*{first}"):
+        get_or_train.train(sweep, store, [Log(remove)])
+    assert len(get_or_train.train(sweep, store)) == 2

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from normbench import events, labels, parts
-from normbench.errors import InputError
+from normbench.errors import InputError, StoreFailure
 from normbench.phrases import counted
 from normbench.ranks import launched
 from normbench.record import FAILED, Record
@@ -151,8 +151,8 @@ class Sweep:
 
         Raises:
             InputError:  a run cannot be trained. Nothing was written.
-            RunFailure:  the store cannot be written, a finished run cannot be evaluated, or a run failed and
-                         `on_error` is "stop".
+            RunFailure:  the store cannot be written, a record of the sweep was removed meanwhile, a
+                         finished run cannot be evaluated, or a run failed and `on_error` is "stop".
             Interrupted: a signal asked to end. Checkpoints are written, unless it came twice.
         """
         announcer = events.Announcer(observers)
@@ -165,7 +165,12 @@ class Sweep:
                     self._announce_found(announcer.notify)
         finally:
             announcer.close()
-        records = {spec.signature: self.store.get(spec.signature) for spec in self.asked}
+        records = {signature: self.store.get(signature) for signature in self.places}
+        if gone := [signature for signature, record in records.items() if record is None]:
+            raise StoreFailure(
+                f"{counted(len(gone), 'record')} of this sweep cannot be read in {self.store.root}, "
+                f"the first is {gone[0]}: removed or damaged while it ran; the same command trains what is missing"
+            )
         return [record for spec in self.asked if (record := records[spec.signature]) is not None]
 
     def _train_and_evaluate(self, emit: Callable[[events.Event], None], pool: WorkerPool | None) -> None:
