@@ -169,7 +169,7 @@ class Sweep:
         if gone := [signature for signature, record in records.items() if record is None]:
             raise StoreFailure(
                 f"{counted(len(gone), 'record')} of this sweep cannot be read in {self.store.root}, "
-                f"the first is {gone[0]}: removed or damaged while it ran; the same command trains what is missing"
+                f"the first is {gone[0]}: removed or damaged meanwhile; the same command trains them again"
             )
         return [record for spec in self.asked if (record := records[spec.signature]) is not None]
 
