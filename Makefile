@@ -87,8 +87,8 @@ tables-small: setup ## Reproduce all tables on MNIST and CIFAR-10: for a GPU
 results: setup ## Make the committed evidence of the paper tables, in results/reference
 	NORMBENCH_RESULTS=$$(mktemp -d) $(BIN)/normbench reproduce --all scale=tiny --out results/reference
 
-results-other-seeds: setup ## The same with seeds from 1000 on, which set no margin, in results/other_seeds
-	NORMBENCH_RESULTS=$$(mktemp -d) $(BIN)/normbench reproduce --all scale=tiny seed_offset=1000 --out results/other_seeds
+results-other-seeds: setup ## The same with seeds from 1000 on, which set no margin, in results/reference/other_seeds
+	NORMBENCH_RESULTS=$$(mktemp -d) $(BIN)/normbench reproduce --all scale=tiny seed_offset=1000 --out results/reference/other_seeds
 
 report: setup ## Make pages of all tables with finished runs, in results/report
 	$(BIN)/normbench report
