@@ -13,7 +13,6 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from importlib import import_module
-from types import ModuleType
 
 from normbench.commands import VERBS, completion_values
 from normbench.errors import InputError
@@ -146,10 +145,6 @@ def candidates(verb: str) -> list[str]:
     options: Iterable[str] = _parser(verb)._option_string_actions
     names = _NAMES.get(verb)
     return [*(names() if names else ()), *(option for option in options if option.startswith("--"))]
-
-
-def _module(verb: str) -> ModuleType:
-    return import_module(f"normbench.commands.{verb.replace('-', '_')}")
 
 
 def _typed(line: str) -> list[str]:
