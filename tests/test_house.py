@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -196,3 +197,13 @@ def test_files_stay_short(file):
 @pytest.mark.parametrize("file", [f for f in FILES if f.name != "__main__.py"], ids=name_of)
 def test_every_module_has_a_docstring(file):
     assert ast.get_docstring(ast.parse(file.read_text()))
+
+
+def test_every_private_function_and_class_is_used_in_its_file():
+    unused = []
+    for file in FILES:
+        text = file.read_text()
+        nodes = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        private = (node.name for node in nodes if re.match("_[^_]", node.name))
+        unused += [(name_of(file), name) for name in private if len(re.findall(rf"\b{name}\b", text)) == 1]
+    assert not unused
