@@ -99,7 +99,7 @@ def test_a_finished_run_is_found_however_its_images_are_read(ask):
 
 
 def test_what_is_asked_for_later_is_evaluated_on_streamed_images(ask):
-    more = "eval.statistics=[running,precise,adapt]"
+    more = "eval.statistics=[running,batch,precise,adapt]"
     words = ["data.stream=true", "data.readers=0", "data.crop=0", "data.resized_crop=0.3"]
     ask("later", *words).train()
     later = ask("later", *words, more)

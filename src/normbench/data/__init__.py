@@ -37,4 +37,4 @@ def load(
     """
     from normbench.data.dataset import assemble
 
-    return assemble(spec, size, cache)
+    return assemble(spec, size, cache, free)

@@ -5,7 +5,6 @@ A Python text per name would be copied into every process that decodes. Here all
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import zipfile
@@ -97,7 +96,7 @@ def _read(file: Path | None, *, names: bool) -> FileTable | None:
     if file is None:
         return None
     try:
-        with np.load(io.BytesIO(file.read_bytes()) if names else file) as arrays:
+        with file.open("rb") as stream, np.load(stream) as arrays:  # a damaged file is closed, too
             tree = json.loads(arrays["about"].tobytes())
             about = About(note=str(tree.pop("note")), shape=Shape(**tree))
             if not names:

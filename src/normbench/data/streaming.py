@@ -163,7 +163,9 @@ def _files(spec: DataSpec, table: FileTable, size: int | None) -> dict[str, Imag
     }
 
 
-def _copy(spec: DataSpec, kept: Path, cache: Path | None, readers: int) -> tuple[dict[str, Labels], About]:
+def _copy(
+    spec: DataSpec, kept: Path, cache: Path | None, readers: Readers
+) -> tuple[dict[str, Labels], About]:
     """The labels of both splits, and shape and note, of the decoded copy. It is made if there is none."""
     about, arrays = load_about(kept), load_arrays(kept)
     if about is None or arrays is None:
