@@ -97,7 +97,8 @@ ROOMS = {
     "norms": ("errors", "parts", "momentum", "rng", "ranks", "instruments"),
     "weight_norms": ("errors",),
     "data": (
-        "errors", "parts", "files", "spec", "store", "rng", "corruptions", "visible", "memory", "leftovers",
+        "errors", "parts", "files", "spec", "store", "rng", "ranks", "corruptions", "visible", "memory",
+        "leftovers",
     ),
     "models": (*WORDS, "rng", "norms", "weight_norms", "data"),
     "engine": (*WORDS, "rng", "norms", "weight_norms", "data", "models"),

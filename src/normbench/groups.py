@@ -167,6 +167,12 @@ class DataSpec(Part):
     flip: bool
     crop: Annotated[int, Field(ge=0, le=MOST)]
     download: bool | None
+    #: How the images are read: whole, or streamed by so many processes. They are the same bits.
+    stream: Literal["auto"] | bool | None = None
+    readers: Literal["auto"] | Annotated[int, Field(ge=0, le=256)] | None = None
+    #: Crops of the stored images. A data set that is not read from image files has none.
+    resized_crop: Share | None = neutral_at(0.0)
+    center_crop: Annotated[float, Field(ge=0.05, le=1)] | None = neutral_at(1.0)
     standardize: Literal["channel", "pixel", "image", "minmax", "none"] = neutral_at("channel")
     valid: Annotated[float, Field(ge=0, lt=1)] = neutral_at(0.0)
     sampling: Literal["iid", "class_pure"] = neutral_at("iid")

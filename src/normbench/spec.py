@@ -53,8 +53,9 @@ __all__ = [
     "trainings",
 ]
 
-#: Fields that say where data and the starting state are stored. They do not change the contents.
-_LOCATIONS = ("data.root", "data.path", "data.download", "model.weights")
+#: Fields that say where data and the starting state are stored, and how they are read. They do not change the
+#: contents.
+_LOCATIONS = ("data.root", "data.path", "data.download", "data.stream", "data.readers", "model.weights")
 #: Fields that change neither the final state nor the images: evaluation, computation and reports.
 OUTSIDE_IDENTITY = ("eval", "engine", "tracking", "keep_weights", "diagnostics", "neutral")
 

@@ -154,7 +154,7 @@ def test_data_that_do_not_fit_into_the_memory_are_refused_with_the_numbers(data_
     with pytest.raises(InputError, match=r"data=digits needs 2 MB of memory for 1,797 images.*1 kB are free"):
         data.load(data_spec("digits"), size=32)
     with pytest.raises(InputError, match=r"needs? .* of memory"):
-        data.load(data_spec("folder", path=pictures.folder))
+        data.load(data_spec("folder", path=pictures.folder, stream=False))
     monkeypatch.setattr(memory, "free_bytes", lambda: 10**8)
     assert len(data.load(data_spec("digits"), size=32).train_labels) == 1297
 

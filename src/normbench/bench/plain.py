@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from normbench.bench.plain_network import NORMS, plain_network
 from normbench.data.dataset import Dataset
+from normbench.data.streamed import pixels
 from normbench.engine.device import STORAGE, casting, default_memory_format
 from normbench.engine.schedule import multiplier
 from normbench.errors import InputError
@@ -93,7 +94,7 @@ class PlainLoop:
 
 def _standardized(dataset: Dataset, crop: int, width: torch.dtype) -> Tensor:
     """All training images with a black border of `crop` pixels, (pixel − shift) / scale per channel."""
-    images = F.pad(dataset.train_images, (crop,) * 4)
+    images = F.pad(pixels(dataset.train_images), (crop,) * 4)
     mean, std = (torch.tensor(m, device=images.device).view(-1, 1, 1) for m in (dataset.mean, dataset.std))
     return images.float().div_(255).sub_(mean).div_(std).to(width)
 

@@ -18,6 +18,8 @@ from normbench import rng
 from normbench.data.class_pure import class_pure_order
 from normbench.data.dataset import Dataset
 from normbench.data.standardize import Standardize
+from normbench.data.step_images import StepImages
+from normbench.data.streamed import in_turn
 from normbench.errors import InputError
 
 
@@ -25,7 +27,7 @@ class Batches:
     """Training batches of K lanes as a function of the step.
 
     Args:
-        dataset:       lies on the device where batches are wanted.
+        dataset:       lies on the device where batches are wanted, or is streamed to it.
         seeds:         one per lane.
         total:         N, images per lane and optimiser step. An epoch's last incomplete step is dropped.
         flip:          mirror an image left to right with probability ½.
@@ -70,30 +72,39 @@ class Batches:
         self._flips = drawn.bool()
         self._epoch = -1
         self._part: slice | None = None
+        self._drawn: dict[int, Tensor] = {}  # orders by epoch: this one, and the one that is read ahead
+        self._streamed: StepImages | None = None
+        if not isinstance(dataset.train_images, Tensor):
+            self._streamed = StepImages(
+                dataset.train_images, self._seeds, total, self.steps_per_epoch, self._orders
+            )
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a global step, counted from 0: x (N, K·C, H, W) and labels (N, K) int64."""
-        self.seek(step)
+        self.seek(step, ahead=False)
         return self.read()
 
-    def seek(self, step: int, part: slice | None = None) -> None:
+    def seek(self, step: int, part: slice | None = None, *, ahead: bool = True) -> None:
         """Choose the step whose batch `read` returns.
 
         Args:
-            step: counted from 0.
-            part: the images of the step that `read` returns; None: all.
+            step:  counted from 0.
+            part:  the images of the step that `read` returns; None: all.
+            ahead: whether the steps after it are read ahead, if images are streamed.
         """
         self._part = part
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._draw(epoch)
         torch.add(self._first, place * self._total, out=self._places)
+        if self._streamed is not None:
+            self._streamed.seek(step, part, ahead=ahead)
 
     def read(self) -> tuple[Tensor, Tensor]:
         """The batch that `seek` chose. Every step runs the same operations on the same memory."""
         places = self._places if self._part is None else self._places[self._part]
         order = self._order.index_select(0, places)  # (N, K)
-        pixels = self._dataset.train_images.index_select(0, order.view(-1))  # (N·K, C, H, W)
+        pixels = self._pixels(order.view(-1))  # (N·K, C, H, W)
         if self._rows is not None:
             corners = self._corners.index_select(0, places)
             rows = self._rows if self._part is None else self._rows[: corners.numel()]
@@ -103,9 +114,22 @@ class Batches:
         labels = self._dataset.train_labels.index_select(0, order.view(-1)).view(order.shape)
         return self._standardize(pixels.view(len(places), -1, *pixels.shape[2:])), labels
 
+    def close(self) -> None:
+        """End processes that read images ahead. Later steps start new ones."""
+        if self._streamed is not None:
+            self._streamed.close()
+
+    def _pixels(self, order: Tensor) -> Tensor:
+        """The pixels of the step, given the numbers of its images, lane after lane for each of them."""
+        if self._streamed is not None:
+            return self._streamed.pixels()
+        images = self._dataset.train_images
+        assert isinstance(images, Tensor)
+        return images.index_select(0, order)
+
     def _draw(self, epoch: int) -> None:
         """Draw the order, corners and flips of an epoch, each (images, K). A step uses consecutive rows."""
-        orders = torch.stack([self._order_of(seed, epoch) for seed in self._seeds], 1)
+        orders = self._orders(epoch)
         self._order[: len(orders)].copy_(orders)
         if self._crop:
             offsets = 2 * self._crop + 1
@@ -114,6 +138,13 @@ class Batches:
         if self._flip:
             self._flips.copy_(self._uniform("flip", epoch) < 0.5)
         self._epoch = epoch
+
+    def _orders(self, epoch: int) -> Tensor:
+        """The orders of all lanes in an epoch, (images, K) on the CPU."""
+        if epoch not in self._drawn:
+            self._drawn = {known: order for known, order in self._drawn.items() if abs(known - epoch) == 1}
+            self._drawn[epoch] = torch.stack([self._order_of(seed, epoch) for seed in self._seeds], 1)
+        return self._drawn[epoch]
 
     def _order_of(self, seed: int, epoch: int) -> Tensor:
         """The order of a lane's images in an epoch; with `class_pure`, of those that its steps use."""
@@ -151,9 +182,10 @@ def test_reader(
 ) -> Callable[[slice], tuple[Tensor, Tensor]]:
     """A function that returns some test images, the same for every lane: x (n, K·C, H, W) and labels (n,)."""
     standardize = Standardize(dataset, lanes, channels_last, dtype)
+    images = in_turn(dataset.test_images)
 
     def read(some: slice) -> tuple[Tensor, Tensor]:
-        return standardize(dataset.test_images[some].repeat(1, lanes, 1, 1)), dataset.test_labels[some]
+        return standardize(images(some).repeat(1, lanes, 1, 1)), dataset.test_labels[some]
 
     return read
 

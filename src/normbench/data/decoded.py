@@ -46,7 +46,7 @@ def load_arrays(place: Path | None) -> Raw | None:
     if place is None or about is None:
         return None
     try:
-        arrays = [np.load(place / f"{name}.npy", mmap_mode="c") for name in _ARRAYS]
+        arrays = [np.load(array_file(place, name), mmap_mode="c") for name in _ARRAYS]
     except (OSError, ValueError, EOFError):
         return None
     whole = about.shape
@@ -55,6 +55,11 @@ def load_arrays(place: Path | None) -> Raw | None:
     if [array.shape for array in arrays] != [(train, *image), (train,), (test, *image), (test,)]:
         return None
     return Raw(arrays[0], arrays[1], arrays[2], arrays[3], about.note)
+
+
+def array_file(place: Path, name: str) -> Path:
+    """The file of an array, such as train_images, in a copy."""
+    return place / f"{name}.npy"
 
 
 def load_or_read(place: Path | None, shape: Shape, read: Callable[[], Raw]) -> Raw:
@@ -75,22 +80,38 @@ def load_or_read(place: Path | None, shape: Shape, read: Callable[[], Raw]) -> R
 def save(place: Path | None, raw: Raw, shape: Shape) -> None:
     """Write beside `place`, then rename: another process sees all files or none. None saves nothing.
 
-    What killed processes left half written there is removed first.
-
     Raises:
         InputError: the cache cannot be written.
     """
     if place is None:
         return
+
+    def write(draft: Path) -> None:
+        for name in _ARRAYS:
+            with array_file(draft, name).open("wb") as file:
+                np.save(file, getattr(raw, name))
+
+    save_written(place, About(shape, raw.note), write)
+
+
+def save_written(place: Path, about: About, write: Callable[[Path], None]) -> None:
+    """As `save`, with a function that writes the arrays into a folder: they need not be in memory.
+
+    What killed processes left half written there is removed first.
+
+    Raises:
+        InputError: the cache cannot be written, or what `write` raises.
+    """
     draft = draft_beside(place)
     remove_leftovers(place.parent)
     try:
         draft.mkdir(parents=True)
+        write(draft)
         for name in _ARRAYS:
-            with (draft / f"{name}.npy").open("wb") as file:
-                np.save(file, getattr(raw, name))
+            with array_file(draft, name).open("rb+") as file:
                 os.fsync(file.fileno())  # otherwise the rename may reach the disk before the pixels
-        (draft / _ABOUT).write_text(json.dumps(asdict(shape) | {"note": raw.note}), encoding="utf-8")
+        tree = asdict(about.shape) | {"note": about.note}
+        (draft / _ABOUT).write_text(json.dumps(tree), encoding="utf-8")
         _publish(draft, place)
     except OSError as error:
         raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +22,8 @@ _DEEP = ("I", "F")
 #: The formats of the suffixes in `data.folder_names`. Pillow knows others, and runs Ghostscript for one.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _ORIENTATION = 0x0112  # the EXIF tag; 1: as stored
+#: Width and height of an image → top, left, height and width of a box in it.
+Crop = Callable[[int, int], tuple[int, int, int, int]]
 
 
 class Look(NamedTuple):
@@ -52,10 +54,15 @@ def look(content: bytes) -> Look:
         return Look(*image.size, image.mode not in _GREY, _animated(image), _turned(image))
 
 
-def decode(content: bytes, channels: int, size: int) -> Images:
-    """Decode to (C, size, size) uint8: grey or RGB, the middle square, resized bilinearly with antialiasing.
+def decode(content: bytes, channels: int, size: int, center: float = 1.0, crop: Crop | None = None) -> Images:
+    """Decode to (C, size, size) uint8: grey or RGB, a square, resized bilinearly with antialiasing.
 
     Transparency is dropped, as torchvision's ImageFolder does.
+
+    Args:
+        center: share of the shorter side that the middle square keeps.
+        crop:   takes the width and height of the image, and gives the box to resize: (top, left, height,
+                width). None: the middle square.
 
     Raises:
         Exception: as `look`.
@@ -66,9 +73,25 @@ def decode(content: bytes, channels: int, size: int) -> Images:
         if opened.mode == "P" and "transparency" in opened.info:
             opened = opened.convert("RGBA")  # Pillow warns about the direct way; the pixels are the same
         image = opened.convert("L" if channels == 1 else "RGB")
-    if image.size != (size, size):
+    if crop is not None or center < 1:
+        image = _cropped(image, size, center, crop)
+    elif image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
+
+
+def _cropped(image: Image, size: int, center: float, crop: Crop | None) -> Image:
+    """torchvision's transforms: a box of the image resized, or Resize and CenterCrop."""
+    from torchvision.transforms import v2  # PERF: the import takes a second
+
+    cropped: Image
+    if crop is not None:
+        box, side = crop(*image.size), [size, size]
+        cropped = v2.functional.resized_crop(image, *box, side, v2.InterpolationMode.BILINEAR, antialias=True)
+    else:
+        whole = v2.functional.resize(image, [round(size / center)], v2.InterpolationMode.BILINEAR)
+        cropped = v2.functional.center_crop(whole, [size, size])
+    return cropped
 
 
 def _animated(image: Image) -> bool:

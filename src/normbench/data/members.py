@@ -114,7 +114,7 @@ def _as_input_error(path: Path, place: str) -> Iterator[None]:
 def _walk(path: Path) -> Iterator[Member]:
     if path.is_dir():
         for entry in walk(path):
-            yield Member(entry.name, entry.kind, partial(_file, path, entry.name, Path(entry.path)))
+            yield Member(entry.name, entry.kind, partial(read_file, path, entry.name, Path(entry.path)))
         return
     if not path.is_file() and path.exists():
         raise InputError(f"data.path={path} must be a directory or an archive; it is a pipe or a device")
@@ -150,7 +150,13 @@ class _Unpacked:
         return self._stream.tell()
 
 
-def _file(path: Path, name: str, file: Path) -> bytes:
+def read_file(path: Path, name: str, file: Path) -> bytes:
+    """The content of a file called `name` inside `path`.
+
+    Raises:
+        InputError: it passes the limit of `data.limits`.
+        OSError:    it cannot be read.
+    """
     check("BYTES", file.stat().st_size, f"{printable(name)} of data.path={path}: bytes")
     return file.read_bytes()
 

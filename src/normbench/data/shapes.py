@@ -71,8 +71,18 @@ def check_crop(spec: DataSpec, side: int) -> None:
         side: of the images as the model gets them, in pixels.
 
     Raises:
-        InputError: `data.crop` is larger.
+        InputError: `data.crop` is larger, or the crops of `data.resized_crop` would be cropped again.
     """
+    if spec.resized_crop and spec.crop:
+        raise InputError(
+            f"data.resized_crop={spec.resized_crop:g} and data.crop={spec.crop} are two kinds of random "
+            "crops; give data.crop=0, or data.resized_crop=0"
+        )
+    if spec.resized_crop and spec.stream is False:
+        raise InputError(
+            f"data.resized_crop={spec.resized_crop:g} takes crops of the stored images, so data.stream must "
+            "be true or auto; got false"
+        )
     if spec.crop > side:
         raise InputError(
             f"data.crop must be at most {side}, the side of the images as the model gets them, because a "

@@ -38,12 +38,13 @@ def share(dataset: Dataset, cache: Path | None) -> tuple[Dataset, str]:
     Raises:
         RunFailure: neither shared memory nor a file can hold the data.
     """
-    needed = sum(getattr(dataset, name).nbytes for name in TENSORS)
+    tensors = _tensors(dataset)
+    needed = sum(tensor.nbytes for tensor in tensors.values())
     free = memory.free_shared_bytes()
     if needed + RESERVE <= free:
         try:
-            for name in TENSORS:
-                getattr(dataset, name).share_memory_()
+            for tensor in tensors.values():
+                tensor.share_memory_()
             return dataset, ""
         except (RuntimeError, OSError):  # too few file descriptors, or another process was faster
             pass
@@ -74,8 +75,8 @@ class SharedFiles(Dataset):
             try:
                 folder.mkdir(parents=True)
                 atexit.register(_remove, folder, os.getpid())
-                for name in TENSORS:
-                    np.save(folder / f"{name}.npy", getattr(dataset, name).numpy())
+                for name, tensor in _tensors(dataset).items():
+                    np.save(folder / f"{name}.npy", tensor.numpy())
                 return cls.mapped(folder, _others(dataset))
             except OSError as error:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -92,7 +93,8 @@ class SharedFiles(Dataset):
         Args:
             others: the fields of the data set that are no tensors.
         """
-        tensors: dict[str, Any] = {name: _mapped(folder / f"{name}.npy") for name in TENSORS}
+        missing = [name for name in TENSORS if name not in others]
+        tensors: dict[str, Any] = {name: _mapped(folder / f"{name}.npy") for name in missing}
         made = cls(**others, **tensors)
         object.__setattr__(made, "folder", folder)
         return made
@@ -106,8 +108,15 @@ class SharedFiles(Dataset):
         return replace(plain, **{name: getattr(plain, name).to(device) for name in TENSORS})
 
 
+def _tensors(dataset: Dataset) -> dict[str, torch.Tensor]:
+    """The tensors of a data set by name. Streamed images are none: only their places are sent."""
+    found = {name: getattr(dataset, name) for name in TENSORS}
+    return {name: each for name, each in found.items() if isinstance(each, torch.Tensor)}
+
+
 def _others(dataset: Dataset) -> dict[str, Any]:
-    return {each.name: getattr(dataset, each.name) for each in fields(Dataset) if each.name not in TENSORS}
+    tensors = _tensors(dataset)
+    return {each.name: getattr(dataset, each.name) for each in fields(Dataset) if each.name not in tensors}
 
 
 def _mapped(file: Path) -> torch.Tensor:

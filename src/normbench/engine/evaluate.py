@@ -15,6 +15,7 @@ from normbench.corruptions import Corruption
 from normbench.data.batches import test_reader
 from normbench.data.corruption import corrupted
 from normbench.data.dataset import Dataset
+from normbench.data.streamed import StreamedImages
 from normbench.engine.arrangement import arranged, shuffled
 from normbench.engine.device import STORAGE, casting, default_memory_format
 from normbench.engine.folded import folded
@@ -103,7 +104,7 @@ def predictions(
 class _Taken(NamedTuple):
     """Images to take statistics of."""
 
-    images: Tensor
+    images: Tensor | StreamedImages
     labels: Tensor
     step: int  # images of one pass
     per_statistic: int | None  # if it is not the norms' own `batch`

@@ -82,6 +82,7 @@ class Stack:
     def close(self) -> None:
         """Free what only the collector could free. No step can follow."""
         self.step.close()
+        self.batches.close()
 
 
 def training_batches(lanes: Sequence[RunSpec], dataset: Dataset, *, channels_last: bool) -> Batches:

@@ -14,6 +14,7 @@ from normbench.plugins.loading import plugin_of
 _KNOBS = {
     "root": None, "path": None, "classes": None, "size": None, "channels": None, "train_size": "all",
     "test_size": "all", "flip": False, "crop": 0, "download": None,
+    "stream": None, "readers": None, "resized_crop": None, "center_crop": None,
 }  # fmt: skip
 
 

@@ -261,6 +261,7 @@ class Sweep:
         for knob, count in self.dropped.items():
             yield f"{knob} has no effect: dropped in {counted(count, 'run')}"
         yield from parts.remarks([spec.model_dump(mode="json") for spec in self.findings.to_train])
+        yield from self.data.notes((*self.findings.to_train, *self.findings.to_evaluate))
         if (count := launched().count) > 1:
             yield f"{count} ranks of torchrun train each stack together"
         asked, distinct = len(self.asked), len({spec.signature for spec in self.asked})

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -78,7 +79,11 @@ def corrupted(dataset: Dataset, corruption: Corruption | None) -> Dataset:
     """The data set with its test images corrupted; None: as it is."""
     if corruption is None:
         return dataset
-    return replace(dataset, test_images=corrupt(dataset.test_images, corruption))
+    images = dataset.test_images
+    if isinstance(images, Tensor):
+        return replace(dataset, test_images=corrupt(images, corruption))
+    check(corruption, dataset.channels, dataset.size)
+    return replace(dataset, test_images=images.changed(partial(_corrupt, corruption)))
 
 
 def corrupt(images: Tensor, corruption: Corruption, first: int = 0) -> Tensor:
@@ -88,10 +93,15 @@ def corrupt(images: Tensor, corruption: Corruption, first: int = 0) -> Tensor:
         InputError: as `check`.
     """
     check(corruption, images.shape[1], images.shape[-1])
+    return _corrupt(corruption, images, torch.arange(first, first + len(images), device=images.device))
+
+
+def _corrupt(corruption: Corruption, images: Tensor, indices: Tensor) -> Tensor:
+    """Corrupt images whose indices in the test split are given, (n,) int64."""
     family, blocks = FAMILIES[corruption.name], []
-    for block in images.split(BLOCK[images.device.type]):
-        draws = Draws(str(corruption), torch.arange(first, first + len(block), device=images.device))
-        first += len(block)
+    size = BLOCK[images.device.type]
+    for block, at in zip(images.split(size), indices.split(size), strict=True):
+        draws = Draws(str(corruption), at)
         levels = family(block.double() / 255, corruption.severity, draws).clamp(0, 1) * 255
         blocks.append((levels + _SLACK).to(torch.uint8))
     return torch.cat(blocks)

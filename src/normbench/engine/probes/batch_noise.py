@@ -7,6 +7,7 @@ from torch import Tensor
 
 from normbench import rng
 from normbench.data.standardize import Standardize
+from normbench.data.streamed import pixels
 from normbench.engine.arrangement import shuffled
 from normbench.engine.device import STORAGE, casting, default_memory_format
 from normbench.engine.evaluate import batch_statistics
@@ -48,7 +49,8 @@ class BatchNoise(Probe):
             for image in tested:
                 for draw in range(DRAWS):
                     others = companions(image, draw, size - 1, len(data.train_labels)).to(device)
-                    batch = torch.cat([data.test_images[image, None], data.train_images[others]])
+                    own = pixels(data.test_images[image : image + 1])
+                    batch = torch.cat([own, pixels(data.train_images[others])])
                     found.append(network(prepare(batch.repeat(1, point.lanes, 1, 1)))[0].double())
         network.train()
         logits = torch.stack(found).unflatten(0, (len(tested), DRAWS))  # (images, draws, K, classes)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from normbench.data.shape import Shape
 from normbench.data.standardize import Standardize
+from normbench.data.streamed import pixels
 from normbench.engine.arrangement import shuffled
 from normbench.engine.device import STORAGE, default_memory_format
 from normbench.engine.lane_assignment import running_norms, using_bank
@@ -82,7 +83,7 @@ class LayerJacobian(Probe):
         found: dict[str, list[Tensor]] = {}
         network.eval()
         with using_bank(network, bank), torch.enable_grad():
-            for image in data.train_images[chosen]:
+            for image in pixels(data.train_images[chosen]):
                 x = prepare(image.repeat(ROWS, lanes, 1, 1)).requires_grad_()
                 with _inputs(network) as inputs:
                     inputs["logits"] = network(x).flatten(1)
