@@ -7,7 +7,7 @@ failed. Runs that other processes train are left to them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -48,6 +48,11 @@ class Command:
 
     places: Mapping[str, str] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, signatures: Iterable[str]) -> Command:
+        """The part that concerns some runs."""
+        known = list(signatures)
+        return Command(*({s: each[s] for s in known if s in each} for each in (self.places, self.failures)))
 
 
 def train_pack(
