@@ -17,6 +17,7 @@ from normbench.record import FAILED, Record
 from normbench.run_folder import check_places
 from normbench.spec import Resolved, RunSpec
 from normbench.store import Store
+from normbench.sweeps.command import Command
 from normbench.sweeps.estimate import Estimate, estimate
 from normbench.sweeps.execution import Execution
 from normbench.sweeps.executors import choice
@@ -195,8 +196,6 @@ class Sweep:
         return [record for spec in self.asked if (record := records[spec.signature]) is not None]
 
     def _train_and_evaluate(self, emit: Callable[[events.Event], None], executor: Executor) -> None:
-        from normbench.sweeps.worker import Command
-
         steps = self._check()
         if not self.executor.submits:
             for note in self.tuner.measure([pack.specs for pack in self.widest], executor.run_on_all):

@@ -39,6 +39,7 @@ class Submission:
         task:     of all of them.
         packs:    signatures of the runs, per job.
         at:       time of submission, in seconds since 1970.
+        job:      number of the array job of a cluster; empty until the command has written it down.
         processes: of each job, see `Process`, if processes are the jobs; empty while they are being started.
     """
 
@@ -47,6 +48,7 @@ class Submission:
     packs: Sequence[Sequence[str]]
     name: str = field(default_factory=lambda: f"nb-{secrets.token_hex(6)}")
     at: float = field(default_factory=time.time)
+    job: str = ""
     processes: Sequence[tuple[str, str, int, str]] = ()
 
 

@@ -65,6 +65,6 @@ class ProcessQueue:
                     found[submission.name, number] = RUNNING
         return found
 
-    def ending(self, names: Sequence[str], pids: Sequence[int]) -> list[str]:
+    def ending(self, submissions: Sequence[Submission], pids: Sequence[int]) -> list[str]:
         """See `Queue.ending`."""
         return ["kill", *map(str, pids)] if pids else []

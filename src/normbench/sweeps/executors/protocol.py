@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from normbench import events
 from normbench.spec import RunSpec
 from normbench.store import Store
+from normbench.sweeps.command import Command
 from normbench.sweeps.plan import Pack
 from normbench.sweeps.sweep_data import SweepData
 from normbench.sweeps.worker_process import Emit
@@ -16,7 +17,6 @@ from normbench.sweeps.worker_process import Emit
 if TYPE_CHECKING:
     from normbench.autotune.tuning import Tuning
     from normbench.data.dataset import Dataset
-    from normbench.sweeps.worker import Command
 
 T = TypeVar("T")
 

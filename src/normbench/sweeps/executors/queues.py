@@ -41,12 +41,12 @@ class Queue(Protocol):
     def states(self, submissions: Sequence[Submission]) -> States | None:
         """The states of all jobs that have not ended; None if the scheduler does not answer now."""
 
-    def ending(self, names: Sequence[str], pids: Sequence[int]) -> list[str]:
+    def ending(self, submissions: Sequence[Submission], pids: Sequence[int]) -> list[str]:
         """The command that ends jobs, after a checkpoint; empty if there are none to end.
 
         Args:
-            names: of their submissions.
-            pids:  of their processes, as far as they have begun.
+            submissions: all of whose jobs are meant.
+            pids:        of the processes of these jobs, as far as they have begun.
         """
 
 

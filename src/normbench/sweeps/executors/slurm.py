@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,13 @@ class SlurmQueue:
         executor = SlurmExecutor(folder=folder, max_num_timeout=REQUEUES)
         try:
             executor.update_parameters(**options(self._spec, submission.name))
-            executor.submit_array(jobs)
+            first, *_ = executor.submit_array(jobs)
         except (FailedJobError, FailedSubmissionError) as error:
             message = _last_line(str(error))
             if _FULL.search(message):
                 raise QueueFull(message) from None
             raise RunFailure(f"sbatch refused the jobs: {message}") from None
-        return submission
+        return replace(submission, job=first.job_id.partition("_")[0])
 
     def states(self, submissions: Sequence[Submission]) -> States | None:
         """See `Queue.states`."""
@@ -69,9 +70,10 @@ class SlurmQueue:
             return None
         return read_states(done.stdout)
 
-    def ending(self, names: Sequence[str], pids: Sequence[int]) -> list[str]:
+    def ending(self, submissions: Sequence[Submission], pids: Sequence[int]) -> list[str]:
         """See `Queue.ending`."""
-        return ["scancel", f"--name={','.join(names)}"] if names else []
+        jobs = [submission.job for submission in submissions if submission.job]
+        return ["scancel", *jobs] if jobs else []
 
 
 def read_states(listing: str) -> dict[tuple[str, int], str]:

@@ -34,7 +34,7 @@ from normbench.sweeps.executors.protocol import TRAIN, Order, Task
 from normbench.sweeps.executors.queues import CANCELLED, Queue, QueueFull, States, queue_of
 from normbench.sweeps.findings import ended_since
 from normbench.sweeps.plan import Pack
-from normbench.sweeps.pool import try_again
+from normbench.sweeps.pool import STILLBORN, try_again
 from normbench.sweeps.stopping import ON_ERROR, STOP
 from normbench.sweeps.worker_process import Emit
 
@@ -64,6 +64,7 @@ class Submitted:
         self._cancelled: dict[str, None] = {}
         self._over: set[tuple[str, int]] = set()  # jobs that have said that they are done
         self._room = True  # whether jobs may have ended since the last submission
+        self._stillborn = 0
         self._looked, self._told = -LOOK_S, ""
 
     def run_on_all(self, job: Callable[[], T]) -> list[T]:
@@ -181,6 +182,7 @@ class Submitted:
     def _hear(self, job: Followed, todo: deque[Pack], task: Task, emit: Emit) -> None:
         """Pass on the news of a job. If it has ended, decide about its open runs."""
         for event in job.news():
+            self._stillborn = 0
             if isinstance(event, events.StackPaused):
                 emit(events.Notice(f"a job has stopped at step {event.step:,}; its runs go on from there"))
             elif event != STOPPING:
@@ -216,9 +218,24 @@ class Submitted:
                 self._cancelled |= dict.fromkeys(job.open)
             elif job.end is not None:  # it was asked to stop, which is no failure of its runs
                 todo.append(job.rest)
+            elif job.began is None:
+                self._bury_stillborn(job)
+                todo.append(job.rest)
             else:
                 place = self._ledger.place(job.submission)
                 try_again(job.rest, f"its job ended without a word; see {place}", todo, emit, task.give_up)
+
+    def _bury_stillborn(self, job: Followed) -> None:
+        """Count a job that has ended before it began. Its runs are not blamed.
+
+        Raises:
+            RunFailure: too many in a row did.
+        """
+        self._stillborn += 1
+        if self._stillborn >= STILLBORN:
+            raise RunFailure(
+                f"no job can begin; the reason stands in the logs in {self._ledger.place(job.submission)}"
+            )
 
     def _take_results(self, job: Followed, task: Task, emit: Emit) -> None:
         """Announce runs of a job whose events were lost, if the store has their results."""
@@ -256,8 +273,8 @@ class Submitted:
         return f"{count} {goes} on without this command, and the same command follows again{ends}"
 
     def _ending(self, jobs: Sequence[Followed]) -> list[str]:
-        names = list(dict.fromkeys(job.submission.name for job in jobs))
-        return self._queue.ending(names, [job.began.pid for job in jobs if job.began is not None])
+        submissions = list({job.submission.name: job.submission for job in jobs}.values())
+        return self._queue.ending(submissions, [job.began.pid for job in jobs if job.began is not None])
 
     def _say(self, text: str, emit: Emit) -> None:
         """Announce something once in a row."""
