@@ -112,6 +112,18 @@ def test_sigterm_before_the_signal_of_submitit_is_preemption_too(do):
     assert do(signal.SIGTERM, signal.SIGUSR2) == ("stopped", "", 128 + signal.SIGTERM, True)
 
 
+@pytest.mark.parametrize(
+    ("said", "requeued"), [("PreemptTime=2026-11-26T10:00:00 Restarts=0", True), ("PreemptTime=None", False)]
+)
+def test_sigterm_requeues_a_job_that_slurm_preempts(said, requeued, do, monkeypatch, tmp_path):
+    command = tmp_path / "scontrol"
+    command.write_text(f'#!/bin/sh\n[ "$*" = "show job 12" ] && echo "PreemptEligibleTime=2026 {said}"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    assert do(signal.SIGTERM) == ("stopped", "", 128 + signal.SIGTERM, requeued)
+
+
 def test_errors_of_a_job_are_one_line_for_the_command(do):
     assert do(error=RunFailure("the plugin has changed")) == ("broken", "the plugin has changed", 1, False)
 

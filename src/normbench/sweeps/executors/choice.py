@@ -15,6 +15,7 @@ from normbench.phrases import counted
 from normbench.ranks import launched
 from normbench.spec import EngineSpec, RunSpec
 from normbench.sweeps.executors.protocol import Executor
+from normbench.sweeps.executors.queues import Queue
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def opened(spec: ExecutorSpec, at_once: int, gpus: Sequence[str], root: Path) ->
     if spec.submits:
         from normbench.sweeps.executors.submitted import Submitted
 
-        yield Submitted(spec, root)
+        yield Submitted(spec, root, _queue(spec))
     elif at_once > 1 or gpus:
         from normbench.sweeps.executors.local_pool import local_pool
 
@@ -39,6 +40,17 @@ def opened(spec: ExecutorSpec, at_once: int, gpus: Sequence[str], root: Path) ->
         from normbench.sweeps.executors.this_process import ThisProcess
 
         yield ThisProcess()
+
+
+def _queue(spec: ExecutorSpec) -> Queue:
+    """The scheduler that takes the jobs of an executor."""
+    if spec.name == SLURM:
+        from normbench.sweeps.executors.slurm import SlurmQueue
+
+        return SlurmQueue(spec)
+    from normbench.sweeps.executors.processes import ProcessQueue
+
+    return ProcessQueue(spec)
 
 
 def processes(spec: ExecutorSpec, engine: EngineSpec) -> int:

@@ -1,16 +1,17 @@
 """The work of a submitted job: one pack. submitit calls it, and pickles it again if it is preempted.
 
-A signal asks training to stop. Training writes a checkpoint after the present step. Then the job is requeued
-if the signal was that of submitit (SIGUSR2: before the time is over, or at preemption), and goes on from the
-checkpoint. After SIGTERM alone the job ends. Slurm itself requeues it if it was preempted, and not if the
-user has cancelled it.
+A signal asks training to stop. Training writes a checkpoint after the present step. Then the job is requeued,
+and goes on from the checkpoint, if the signal was that of submitit (SIGUSR2, before the time is over), or if it
+was SIGTERM and Slurm says that it preempts the job. Otherwise somebody has cancelled the job, and it ends.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -63,7 +64,7 @@ class PackJob:
         except Stopped:
             log(End(STOPPED))
             _wait_for(requeue_signal(), heard)
-            if requeue is not None and requeue_signal() in heard:
+            if requeue is not None and (requeue_signal() in heard or is_preempted()):
                 requeue(requeue_signal(), None)  # submitit calls `checkpoint`, requeues, and exits
             sys.exit(128 + (STOP.signal or 0))
         except StoreFailure as failure:
@@ -108,6 +109,17 @@ class _Log:
 def requeue_signal() -> int:
     """The signal by which submitit requeues a job."""
     return int(getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"))
+
+
+def is_preempted() -> bool:
+    """Whether Slurm wants the place of this job for another one. If the job just ended, it would stay ended."""
+    number = os.environ.get("SLURM_JOB_ID", "")
+    command = ["scontrol", "show", "job", number]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return bool(number) and re.search(r"\bPreemptTime=(?!None\b)\S", said) is not None
 
 
 def _listen() -> tuple[Callable[[int, Any], None] | None, set[int]]:

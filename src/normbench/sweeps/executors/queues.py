@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from normbench.executor_spec import SLURM, ExecutorSpec
 from normbench.sweeps.executors.job import PackJob
 from normbench.sweeps.executors.ledger import Submission
 
@@ -48,14 +47,3 @@ class Queue(Protocol):
             submissions: all of whose jobs are meant.
             pids:        of the processes of these jobs, as far as they have begun.
         """
-
-
-def queue_of(spec: ExecutorSpec) -> Queue:
-    """The scheduler of an executor."""
-    if spec.name == SLURM:
-        from normbench.sweeps.executors.slurm import SlurmQueue
-
-        return SlurmQueue(spec)
-    from normbench.sweeps.executors.processes import ProcessQueue
-
-    return ProcessQueue(spec)

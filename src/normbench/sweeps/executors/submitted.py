@@ -31,7 +31,7 @@ from normbench.sweeps.executors.followed import Followed
 from normbench.sweeps.executors.job import PackJob
 from normbench.sweeps.executors.ledger import Ledger, Submission
 from normbench.sweeps.executors.protocol import TRAIN, Order, Task
-from normbench.sweeps.executors.queues import CANCELLED, Queue, QueueFull, States, queue_of
+from normbench.sweeps.executors.queues import CANCELLED, Queue, QueueFull, States
 from normbench.sweeps.findings import ended_since
 from normbench.sweeps.plan import Pack
 from normbench.sweeps.pool import STILLBORN, try_again
@@ -52,11 +52,11 @@ class Submitted:
     Args:
         spec:  of the executor.
         root:  the folder of the store.
-        queue: the scheduler; None: that of `spec`.
+        queue: the scheduler.
     """
 
-    def __init__(self, spec: ExecutorSpec, root: Path, queue: Queue | None = None) -> None:
-        self._spec, self._queue = spec, queue or queue_of(spec)
+    def __init__(self, spec: ExecutorSpec, root: Path, queue: Queue) -> None:
+        self._spec, self._queue = spec, queue
         self._ledger, self._root = Ledger(root), root.resolve()
         self._most = cores() if spec.max_jobs == "auto" else spec.max_jobs
         self._jobs: list[Followed] = []
