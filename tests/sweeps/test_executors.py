@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -38,6 +42,14 @@ def test_the_executor_belongs_to_the_command_and_not_to_its_runs():
     assert (asked.executor.name, asked.executor.partition, asked.executor.timeout) == ("slurm", "gpu", 60)
     assert asked.executor.gpus == 1
     assert [run.spec for run in asked.runs] == [run.spec for run in plain.runs]
+
+
+def test_the_settings_of_a_cluster_may_be_a_file_of_the_users_own(tmp_path):
+    (tmp_path / "executor").mkdir()
+    (tmp_path / "executor" / "mine.yaml").write_text("name: slurm\npartition: a100\ngpus: 1\nqos: null\n")
+    words = ["executor=mine", "executor.gpus=2"]
+    spec = resolve_sweep(compose([*QUICK, *words], str(tmp_path))).executor
+    assert (spec.name, spec.partition, spec.gpus, spec.timeout) == ("slurm", "a100", 2, 240)
 
 
 @pytest.mark.parametrize(
@@ -139,3 +151,26 @@ def test_eight_workers_of_a_pretended_machine_train_a_stack_each(monkeypatch, ma
     records = sweep.train()
     assert [record.status for record in records] == ["complete"] * 16
     assert {record.provenance["stack_size"] for record in records} == {2}
+
+
+@pytest.mark.slow
+def test_jobs_of_this_machine_outlive_ctrl_c_and_are_found_again():
+    pytest.importorskip("submitit", reason="submitit is not installed: pip install 'normbench[slurm]'")
+    words = ["model=mlp", "steps=30000", "eval.every=100", "tracking=none", "executor=submitit_local"]
+    command = [sys.executable, "-m", "normbench", "train", *words]
+    store = Store.default()
+    first = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    while not any("StackLogged" in file.read_text() for file in (store.root / "jobs").glob("*/*.jsonl")):
+        assert first.poll() is None, first.stdout.read()
+        time.sleep(0.1)
+    os.killpg(first.pid, signal.SIGINT)  # as a terminal does, to all of its processes
+    said, _ = first.communicate(timeout=300)
+    assert first.returncode == 130
+    assert "1 job goes on without this command, and the same command follows again; to end it: kill " in said
+    second = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "1 run in jobs that an earlier command has submitted" in second.stdout + second.stderr
+    [record] = store.records()
+    assert record.provenance["executor"] == "submitit_local"
+    assert record.provenance["resumed_from"] == 0, "the job was not disturbed"

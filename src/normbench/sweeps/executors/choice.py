@@ -26,8 +26,12 @@ def opened(spec: ExecutorSpec, at_once: int, gpus: Sequence[str], root: Path) ->
         at_once: stacks that train at the same time.
         gpus:    as in `gpus`.
         root:    the folder of the store.
+
+    Raises:
+        InputError: this machine cannot submit jobs.
     """
     if spec.submits:
+        check_here(spec)
         from normbench.sweeps.executors.submitted import Submitted
 
         yield Submitted(spec, root, _queue(spec))
@@ -88,10 +92,10 @@ def width_elsewhere(spec: RunSpec, executor: ExecutorSpec) -> int:
 
 
 def check(spec: ExecutorSpec, engine: EngineSpec) -> None:
-    """Refuse an executor that cannot work here.
+    """Refuse an executor that contradicts other settings.
 
     Raises:
-        InputError: submitit or Slurm is missing, or another setting contradicts.
+        InputError: it does.
     """
     if not spec.submits:
         return
@@ -104,6 +108,14 @@ def check(spec: ExecutorSpec, engine: EngineSpec) -> None:
             f"engine.devices divides stacks over the GPUs of one machine, with executor=local; with "
             f"executor={spec.name}, give executor.gpus"
         )
+
+
+def check_here(spec: ExecutorSpec) -> None:
+    """Refuse an executor that cannot submit jobs from this machine. A plan needs none of this.
+
+    Raises:
+        InputError: submitit or Slurm is missing.
+    """
     if find_spec("submitit") is None:
         raise InputError(f"executor={spec.name} needs submitit; install it: pip install 'normbench[slurm]'")
     if spec.name == SLURM and not (shutil.which("sbatch") and shutil.which("squeue")):

@@ -1,8 +1,9 @@
 """The work of a submitted job: one pack. submitit calls it, and pickles it again if it is preempted.
 
-A signal asks training to stop. Training writes a checkpoint after the present step. Then the job is requeued,
-and goes on from the checkpoint, if the signal was that of submitit (SIGUSR2, before the time is over), or if it
-was SIGTERM and Slurm says that it preempts the job. Otherwise somebody has cancelled the job, and it ends.
+A signal asks training to stop. Training writes a checkpoint after the present step. Then the job is
+requeued, and goes on from the checkpoint, if the signal was that of submitit (SIGUSR2, before the time is
+over), or if it was SIGTERM and Slurm says that it preempts the job. Otherwise somebody has cancelled the job,
+and it ends.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def requeue_signal() -> int:
 
 
 def is_preempted() -> bool:
-    """Whether Slurm wants the place of this job for another one. If the job just ended, it would stay ended."""
+    """Whether Slurm wants the place of this job for another one. It does not requeue jobs that just end."""
     number = os.environ.get("SLURM_JOB_ID", "")
     command = ["scontrol", "show", "job", number]
     try:
