@@ -20,6 +20,8 @@ from normbench.sweeps.executors.queues import RUNNING, States
 
 #: Seconds in which a command that submits writes down which process it has started.
 STARTING_S = 30.0
+#: Lines of shell that part a job from the terminal: from its signals, and from a pipe that someone reads.
+ON_ITS_OWN = ("trap '' INT HUP", "exec < /dev/null > /dev/null 2>&1")
 #: Seconds before the end of its time at which a job writes checkpoints and goes on as another one.
 NOTICE_S = 60
 
@@ -43,7 +45,7 @@ class ProcessQueue:
             signal_delay_s=min(NOTICE_S, 15 * self._spec.timeout),
             gpus_per_node=self._spec.gpus,
             stderr_to_stdout=True,
-            setup=["trap '' INT HUP", *self._spec.setup],
+            setup=[*ON_ITS_OWN, *self._spec.setup],
         )
         try:
             made = executor.submit_array(jobs)
