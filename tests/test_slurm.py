@@ -127,7 +127,9 @@ def test_a_command_that_was_killed_finds_its_jobs_again(cluster):
 
 
 def test_jobs_that_a_more_urgent_one_preempts_go_on_by_themselves(cluster):
-    command = Command(*WORDS, "seed=20", *JOBS, "executor.cpus=1")
+    # the scheduler looks for room every half minute, so the run must last longer
+    words = [word.replace("steps=6000", "steps=60000") for word in WORDS]
+    command = Command(*words, "seed=20", *JOBS, "executor.cpus=1")
     command.until(lambda: "StackLogged" in command.events(0))
     job = command.job()
     cores = os.cpu_count() or 1
