@@ -31,7 +31,8 @@ def choices_list() -> str:
     norm = "; ".join(f"{title} `{' '.join(keys)}`" for title, keys in by_family.items() if keys)
     rows = {"model": _names("model"), "norm": f"{norm}; [each with its equation](docs/NORMS.md)"}
     rows |= {
-        group: _names(group) for group in ("weight", "placement", "data", "optim", "schedule", "tracking")
+        group: _names(group)
+        for group in ("weight", "placement", "data", "optim", "schedule", "tracking", "executor")
     }
     lines = ["| group | choices |", "|---|---|", *(f"| `{group}` | {text} |" for group, text in rows.items())]
     return "\n".join(lines)

@@ -18,7 +18,9 @@ NO_TORCH = (
     "sweeps.provenance", "papers", "report", "figures", "pages", "tracking", "dashboard",
     "data.shapes", "data.fingerprint",
     "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
-    "commands.parser", "api", "parts", "plugins.loading", "plugins.source",
+    "commands.parser", "api", "parts",
+    "executor_spec", "sweeps.command", "sweeps.executors.choice", "sweeps.executors.job",
+    "plugins.loading", "plugins.source",
 )  # fmt: skip
 #: The vocabulary: torch-free values that every room may use.
 WORDS = (
@@ -55,6 +57,7 @@ WORDS = (
     "memory",
     "leftovers",
     "numbers",
+    "executor_spec",
 )
 #: Room → what of ours it may import besides itself. Every module stands in one of them.
 ROOMS = {
@@ -83,6 +86,7 @@ ROOMS = {
     "events": ("record",),
     "groups": ("errors", "numbers", "momentum", "sources", "corruptions", "conditions"),
     "spec": ("errors", "numbers", "groups", "momentum", "paths"),
+    "executor_spec": ("errors", "groups"),
     "diagnostics": ("errors", "numbers", "parts"),
     "parts": ("errors",),
     "run_series": ("record",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
 import weakref
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,9 @@ from hydra.test_utils.launcher_common_tests import BatchedSweeperTestSuite, Laun
 from omegaconf import DictConfig
 
 from normbench.commands.hydra_app import call_hydra, parse_flags
+from normbench.commands.training import Training
 from normbench.errors import InputError, RunFailure
+from normbench.store import Store
 
 CHDIR = "hydra.job.chdir=true"  # what the suites expect, said so that Hydra does not warn of the change
 SWEEPERS = ("basic", "normbench")
@@ -177,3 +180,37 @@ def test_another_launcher_runs_the_task_job_by_job() -> None:
 
     call_hydra(parse_flags(["batch=2,8", "hydra/launcher=basic"]), Both())
     assert seen == [2, 8]
+
+
+@pytest.mark.slow
+def test_another_launcher_trains_each_run_alone_and_says_so_once(tmp_path: Path) -> None:
+    pytest.importorskip(
+        "hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed"
+    )
+    words = [
+        "model=mlp",
+        "steps=2",
+        "seed=0,1",
+        "tracking=none",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+    ]
+    for trained in (2, 0):
+        done = subprocess.run(
+            [sys.executable, "-m", "normbench", "train", *words], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("hydra/launcher=joblib: each run trains alone, in a job of its own") == 1
+        assert (done.stdout + done.stderr).count("1 to train in 1 stack") == trained
+    records = list(Store.default().records())
+    assert [record.provenance["stack_size"] for record in records] == [1, 1]
+
+
+def test_a_launcher_of_others_is_named_and_the_basic_one_works(trainer: Any, capsys: Any) -> None:
+    call_hydra(
+        parse_flags(["model=mlp", "seed=0,1", "hydra/launcher=basic", "tracking=none"]),
+        Training(console=False),
+    )
+    assert len(trainer.trained) == 2
+    said = capsys.readouterr().err
+    assert said.count("hydra/launcher=basic: each run trains alone") == 1

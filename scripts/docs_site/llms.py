@@ -18,6 +18,7 @@ SECTIONS = {
     "Guide": ("index.md", "tutorial.md", "howto/", "faq.md", "not-here.md"),
     "Reference": (
         "settings.md",
+        "clusters.md",
         "python.md",
         "library.md",
         "records.md",

@@ -29,6 +29,7 @@ Count = Annotated[int, Field(ge=1, le=MOST)]
 Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False), AfterValidator(_held)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False), AfterValidator(_held)]
+GpuNumber = Annotated[int, Field(ge=0, le=4095)]
 #: A decay of an average: at 1 nothing would ever enter it, and Adam's correction divides by 1 − decay.
 Decay = Annotated[float, Field(ge=0, lt=1)]
 #: A norm momentum, parsed once. Records hold its canonical number or text.
@@ -234,6 +235,9 @@ class EngineSpec(Part):
     precision: Literal["fp64", "fp32", "tf32", "bf16", "fp16"]
     lanes: Literal["auto"] | Count
     processes: Literal["auto"] | Count
+    devices: Literal["one", "all"] | Annotated[tuple[GpuNumber, ...], Field(strict=False, min_length=1)] = (
+        "one"
+    )
     graphs: Literal["auto"] | bool = "auto"
     compile: bool = False
     deterministic: bool = False

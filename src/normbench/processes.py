@@ -34,11 +34,16 @@ class Process(NamedTuple):
 
 def this_process() -> Process:
     """The process that calls."""
-    return _process(os.getpid())
+    return _this_process(os.getpid())
 
 
 @lru_cache(maxsize=2)  # by number, because a forked process inherits the cache
-def _process(pid: int) -> Process:
+def _this_process(pid: int) -> Process:
+    return process(pid)
+
+
+def process(pid: int) -> Process:
+    """A process of this machine by its number."""
     return Process(platform.node() or "localhost", place(), pid, _started(pid) or "")
 
 

@@ -40,7 +40,7 @@ def spawned(monkeypatch):
     """A function that says how the next workers behave, one script per worker, and the workers in order."""
     made, scripts = [], []
 
-    def spawn():
+    def spawn(gpu=None):
         ours, theirs = multiprocessing.get_context("spawn").Pipe()
         for message in scripts[len(made)] if len(made) < len(scripts) else ():
             theirs.send(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class NormbenchSweeper(BasicSweeper):
             InputError: the sweep is empty or cannot be read.
             Exception:  the error of the first job that failed, after its batch has ended.
         """
-        from hydra_plugins.normbench_launcher.launcher import NormbenchLauncher
+        from hydra_plugins.normbench_launcher.launcher import ManyTask, NormbenchLauncher
         from normbench.config.compose import Composer
 
         assert self.config is not None and self.launcher is not None and self.hydra_context is not None
@@ -45,6 +46,13 @@ class NormbenchSweeper(BasicSweeper):
         jobs = composer.jobs()
         if isinstance(self.launcher, NormbenchLauncher) and self.launcher.composes_first:
             self.launcher.composer = composer  # PERF: what is composed by now is not composed again
+        elif isinstance(getattr(self.launcher, "task_function", None), ManyTask):
+            name = self.config.hydra.runtime.choices["hydra/launcher"]
+            print(
+                f"hydra/launcher={name}: each run trains alone, in a job of its own; without this word, runs "
+                "train together as stacks",
+                file=sys.stderr,
+            )
         returns: list[Sequence[JobReturn]] = []
         launched = 0
         for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):

@@ -6,6 +6,7 @@ import os
 
 from normbench.autotune.default_widths import CPU_WIDTHS
 from normbench.engine.device import find_device
+from normbench.engine.devices import side_by_side
 from normbench.ranks import launched
 from normbench.spec import EngineSpec, RunSpec
 
@@ -20,12 +21,14 @@ def cores() -> int:
 
 
 def process_count(engine: EngineSpec) -> int:
-    """Worker processes of a sweep: one on a GPU; on a CPU `engine.processes`, where auto means one per core.
+    """Worker processes of a sweep: one per GPU; on a CPU `engine.processes`, where auto means one per core.
     Under torchrun, one: its ranks train one stack after the other.
 
     Raises:
-        InputError: this machine does not have the engine's device.
+        InputError: this machine does not have the engine's devices.
     """
+    if gpus := side_by_side(engine):
+        return len(gpus)
     if find_device(engine.device).type == "cuda" or launched().count > 1:
         return 1
     return cores() if engine.processes == "auto" else engine.processes

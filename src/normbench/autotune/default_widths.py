@@ -15,13 +15,16 @@ CPU_WIDTHS = {"mlp": (32, 16), "lenet300": (32, 16), "lenet5": (16, 8)}
 CPU_WIDTHS |= {f"resnet{depth}": (8, 1) for depth in (20, 32, 44, 56, 110)}
 
 
-def default_width(spec: RunSpec) -> int:
+def default_width(spec: RunSpec, gpu: bool | None = None) -> int:
     """The most lanes that a stack of such runs has by default.
+
+    Args:
+        gpu: whether a GPU trains it; None: see which device of this machine does.
 
     Raises:
         InputError: this machine does not have the run's device.
     """
-    if find_device(spec.engine.device).type == "cuda":
+    if find_device(spec.engine.device).type == "cuda" if gpu is None else gpu:
         return GPU_WIDTH
     small, large = CPU_WIDTHS.get(spec.model.name, (1, 1))
     return small if spec.total <= SMALL_STEP else large

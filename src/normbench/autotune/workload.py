@@ -91,5 +91,5 @@ def _step_fields(spec: RunSpec, shape: Shape) -> dict[str, Any]:
     return {
         **tree, "channels": shape.channels, "size": shape.size, "classes": shape.classes,
         "flip": spec.data.flip, "crop": spec.data.crop, "optim": spec.optim.name, "clip": spec.optim.clip,
-        "engine": spec.engine.model_dump(mode="json", exclude={"device", "lanes", "processes"}),
+        "engine": spec.engine.model_dump(mode="json", exclude={"device", "devices", "lanes", "processes"}),
     }  # fmt: skip

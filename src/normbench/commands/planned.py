@@ -19,10 +19,10 @@ def plan_lines(configs: Sequence[Mapping[str, Any]], store: Store) -> Iterator[s
         InputError: a run cannot be trained as asked.
     """
     specs = resolve_sweep(configs)
-    sweep = Sweep(specs.runs, store)
+    sweep = Sweep(specs.runs, store, executor=specs.executor)
     if sweep.faults:
         specs = specs.without(sweep.faults)
-        sweep = Sweep(specs.runs, store)
+        sweep = Sweep(specs.runs, store, executor=specs.executor)
     plan = sweep.plan
     yield plan.headline()
     yield from (f"note: {note}" for note in (*specs.notes(), *plan.notes))
@@ -30,5 +30,6 @@ def plan_lines(configs: Sequence[Mapping[str, Any]], store: Store) -> Iterator[s
     yield from sweep.tuning_lines()
     yield from momenta(plan.packs, store.root / "cache")
     if plan.packs:
-        yield from sweep.estimate().lines()
+        if (estimate := sweep.estimate()) is not None:
+            yield from estimate.lines()
         yield from sweep.weights_lines()

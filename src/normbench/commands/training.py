@@ -67,10 +67,10 @@ class Training:
         from normbench.sweeps.get_or_train import Sweep
 
         specs = resolve_sweep(configs)
-        sweep = Sweep(specs.runs, self.store, specs.on_error)
+        sweep = Sweep(specs.runs, self.store, specs.on_error, specs.executor)
         if sweep.faults:
             specs = specs.without(sweep.faults)
-            sweep = Sweep(specs.runs, self.store, specs.on_error)
+            sweep = Sweep(specs.runs, self.store, specs.on_error, specs.executor)
         tally = Tally()
         asked = specs.runs[0].spec.tracking
         summarize = partial(sweep_summary, draw=self._draw)

@@ -13,7 +13,7 @@ from normbench.errors import unknown
 
 #: The groups of which every run has exactly one choice.
 GROUPS = (
-    "model", "norm", "weight", "placement", "data", "optim", "schedule", "tracking", "engine",
+    "model", "norm", "weight", "placement", "data", "optim", "schedule", "tracking", "engine", "executor",
 )  # fmt: skip
 
 #: Facts that the packaged YAML of a choice may declare beside its knobs, with their defaults.

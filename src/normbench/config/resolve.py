@@ -28,7 +28,7 @@ _CHOICES = ("model", "norm", "weight", "data", "optim", "schedule", "tracking")
 #: Groups whose choices compute something, so that their numbers have a version.
 _COMPUTING = ("model", "norm", "weight", "data", "optim", "schedule", "placement")
 #: Keys of a whole sweep, which no run has.
-OF_THE_SWEEP = ("invalid", "on_error", "confirm_above")
+OF_THE_SWEEP = ("invalid", "on_error", "confirm_above", "executor")
 #: Keys whose default is an environment variable.
 _FROM_ENVIRONMENT = {"tracking.project": "WANDB_PROJECT", "tracking.entity": "WANDB_ENTITY"}
 #: Keys below the groups, for the nearest names of an unknown key.

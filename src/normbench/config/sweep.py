@@ -14,6 +14,7 @@ from normbench.config.choices import GROUPS, owners
 from normbench.config.knobs import arguments_of
 from normbench.config.resolve import resolve
 from normbench.errors import InputError, unknown
+from normbench.executor_spec import HERE, ExecutorSpec, parse_executor
 from normbench.labels import settings, varying
 from normbench.spec import Resolved
 
@@ -44,12 +45,14 @@ class SweepSpecs:
     keys:    the fields in which the runs differ.
     invalid: "refuse" or "skip": what becomes of an impossible run.
     on_error: "continue" or "stop": what becomes of the other runs if one fails.
+    executor: where the stacks train.
     """
 
     asked: tuple[Resolved | Skipped, ...]
     keys: tuple[str, ...] = ()
     invalid: str = REFUSE
     on_error: str = ON_ERROR[0]
+    executor: ExecutorSpec = HERE
 
     @property
     def runs(self) -> list[Resolved]:
@@ -118,6 +121,7 @@ def resolve_sweep(configs: Sequence[Mapping[str, Any]]) -> SweepSpecs:
     on_error = _one_value(configs, "on_error", ON_ERROR[0])
     if on_error not in ON_ERROR:
         raise InputError(f"on_error must be {' or '.join(ON_ERROR)}; got {on_error!r}")
+    executor = parse_executor(_one_value(configs, "executor", None))
     _one_value(configs, "tracking", None)
     elsewhere = _arguments(configs)
     keys = varying([_comparable(config) for config in configs])
@@ -127,7 +131,7 @@ def resolve_sweep(configs: Sequence[Mapping[str, Any]]) -> SweepSpecs:
             asked.append(resolve(config, elsewhere))
         except InputError as error:
             asked.append(_skipped(config, keys, error))
-    specs = SweepSpecs(tuple(asked), tuple(keys), invalid, on_error)
+    specs = SweepSpecs(tuple(asked), tuple(keys), invalid, on_error, executor)
     specs.check()
     return specs
 

@@ -27,6 +27,11 @@ STORAGE = {"fp64": torch.float64, **dict.fromkeys(("fp32", "tf32", "bf16", "fp16
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def cuda_count() -> int:
+    """Number of GPUs that this process sees."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def find_device(name: str) -> torch.device:
     """The device of this machine that `engine.device` names. Under torchrun every rank has its own GPU.
 
@@ -34,7 +39,7 @@ def find_device(name: str) -> torch.device:
         InputError: the machine has no such device, or it is neither a CPU nor a CUDA device; or there are
             fewer GPUs than ranks.
     """
-    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    available = cuda_count()
     device = torch.device(("cuda" if available else "cpu") if name == "auto" else name)
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"engine.device={name} is not supported; use auto, cpu, cuda or cuda:N")

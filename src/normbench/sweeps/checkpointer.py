@@ -18,6 +18,8 @@ from normbench.sweeps.worker_process import Emit
 
 #: Seconds between checkpoints: the most training time that is lost if the process is killed.
 CHECKPOINT_EVERY_S = 20.0
+#: Said when the process was asked to stop.
+STOPPING = events.Notice("stopping: checkpoints are written; Ctrl-C again ends at once")
 
 
 class Clockwork:
@@ -60,7 +62,7 @@ class Checkpointer:
         if alone and not stopping and time.monotonic() - self.last < CHECKPOINT_EVERY_S:
             return
         if stopping:
-            self.emit(events.Notice("stopping: checkpoints are written; Ctrl-C again ends at once"))
+            self.emit(STOPPING)
         self.last = time.monotonic()
         lost = self.leases.lost(self.pack.signatures)
         try:

@@ -14,12 +14,13 @@ from normbench.ranks import launched
 from normbench.spec import RunSpec
 
 
-def find_faults(specs: Iterable[RunSpec], cache: Path) -> dict[str, InputError]:
+def find_faults(specs: Iterable[RunSpec], cache: Path, *, here: bool = True) -> dict[str, InputError]:
     """Signature → error, for the runs that cannot be built.
 
     Args:
         specs: the runs. Runs with one stack key are checked once.
         cache: the folder of decoded data sets.
+        here:  whether they train on this machine, so that it must have their devices.
 
     Raises:
         InputError: the device of a run does not exist.
@@ -27,7 +28,7 @@ def find_faults(specs: Iterable[RunSpec], cache: Path) -> dict[str, InputError]:
     by_stack_key: dict[str, list[RunSpec]] = {}
     for spec in specs:
         by_stack_key.setdefault(spec.stack_key(), []).append(spec)
-    for runs in by_stack_key.values():
+    for runs in by_stack_key.values() if here else ():
         device.check(runs[0].engine)
     found = {key: _architecture_fault(runs[0]) for key, runs in by_stack_key.items()}
     for key, runs in by_stack_key.items():  # second, because it may have to look for data

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from normbench import events, labels, parts
 from normbench.errors import InputError, StoreFailure
+from normbench.executor_spec import HERE, ExecutorSpec
 from normbench.phrases import counted
 from normbench.ranks import launched
 from normbench.record import FAILED, Record
 from normbench.run_folder import check_places
 from normbench.spec import Resolved, RunSpec
 from normbench.store import Store
+from normbench.sweeps.command import Command
 from normbench.sweeps.estimate import Estimate, estimate
 from normbench.sweeps.execution import Execution
+from normbench.sweeps.executors import choice
+from normbench.sweeps.executors.protocol import EVALUATE, TRAIN, Executor, Task
 from normbench.sweeps.findings import Findings, failed_at, find
 from normbench.sweeps.plan import Pack, Plan, stacks
-from normbench.sweeps.pool import WorkerPool, worker_pool
 from normbench.sweeps.stopping import STOP, Stopped
 from normbench.sweeps.sweep_data import SweepData
 from normbench.sweeps.tidy import tidy
 from normbench.sweeps.under_way import notes
 
 if TYPE_CHECKING:
-    from normbench.autotune.search import RunOnAll
     from normbench.autotune.tuner import Tuner
-
-T = TypeVar("T")
 
 #: What becomes of the other runs if one fails.
 CONTINUE, STOP_ON_ERROR = "continue", "stop"
@@ -58,17 +57,24 @@ class Sweep:
         resolved: the runs of the command, including duplicates.
         store:    the store of their records.
         on_error: "continue", or "stop": whether the first failed run ends the command.
+        executor: where the stacks train.
 
     Raises:
         InputError: in any stage, if a run cannot be built.
     """
 
-    def __init__(self, resolved: Sequence[Resolved], store: Store, on_error: str = CONTINUE) -> None:
+    def __init__(
+        self,
+        resolved: Sequence[Resolved],
+        store: Store,
+        on_error: str = CONTINUE,
+        executor: ExecutorSpec = HERE,
+    ) -> None:
         self.asked = [each.spec for each in resolved]
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self.places = {spec.signature: f"{now} {place:06d}" for place, spec in enumerate(self.asked)}
         self.dropped = Counter(knob for each in resolved for knob in each.unused)
-        self.store, self.on_error = store, on_error
+        self.store, self.on_error, self.executor = store, on_error, executor
         self.data = SweepData(store.root / "cache")
 
     @cached_property
@@ -78,11 +84,9 @@ class Sweep:
 
     @cached_property
     def processes(self) -> int:
-        """Worker processes that the engine settings of the sweep allow."""
-        from normbench.autotune.cores import process_count
-
+        """Stacks that may train at the same time on this machine; 1 if they train on others."""
         todo = (*self.findings.to_train, *self.findings.to_evaluate)
-        return process_count(todo[0].engine) if todo else 1
+        return choice.processes(self.executor, todo[0].engine) if todo else 1
 
     @cached_property
     def widest(self) -> tuple[Pack, ...]:
@@ -102,7 +106,14 @@ class Sweep:
         """Chooses the width and the layout of stacks on this machine."""
         from normbench.autotune.tuner import Tuner
 
-        return Tuner(self.store.root / "cache", self.at_once, self.store.records)
+        sharing = 1 if self.gpus else self.at_once  # stacks on one device
+        return Tuner(self.store.root / "cache", sharing, self.store.records)
+
+    @cached_property
+    def gpus(self) -> tuple[str, ...]:
+        """The GPUs that train stacks side by side, if several were asked for."""
+        todo = (*self.findings.to_train, *self.findings.to_evaluate)
+        return choice.gpus(self.executor, todo[0].engine) if todo else ()
 
     @cached_property
     def plan(self) -> Plan:
@@ -110,7 +121,7 @@ class Sweep:
         found = self.findings
         evaluations: tuple[Pack, ...] = ()
         if found.to_evaluate:
-            evaluations = stacks(found.to_evaluate, capacity=self.tuner.capacity, processes=self.processes)
+            evaluations = stacks(found.to_evaluate, capacity=self._capacity, processes=self.processes)
         return Plan(
             runs=len({spec.signature for spec in self.asked}),
             finished=len(found.finished),
@@ -119,19 +130,29 @@ class Sweep:
             notes=tuple(self._notes()),
         )
 
-    def _seconds(self, pack: Pack) -> float:
-        """Estimated seconds of training a stack."""
-        return self.tuner.seconds(pack.specs)
+    def _capacity(self, spec: RunSpec) -> int:
+        """The most lanes of a stack of such runs, where they train."""
+        if self.executor.elsewhere:
+            return choice.width_elsewhere(spec, self.executor)
+        return self.tuner.capacity(spec)
+
+    def _cost(self, pack: Pack) -> float:
+        """Estimated seconds of training a stack; its lanes if it trains on another machine."""
+        return len(pack.trainings) if self.executor.elsewhere else self.tuner.seconds(pack.specs)
 
     def tuning_lines(self) -> list[str]:
-        """The widths of the stacks and their reasons, as lines of the plan."""
+        """Where the stacks train, and their widths with the reasons, as lines of the plan."""
         if not self.plan.packs:
             return []
-        return self.tuner.lines([pack.specs for pack in self.plan.packs], [p.specs for p in self.widest])
+        where = choice.lines(self.executor, len(self.plan.packs), self.gpus)
+        if self.executor.elsewhere:
+            return where
+        known = self.tuner.lines([pack.specs for pack in self.plan.packs], [p.specs for p in self.widest])
+        return [*where, *known]
 
-    def estimate(self) -> Estimate:
-        """The time and memory that training the plan needs on this machine."""
-        return estimate(self.plan, self.tuner, self.processes)
+    def estimate(self) -> Estimate | None:
+        """The time and memory that training the plan needs; None if it trains on other machines."""
+        return None if self.executor.elsewhere else estimate(self.plan, self.tuner, self.processes)
 
     def weights_lines(self) -> list[str]:
         """The disk space for the final states of the runs to train, as lines of the plan."""
@@ -159,8 +180,9 @@ class Sweep:
         try:
             with STOP.heard():
                 if self.findings.to_train or self.findings.to_evaluate:
-                    with self._pool() as pool:
-                        self._train_and_evaluate(announcer.notify, pool)
+                    at_once, gpus = self.at_once, self.gpus
+                    with choice.opened(self.executor, at_once, gpus, self.store.root) as executor:
+                        self._train_and_evaluate(announcer.notify, executor)
                 else:
                     self._announce_found(announcer.notify)
         finally:
@@ -173,24 +195,23 @@ class Sweep:
             )
         return [record for spec in self.asked if (record := records[spec.signature]) is not None]
 
-    def _train_and_evaluate(self, emit: Callable[[events.Event], None], pool: WorkerPool | None) -> None:
-        from normbench.sweeps.worker import Command
-
+    def _train_and_evaluate(self, emit: Callable[[events.Event], None], executor: Executor) -> None:
         steps = self._check()
-        run_on_all: RunOnAll = _run_in_this_process if pool is None else pool.run_on_all
-        for note in self.tuner.measure([pack.specs for pack in self.widest], run_on_all):
-            emit(events.Notice(note))
+        if not self.executor.submits:
+            for note in self.tuner.measure([pack.specs for pack in self.widest], executor.run_on_all):
+                emit(events.Notice(note))
         varying = tuple(labels.varying([spec.model_dump(mode="json") for spec in self.asked]))
         plan = self.plan
         emit(events.SweepStarted(plan.runs, plan.finished, len(plan.packs), steps, plan.to_evaluate, varying))
         self._announce_found(emit)
         for note in plan.notes:
             emit(events.Notice(note))
-        data = self.data.of if pool is None else partial(self.data.shared, emit=emit)
-        execution = Execution(
-            self.store, pool, emit, data, self.tuner.of, self._stacks,
-            Command(self.places, self._failures), stops=self.on_error == STOP_ON_ERROR,
-        )  # fmt: skip
+        command = Command(self.places, self._failures)
+        training, evaluation = (
+            Task(name, self.store, command, self.data, self.tuner.of) for name in (TRAIN, EVALUATE)
+        )
+        stops = self.on_error == STOP_ON_ERROR
+        execution = Execution(executor, training, evaluation, emit, self._stacks, stops)
         try:
             execution.train(plan.packs)
             execution.evaluate(plan.evaluations)
@@ -209,22 +230,13 @@ class Sweep:
 
     def _stacks(self, specs: Sequence[RunSpec]) -> Sequence[Pack]:
         """The packs of runs to train."""
-        return stacks(specs, capacity=self.tuner.capacity, processes=self.processes, cost=self._seconds)
+        return stacks(specs, capacity=self._capacity, processes=self.processes, cost=self._cost)
 
     def _announce_found(self, emit: Callable[[events.Event], None]) -> None:
         for spec in self.findings.finished:
             tidy(self.store, spec.signature)
             if (record := self.store.get(spec.signature)) is not None:
                 emit(events.RunFound(record))
-
-    @contextmanager
-    def _pool(self) -> Iterator[WorkerPool | None]:
-        """Worker processes, if more than one stack trains at the same time; else None."""
-        if self.at_once == 1:
-            yield None
-        else:
-            with worker_pool(self.at_once) as pool:
-                yield pool
 
     @cached_property
     def faults(self) -> dict[str, InputError]:
@@ -235,7 +247,8 @@ class Sweep:
         """
         from normbench.sweeps.faults import find_faults
 
-        return find_faults((*self.findings.to_train, *self.findings.to_evaluate), self.store.root / "cache")
+        todo = (*self.findings.to_train, *self.findings.to_evaluate)
+        return find_faults(todo, self.store.root / "cache", here=not self.executor.elsewhere)
 
     def _check(self) -> int:
         """Refuse runs that cannot be trained, before anything is written. Return the run-steps to train."""
@@ -250,7 +263,8 @@ class Sweep:
             if spec.stack_key() not in lengths:
                 shape = models.fitted(spec, shape_of(spec.data, self.store.root / "cache"))
                 lengths[spec.stack_key()] = spec.length(shape.train_images)
-                check_room(spec, shape)
+                if not self.executor.elsewhere:
+                    check_room(spec, shape)
                 self.data.of(spec)
         self.store.check_writable()
         check_places(self.store.run_folder(spec.signature) for spec in self.findings.to_train)
@@ -276,8 +290,3 @@ class Sweep:
 def _widest(runs: int) -> Callable[[RunSpec], int]:
     """Most lanes of a stack if only its model bounds it and there are so many runs."""
     return lambda spec: 1 if parts.trains_alone(spec.model.name) else runs
-
-
-def _run_in_this_process(job: Callable[[], T]) -> list[T]:
-    """The results of `WorkerPool.run_on_all`, with this process as the only worker."""
-    return [job()]

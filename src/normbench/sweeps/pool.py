@@ -1,4 +1,4 @@
-"""Worker processes for the packs of a plan: one single-threaded process per core.
+"""Worker processes for the packs of a plan: one single-threaded process per core, or one per GPU.
 
 The parent sends each free worker a pack, with the data in shared memory, and receives events. If a worker
 dies or hangs, its pack is halved and sent to other workers. A lone run whose worker died is tried again once,
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import wait
@@ -39,16 +39,18 @@ class WorkerPool:
 
     Args:
         size: their number.
+        gpus: the GPU of each, as in CUDA_VISIBLE_DEVICES; empty: all see those of this process.
     """
 
     size: int
+    gpus: Sequence[str | None] = ()
     workers: list[Worker] = field(default_factory=list)
     stillborn: int = 0
     asked: float | None = None  # when the workers were asked to stop
     checked: float = field(default_factory=time.monotonic)  # when hanging workers were last looked for
 
     def __post_init__(self) -> None:
-        self.workers = [spawn() for _ in range(self.size)]
+        self.workers = [spawn(gpu) for gpu in (self.gpus[: self.size] or (None,) * self.size)]
 
     def run_on_all(self, job: Callable[[], T]) -> list[T]:
         """Run one job in all workers at the same time, and return their results.
@@ -141,7 +143,7 @@ class WorkerPool:
             elif worker.begun:
                 why = worker.why_ended()
                 self._replace(worker)
-                _try_again(pack, why, waiting, emit, give_up)
+                try_again(pack, why, waiting, emit, give_up)
             else:
                 self._bury_stillborn(worker)
                 waiting.appendleft(pack)
@@ -154,7 +156,7 @@ class WorkerPool:
         elif isinstance(message, RunFailure):
             raise message
         elif isinstance(message, Broken):
-            _try_again(pack, message.reason, waiting, emit, give_up)
+            try_again(pack, message.reason, waiting, emit, give_up)
         elif message != BEAT:
             emit(message)
 
@@ -194,7 +196,7 @@ class WorkerPool:
 
     def _replace(self, dead: Worker) -> None:
         dead.pipe.close()
-        self.workers[self.workers.index(dead)] = spawn()
+        self.workers[self.workers.index(dead)] = spawn(dead.gpu)
 
     def close(self, *, now: bool = False) -> None:
         """End all workers, even if they are working; `now` leaves them no time for a checkpoint."""
@@ -209,7 +211,7 @@ class WorkerPool:
             worker.process.kill()
 
 
-def _try_again(
+def try_again(
     pack: Pack,
     why: str,
     waiting: deque[Pack],
@@ -226,18 +228,6 @@ def _try_again(
     else:
         emit(events.StackSplit(pack.signatures, why, "it is tried again"))
         waiting.extend(again)  # last, when fewer stacks need memory
-
-
-@contextmanager
-def worker_pool(size: int) -> Iterator[WorkerPool]:
-    """A pool that is closed at the end, whatever happens."""
-    pool = WorkerPool(size)
-    try:
-        yield pool
-    except BaseException:
-        pool.close(now=True)
-        raise
-    pool.close()
 
 
 def _send_result(job: Callable[[], Any], send: Callable[[Any], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from functools import lru_cache
@@ -25,6 +26,15 @@ def environment() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def job() -> dict[str, str]:
+    """The executor and the number of the job that this process belongs to; empty for local work."""
+    executor = os.environ.get("SUBMITIT_EXECUTOR")
+    if executor == "slurm":
+        array, number = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+        return {"executor": executor, "job": f"{array}_{number}" if array else os.environ["SLURM_JOB_ID"]}
+    return {"executor": "submitit_local"} if executor == "local" else {}
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ from normbench.engine.train import Result
 from normbench.parts import provenance
 from normbench.record import Record
 from normbench.sweeps.plan import Pack
-from normbench.sweeps.provenance import commit, environment
+from normbench.sweeps.provenance import commit, environment, job
 
 
 def timing_of(result: Result, pack: Pack, first: int) -> dict[str, float]:
@@ -39,7 +39,7 @@ def record_of(
         environment=environment() | ({"device": device} if device else {}),
         provenance={
             "stack_size": len(pack.trainings), "lane": lane, "bank": bank, "commit": commit(),
-            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"), **job(),
             **({"attempts": pack.attempt} if pack.attempt > 1 else {}), **about,
             **provenance(spec.model_dump(mode="json")),
         },

@@ -19,6 +19,10 @@ from normbench.errors import KEPT, Interrupted
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
+#: In place of a signal: a run failed, and `on_error=stop` was asked for.
+ON_ERROR = 0
+
+
 class Stopped(Exception):
     """Training has ended because the process was asked to stop. The checkpoints are written."""
 

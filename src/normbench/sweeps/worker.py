@@ -7,8 +7,8 @@ failed. Runs that other processes train are left to them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from normbench import events, models
@@ -26,6 +26,7 @@ from normbench.store import Store
 from normbench.sweeps import checkpoints
 from normbench.sweeps.attempt import attempt
 from normbench.sweeps.checkpointer import Checkpointer, Clockwork
+from normbench.sweeps.command import NOBODY, Command
 from normbench.sweeps.findings import ended_since
 from normbench.sweeps.held_leases import HeldLeases, LeaseLost
 from normbench.sweeps.keep_weights import keep_weights
@@ -37,21 +38,8 @@ from normbench.sweeps.together import train_together
 from normbench.sweeps.worker_process import Emit
 
 
-@dataclass(frozen=True)
-class Command:
-    """What workers must know of the command.
-
-    Attributes:
-        places:   signature → time of the command and position of the run in it, as sortable text.
-        failures: signature → when the run had failed before the command began.
-    """
-
-    places: Mapping[str, str] = field(default_factory=dict)
-    failures: Mapping[str, str] = field(default_factory=dict)
-
-
 def train_pack(
-    pack: Pack, dataset: Dataset, store: Store, tuning: Tuning, emit: Emit, command: Command = Command()
+    pack: Pack, dataset: Dataset, store: Store, tuning: Tuning, emit: Emit, command: Command = NOBODY
 ) -> None:
     """Train a pack and write its records. Each stack has the layout of the tuning for its width.
 
