@@ -55,6 +55,7 @@ WORDS = (
     "memory",
     "leftovers",
     "numbers",
+    "uncollected",
 )
 #: Room → what of ours it may import besides itself. Every module stands in one of them.
 ROOMS = {
@@ -78,6 +79,7 @@ ROOMS = {
     "yaml_limits": ("errors",),
     "visible": (),
     "memory": (),
+    "uncollected": (),
     "skipped_runs": ("files", "record"),
     "record": ("paths", "spec"),
     "events": ("record",),
