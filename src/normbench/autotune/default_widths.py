@@ -7,8 +7,8 @@ from normbench.spec import RunSpec
 
 #: On a GPU a further lane costs almost nothing. A stack that does not fit into memory is halved.
 GPU_WIDTH = 64
-#: The first width that is measured on a GPU. Narrower stacks take as long a step, and their memory says little
-#: about that of a lane. Nobody has run it.
+#: The first width that is measured on a GPU. Narrower stacks take as long a step, and their memory says
+#: little about that of a lane. Nobody has run it.
 GPU_FIRST = 32
 #: A step of at most so many images is small.
 SMALL_STEP = 8

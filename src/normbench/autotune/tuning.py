@@ -82,9 +82,7 @@ def best_width(measurements: Sequence[Measurement]) -> int:
     return min(each.lanes for each in measurements if each.lane_step_s <= AS_GOOD * least)
 
 
-def next_width(
-    measurements: Sequence[Measurement], most: int, least: int = 1, first: int = 1
-) -> int | None:
+def next_width(measurements: Sequence[Measurement], most: int, least: int = 1, first: int = 1) -> int | None:
     """The width to measure next, or None if no wider stack is worth measuring.
 
     The width doubles until it reaches `most`. It stops earlier if the last two widths were both worse than

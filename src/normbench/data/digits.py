@@ -67,7 +67,7 @@ def _table() -> tuple[NDArray[np.float64], Labels]:
 
 def _split(labels: Labels) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """The images of each split, as `train_test_split(test_size=TEST, stratify=labels, random_state=0)`."""
-    draw = np.random.RandomState(0)  # noqa: NPY002 - scikit-learn's generator
+    draw = np.random.RandomState(0)  # scikit-learn's generator
     counts = np.bincount(labels)
     of_train = _shares(counts, len(labels) - TEST, draw)
     of_test = _shares(counts - of_train, TEST, draw)
@@ -81,9 +81,9 @@ def _split(labels: Labels) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
 
 
 def _shares(counts: NDArray[np.integer], total: int, draw: np.random.RandomState) -> NDArray[np.integer]:
-    """Images of each class among `total`, in proportion to `counts`; the largest remainders are rounded up."""
-    exact = counts / counts.sum() * total
-    whole = np.floor(exact)
+    """Images of each class among `total`, in proportion to `counts`. The largest remainders are rounded up."""
+    exact: NDArray[np.float64] = counts / counts.sum() * total
+    whole: NDArray[np.float64] = np.floor(exact)
     missing = int(total - whole.sum())
     for remainder in np.unique(exact - whole)[::-1]:
         if missing == 0:
@@ -92,7 +92,7 @@ def _shares(counts: NDArray[np.integer], total: int, draw: np.random.RandomState
         chosen = draw.choice(alike, size=min(len(alike), missing), replace=False)
         whole[chosen] += 1
         missing -= len(chosen)
-    return whole.astype(int)
+    return whole.astype(np.int64)
 
 
 def _digest(raw: Raw) -> str:
