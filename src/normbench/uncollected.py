@@ -12,7 +12,7 @@ def uncollected() -> Iterator[None]:
     """Collect no garbage meanwhile.
 
     PERF: torch makes half a million objects that stay. The collector would look at them again and again while
-    torch is imported, which takes a quarter of that time.
+    torch is imported, which takes a tenth of that time.
     """
     if not gc.isenabled():  # an outer pause, or the user's own
         yield

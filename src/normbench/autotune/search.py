@@ -36,7 +36,7 @@ def search(
     room: Callable[[], int],
     seconds: float,
 ) -> None:
-    """Measure stacks of 1, 2, 4, … lanes (on a GPU of 32, 64, …), or of `engine.lanes` lanes if it is a number.
+    """Measure stacks of 1, 2, 4, … lanes (on a GPU 32, 64, …), or of `engine.lanes` lanes if it is a number.
 
     Each width is measured in every layout that the engine allows. From two lanes on, only the faster memory
     format is kept.

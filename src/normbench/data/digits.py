@@ -81,7 +81,7 @@ def _split(labels: Labels) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
 
 
 def _shares(counts: NDArray[np.integer], total: int, draw: np.random.RandomState) -> NDArray[np.integer]:
-    """Images of each class among `total`, in proportion to `counts`. The largest remainders are rounded up."""
+    """Images of each class among `total`, in proportion to `counts`. Largest remainders are rounded up."""
     exact: NDArray[np.float64] = counts / counts.sum() * total
     whole: NDArray[np.float64] = np.floor(exact)
     missing = int(total - whole.sum())
