@@ -58,6 +58,7 @@ WORDS = (
     "leftovers",
     "numbers",
     "executor_spec",
+    "uncollected",
 )
 #: Room → what of ours it may import besides itself. Every module stands in one of them.
 ROOMS = {
@@ -81,6 +82,7 @@ ROOMS = {
     "yaml_limits": ("errors",),
     "visible": (),
     "memory": (),
+    "uncollected": (),
     "skipped_runs": ("files", "record"),
     "record": ("paths", "spec"),
     "events": ("record",),

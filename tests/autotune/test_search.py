@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from normbench import data, models
-from normbench.autotune import measurement
+from normbench.autotune import default_widths, measurement
 from normbench.autotune.memory import lanes_that_fit, stack_bytes
 from normbench.autotune.search import search
 from normbench.autotune.tuning import Measurement, Tuning, best_width, measured_widths, next_width
@@ -145,6 +145,17 @@ def test_the_search_stops_at_the_memory_and_at_the_time_it_has(monkeypatch, make
     machine = Machine(monkeypatch, lambda lanes, layout: 1.0 / lanes)
     assert list(machine.search(make_spec(*QUICK), 64, room=lambda: 5)) == [1, 2, 4]
     assert list(machine.search(make_spec(*QUICK), 64, seconds=0.0)) == [1, 2, 4, 8, 16]  # the default width
+
+
+def test_a_gpu_begins_with_32_lanes_or_with_what_the_sweep_and_the_memory_hold(monkeypatch, make_spec):
+    """A device stands in: no GPU has run it."""
+    monkeypatch.setattr(default_widths, "find_device", lambda name: torch.device("cuda"))
+    machine = Machine(monkeypatch, lambda lanes, layout: 1.0 / lanes)
+    spec = make_spec(*QUICK)
+    assert list(machine.search(spec, 128)) == [32, 64, 128]
+    assert list(machine.search(spec, 128, seconds=0.0)) == [32, 64]  # the default width
+    assert list(machine.search(spec, 128, room=lambda: 20)) == [16]
+    assert list(machine.search(spec, 5)) == [4, 8]
 
 
 def test_the_lanes_that_fit_into_memory():

@@ -171,3 +171,11 @@ def test_the_host_is_as_quick_for_256_lanes_as_for_one(make_spec, as_on_a_gpu, w
             times.append(time.process_time() - began)
         ratios.append(times[1] / times[0])
     assert median(ratios) <= 1.2
+
+
+def test_only_nets_with_filters_get_images_in_channels_last(make_spec):
+    """A net without them would copy the images of every step before its first product."""
+    for model, last in ((["model=mlp", "data.channels=1"], False), (LENET5, True)):
+        x, _ = trained(make_spec, *model, "norm=bn", own=[[], []], steps=1).batches.read()
+        assert x.is_contiguous(memory_format=torch.channels_last) is last
+        assert x.is_contiguous() is not last

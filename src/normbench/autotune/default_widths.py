@@ -7,6 +7,9 @@ from normbench.spec import RunSpec
 
 #: On a GPU a further lane costs almost nothing. A stack that does not fit into memory is halved.
 GPU_WIDTH = 64
+#: The first width that is measured on a GPU. Narrower stacks take as long a step, and their memory says
+#: little about that of a lane. Nobody has run it.
+GPU_FIRST = 32
 #: A step of at most so many images is small.
 SMALL_STEP = 8
 #: On one CPU core: the width for small steps and for larger ones (docs/decisions/001-lanes-on-a-cpu.md).
@@ -28,3 +31,17 @@ def default_width(spec: RunSpec, gpu: bool | None = None) -> int:
         return GPU_WIDTH
     small, large = CPU_WIDTHS.get(spec.model.name, (1, 1))
     return small if spec.total <= SMALL_STEP else large
+
+
+def first_width(spec: RunSpec, most: int) -> int:
+    """The width of such runs that is measured first, a power of two.
+
+    Args:
+        most: lanes that a stack can have.
+
+    Raises:
+        InputError: this machine does not have the run's device.
+    """
+    if find_device(spec.engine.device).type != "cuda":
+        return 1
+    return min(GPU_FIRST, 1 << max(1, most).bit_length() - 1)

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Protocol, TypeVar
 
 from normbench.autotune import measurement
-from normbench.autotune.default_widths import default_width
+from normbench.autotune.default_widths import default_width, first_width
 from normbench.autotune.tuning import Measurement, measured_widths, next_width
 from normbench.data.shape import Shape
 from normbench.engine.stack_layout import StackLayout, algorithms, memory_formats
@@ -36,7 +36,7 @@ def search(
     room: Callable[[], int],
     seconds: float,
 ) -> None:
-    """Measure stacks of 1, 2, 4, … lanes, or of `engine.lanes` lanes if that is a number.
+    """Measure stacks of 1, 2, 4, … lanes (on a GPU 32, 64, …), or of `engine.lanes` lanes if it is a number.
 
     Each width is measured in every layout that the engine allows. From two lanes on, only the faster memory
     format is kept.
@@ -54,7 +54,7 @@ def search(
     """
     began = time.monotonic()
     formats, candidates = memory_formats(spec.engine), algorithms(spec.engine)
-    while (lanes := next_to_measure(spec, measurements, most)) is not None and lanes <= room():
+    while (lanes := next_to_measure(spec, measurements, most, room())) is not None and lanes <= room():
         tried = [
             _measure(spec, shape, lanes, StackLayout(name, candidates[0]), run_on_all) for name in formats
         ]
@@ -70,17 +70,19 @@ def search(
             break
 
 
-def next_to_measure(spec: RunSpec, measurements: dict[int, Measurement], most: int) -> int | None:
+def next_to_measure(spec: RunSpec, measurements: dict[int, Measurement], most: int, room: int) -> int | None:
     """The width to measure next, or None if there is nothing to choose.
 
     Args:
         measurements: what is known, by width.
         most:         lanes that a stack of the sweep can have.
+        room:         lanes that fit into memory, judged by what is known.
     """
     choice = len(memory_formats(spec.engine)) > 1 or (len(algorithms(spec.engine)) > 1 and most > 1)
     if spec.engine.lanes == "auto":
-        known = measured_widths(measurements)
-        return next_width(known, most, default_width(spec)) if most > 1 or choice else None
+        first = first_width(spec, min(most, room))
+        known = measured_widths(measurements, first)
+        return next_width(known, most, default_width(spec), first) if most > 1 or choice else None
     lanes = min(spec.engine.lanes, most)
     return lanes if choice and lanes not in measurements else None
 

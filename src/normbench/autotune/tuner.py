@@ -18,7 +18,7 @@ import torch
 from normbench.autotune import measurement, tuning_cache
 from normbench.autotune.cores import thread_count
 from normbench.autotune.cost import Cost, CostModel
-from normbench.autotune.default_widths import default_width
+from normbench.autotune.default_widths import default_width, first_width
 from normbench.autotune.search import RunOnAll, next_to_measure, search
 from normbench.autotune.tuning import Tuning, best_width, measured_widths
 from normbench.autotune.workload import Workload, workload_of
@@ -59,7 +59,8 @@ class Tuner:
         if trains_alone(spec.model.name):
             source = f"because model {spec.model.name} has no lanes"
             return Tuning(1, source, default_layout(spec.engine, workload.device))
-        known, fitting = measured_widths(workload.measurements), workload.lanes_that_fit(self.stacks)
+        fitting = workload.lanes_that_fit(self.stacks)
+        known = measured_widths(workload.measurements, first_width(spec, fitting))
         if spec.engine.lanes != "auto":
             lanes, source = spec.engine.lanes, "as asked"
         elif known:
@@ -161,8 +162,8 @@ class Tuner:
             for workload, spec, most, seconds in found.values()
             if seconds >= WORTH_S
             and most > workload.searched
-            and (next_to_measure(spec, workload.measurements, most) or math.inf)
-            <= workload.lanes_that_fit(self.stacks)
+            and (room := workload.lanes_that_fit(self.stacks))
+            and (next_to_measure(spec, workload.measurements, most, room) or math.inf) <= room
         ]
 
     def _workload(self, spec: RunSpec) -> Workload:

@@ -64,14 +64,14 @@ def nearest(measurements: Iterable[Measurement], lanes: int) -> Measurement | No
     return min(measurements, key=lambda each: abs(math.log(each.lanes / lanes)), default=None)
 
 
-def measured_widths(measurements: Mapping[int, Measurement]) -> list[Measurement]:
-    """The measurements of 1, 2, 4, … lanes, up to the first width that was not measured.
+def measured_widths(measurements: Mapping[int, Measurement], first: int = 1) -> list[Measurement]:
+    """The measurements of `first` lanes, twice as many, …, up to the first width that was not measured.
 
     Args:
         measurements: by width.
     """
     found: list[Measurement] = []
-    while (measurement := measurements.get(2 ** len(found))) is not None:
+    while (measurement := measurements.get(first * 2 ** len(found))) is not None:
         found.append(measurement)
     return found
 
@@ -82,19 +82,20 @@ def best_width(measurements: Sequence[Measurement]) -> int:
     return min(each.lanes for each in measurements if each.lane_step_s <= AS_GOOD * least)
 
 
-def next_width(measurements: Sequence[Measurement], most: int, least: int = 1) -> int | None:
+def next_width(measurements: Sequence[Measurement], most: int, least: int = 1, first: int = 1) -> int | None:
     """The width to measure next, or None if no wider stack is worth measuring.
 
     The width doubles until it reaches `most`. It stops earlier if the last two widths were both worse than
     the best one. A single worse width may be the effect of other programs on the machine.
 
     Args:
-        measurements: of 1, 2, 4, … lanes.
+        measurements: of widths that double.
         most:         lanes that a stack of the sweep can have.
         least:        the search does not stop before this width for being worse.
+        first:        the width to measure first.
     """
     if not measurements:
-        return 1
+        return first
     last = measurements[-1].lanes
     bound = WORSE * min(each.lane_step_s for each in measurements)
     worse = all(each.lane_step_s > bound for each in measurements[-2:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from normbench import events, skipped_runs
@@ -13,6 +14,7 @@ from normbench.config.sweep import Skipped, resolve_sweep
 from normbench.errors import RunFailure
 from normbench.record import FAILED, Record, why_failed
 from normbench.store import Store
+from normbench.uncollected import uncollected
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -67,6 +69,8 @@ class Training:
         from normbench.sweeps.get_or_train import Sweep
 
         specs = resolve_sweep(configs)
+        with uncollected():
+            import_module("normbench.sweeps.worker")  # it imports torch
         sweep = Sweep(specs.runs, self.store, specs.on_error, specs.executor)
         if sweep.faults:
             specs = specs.without(sweep.faults)

@@ -42,7 +42,8 @@ class Optimizer:
 
     Attributes:
         scale:   the factors of the losses of fp16, which `step` divides out; None for every other precision.
-        updates: (K,), the updates of each lane. A lane whose gradients overflowed skips a step's update.
+        updates: (K,), the updates of each lane, counted if losses are scaled or `lane_blocks` read it. A lane
+                 whose gradients overflowed skips a step's update.
 
     Raises:
         InputError: an unknown optimiser; the nearest names are offered.
@@ -189,7 +190,8 @@ class Optimizer:
             self._clip(grads, self.spec.clip)
         if finite is None:
             self._update_blocks(grads)
-            self.updates += 1
+            if self.lane_blocks:  # PERF: blocks have counters of their own
+                self.updates += 1
             return
         with self._updating_only(finite):
             self._update_blocks(grads)

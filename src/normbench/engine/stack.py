@@ -65,7 +65,9 @@ class Stack:
             self.assignment.lanes,
             gammas(self.network),
         )
-        channels_last = self.layout.memory_format == "channels_last"
+        # PERF: without convolutions, images in channels_last would be copied before the first product
+        filters = any(parameter.dim() == 4 for parameter in self.network.parameters())
+        channels_last = self.layout.memory_format == "channels_last" and filters
         self.batches = training_batches(self.assignment.lanes, dataset, channels_last=channels_last)
         self.meters = Meters(self.lanes, self.spec.total, device)
         self.partners = None if together.count == 1 else Partners(together, self.network)

@@ -51,6 +51,7 @@ class Step:
         self.spec, self.steps = spec, steps
         self.network, self.optimizer, self.batches, self.meters = network, optimizer, batches, meters
         self.device = optimizer.parameters[0].device
+        self._ones = optimizer.parameters[0].new_ones(network.lanes)  # the loss is the sum over lanes
         self.partners = partners
         self._part = None if partners is None else partners.ranks.part(spec.total)
         self._forward: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = Forward(spec, network, self.device)
@@ -112,7 +113,7 @@ class Step:
         scaled = losses if self.optimizer.scale is None else self.optimizer.scale(losses)
         if self.partners is not None:
             scaled = self.partners.share(scaled)
-        gradients: Sequence[Tensor] = torch.autograd.grad(scaled.sum(), self.optimizer.parameters)
+        gradients: Sequence[Tensor] = torch.autograd.grad(scaled, self.optimizer.parameters, self._ones)
         with torch.no_grad():
             errors = count_errors(logits, y)
             if self.partners is not None:

@@ -39,7 +39,7 @@ class SharedStatistics:
         lane = torch.arange(first.lanes, dtype=torch.int32)
         each = [lane.repeat_interleave(layer.channels) for layer in self.layers]
         self._lane = torch.cat(each).to(self.running.device)
-        self._new_variances = self._new[1]
+        self._new_variances, self._count = self._new[1], self.counts[0]
         self._limit = torch.finfo(self._new.dtype).max
         self._slots = Slots()
         views = zip(*(row.split(sizes) for row in self.running), self.counts, strict=True)
@@ -67,11 +67,10 @@ class SharedStatistics:
         if kind is None:
             self._move()
 
-    @torch.no_grad()
     def _move(self) -> None:
         self.counts += 1
         self._new_variances.clamp_(max=self._limit)  # as `BatchNorm._keep`
-        weight = self.layers[0].average.weight(self.counts[0])
+        weight = self.layers[0].average.weight(self._count)
         if weight.dtype != self.running.dtype:
             weight = weight.to(self.running.dtype)
         if self.running.is_cuda:

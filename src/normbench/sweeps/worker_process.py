@@ -23,6 +23,7 @@ from normbench.parts import Plugin
 from normbench.plugins import loading
 from normbench.sweeps.periodically import periodically
 from normbench.sweeps.stopping import SIGNALS, STOP, Stopped
+from normbench.uncollected import uncollected
 
 Emit = Callable[[events.Event], None]
 Job = Callable[[Callable[[Any], None]], None]  # gets a function that sends a message to the parent
@@ -118,9 +119,10 @@ def serve(pipe: Connection, parent: int, plugins: Sequence[Plugin] = ()) -> None
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     line = Line(pipe)
     with periodically(1.0, Watcher(line, parent)):
-        import torch
+        with uncollected():
+            import torch
 
-        import_module("normbench.sweeps.worker")  # PERF: while the parent reads the data
+            import_module("normbench.sweeps.worker")  # PERF: while the parent reads the data
         torch.set_num_threads(1)
         while STOP.signal is None:
             try:
