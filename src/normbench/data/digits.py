@@ -24,8 +24,6 @@ from normbench.spec import DataSpec
 
 #: First 16 digits of the SHA-256 of the four arrays. Another split would be other runs.
 SPLIT_SHA256 = "c1c5379cabca3df6"
-#: Images of the test split.
-TEST = 500
 
 
 def read(spec: DataSpec, cache: Path | None) -> Raw:
@@ -46,53 +44,16 @@ def read(spec: DataSpec, cache: Path | None) -> Raw:
 
 
 def _read() -> Raw:
-    ink, labels = _table()
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    ink, labels = load_digits(return_X_y=True)
     if ink.shape != (1797, 64) or ink.min() < 0 or ink.max() > 16 or not set(labels) <= set(range(10)):
         raise InputError("scikit-learn's digits are damaged; install scikit-learn again")
-    train, test = _split(labels)
-    return Raw(_pixels(ink[train]), labels[train], _pixels(ink[test]), labels[test])
-
-
-def _table() -> tuple[NDArray[np.float64], Labels]:
-    """Ink, (images, 64), and labels of scikit-learn's file. PERF: importing scikit-learn takes a second."""
-    file = published.digits_file()
-    if file is None:
-        raise InputError("data=digits reads a file of scikit-learn, which is missing; install scikit-learn")
-    try:
-        rows = np.loadtxt(file, delimiter=",", ndmin=2)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"cannot read {file} ({error}); install scikit-learn again") from None
-    return rows[:, :-1], rows[:, -1].astype(np.int64)
-
-
-def _split(labels: Labels) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """The images of each split, as `train_test_split(test_size=TEST, stratify=labels, random_state=0)`."""
-    draw = np.random.RandomState(0)  # scikit-learn's generator
-    counts = np.bincount(labels)
-    of_train = _shares(counts, len(labels) - TEST, draw)
-    of_test = _shares(counts - of_train, TEST, draw)
-    train: list[int] = []
-    test: list[int] = []
-    for digit, (first, second) in enumerate(zip(of_train, of_test, strict=True)):
-        images = np.flatnonzero(labels == digit)[draw.permutation(counts[digit])]
-        train.extend(images[:first])
-        test.extend(images[first : first + second])
-    return draw.permutation(train), draw.permutation(test)
-
-
-def _shares(counts: NDArray[np.integer], total: int, draw: np.random.RandomState) -> NDArray[np.integer]:
-    """Images of each class among `total`, in proportion to `counts`. Largest remainders are rounded up."""
-    exact: NDArray[np.float64] = counts / counts.sum() * total
-    whole: NDArray[np.float64] = np.floor(exact)
-    missing = int(total - whole.sum())
-    for remainder in np.unique(exact - whole)[::-1]:
-        if missing == 0:
-            break
-        (alike,) = np.where(exact - np.floor(exact) == remainder)
-        chosen = draw.choice(alike, size=min(len(alike), missing), replace=False)
-        whole[chosen] += 1
-        missing -= len(chosen)
-    return whole.astype(np.int64)
+    train, test, train_labels, test_labels = train_test_split(
+        ink, labels, test_size=500, random_state=0, stratify=labels
+    )
+    return Raw(_pixels(train), _whole(train_labels), _pixels(test), _whole(test_labels))
 
 
 def _digest(raw: Raw) -> str:
@@ -104,3 +65,7 @@ def _digest(raw: Raw) -> str:
 
 def _pixels(ink: NDArray[np.float64]) -> Images:
     return np.rint(ink * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
+
+
+def _whole(labels: NDArray[np.integer]) -> Labels:
+    return labels.astype(np.int64)

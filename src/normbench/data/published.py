@@ -127,22 +127,15 @@ def _check(name: str, under: Path, contents: tuple[tuple[str, str], ...]) -> Non
         raise damaged(name, under, error) from None
 
 
-def digits_file() -> Path | None:
-    """The file of scikit-learn's digits: a line per image, 64 ink levels and the label; None if it lacks."""
+def digits_state() -> str | None:
+    """None if scikit-learn's digits are the published ones; else a fingerprint of its file."""
     package = find_spec("sklearn")
     for folder in (package.submodule_search_locations or ()) if package else ():
         file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
         if file.is_file():
-            return file
+            stat = file.stat()
+            return _digits_state(file, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
     return None
-
-
-def digits_state() -> str | None:
-    """None if scikit-learn's digits are the published ones; else a fingerprint of its file."""
-    if (file := digits_file()) is None:
-        return None
-    stat = file.stat()
-    return _digits_state(file, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
 
 
 @lru_cache(maxsize=4)
