@@ -15,7 +15,7 @@ NO_TORCH = (
     "errors", "synonyms", "spec", "record", "events", "momentum", "sources", "corruptions", "conditions",
     "labels", "store", "diagnostics", "run_series", "stored_state", "processes", "leases", "unfinished",
     "run_folder", "run_states", "signatures", "ranks", "config", "sweeps.plan",
-    "sweeps.provenance", "papers", "report", "figures", "pages", "tracking", "dashboard",
+    "sweeps.provenance", "papers", "report", "figures", "pages", "tracking", "dashboard", "merging",
     "data.shapes", "data.fingerprint",
     "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
     "commands.parser", "api", "parts", "plugins.loading", "plugins.source",
@@ -104,6 +104,7 @@ ROOMS = {
     "autotune": (*WORDS, "instruments", "data", "models", "engine"),
     "plugins": (*WORDS, "norms", "data", "models", "engine"),
     "sweeps": (*WORDS, "data", "models", "engine", "autotune", "plugins"),
+    "merging": (*WORDS, "sweeps.tidy"),
     "bench": (
         *WORDS, "instruments", "config", "norms", "weight_norms", "data", "models", "engine", "autotune",
         "sweeps",
@@ -117,7 +118,7 @@ ROOMS = {
     "commands": (
         *WORDS, "config", "norms", "weight_norms", "data", "models", "engine", "autotune", "sweeps", "bench",
         "plugins", "tracking", "dashboard", "report", "papers", "figures", "pages", "export",
-        "templates",
+        "templates", "merging",
     ),
     "export": (*WORDS, "norms", "weight_norms", "data", "models", "engine"),
     "api": (*WORDS, "commands", "config", "plugins", "report", "export"),

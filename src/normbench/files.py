@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from normbench.leftovers import draft_beside
+from normbench.leftovers import draft_beside, remove_leftovers
 
 Content = str | bytes | Callable[[BinaryIO], object]
 
@@ -86,6 +85,7 @@ def try_writing(folder: Path) -> None:
     nearest = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
     if not nearest.is_dir():
         raise NotADirectoryError(f"{nearest} is not a folder")
-    probe = nearest / f".normbench-{secrets.token_hex(8)}"
+    remove_leftovers(nearest)  # among them probes of processes that were killed here
+    probe = draft_beside(nearest / "probe")
     write_atomically(probe, "can this be written?\n")
     probe.unlink()
