@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "normbench"
 FILES = sorted(SOURCE.rglob("*.py"))
 NO_TORCH = (
-    "errors", "synonyms", "spec", "record", "events", "momentum", "sources", "corruptions", "conditions",
-    "labels", "store", "diagnostics", "run_series", "stored_state", "processes", "leases", "unfinished",
-    "run_folder", "run_states", "signatures", "ranks", "config", "sweeps.plan",
+    "errors", "synonyms", "spec", "record", "record_checks", "events", "momentum", "sources", "corruptions",
+    "conditions", "labels", "store", "diagnostics", "run_series", "stored_state", "processes", "leases",
+    "unfinished", "run_folder", "run_states", "signatures", "ranks", "config", "sweeps.plan",
     "sweeps.provenance", "papers", "report", "figures", "pages", "tracking", "dashboard", "merging",
     "data.shapes", "data.fingerprint",
     "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
@@ -27,6 +27,7 @@ WORDS = (
     "skipped_runs",
     "spec",
     "record",
+    "record_checks",
     "events",
     "momentum",
     "sources",
@@ -79,7 +80,8 @@ ROOMS = {
     "visible": (),
     "memory": (),
     "skipped_runs": ("files", "record"),
-    "record": ("paths", "spec"),
+    "record": ("paths", "record_checks", "spec"),
+    "record_checks": (),
     "events": ("record",),
     "groups": ("errors", "numbers", "momentum", "sources", "corruptions", "conditions"),
     "spec": ("errors", "numbers", "groups", "momentum", "paths"),

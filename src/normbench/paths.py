@@ -14,7 +14,7 @@ def get(tree: Mapping[str, Any], path: str, default: Any = None) -> Any:
     """
     node: Any = tree
     for part in path.split("."):
-        if not isinstance(node, Mapping) or part not in node:
+        if not isinstance(node, dict | Mapping) or part not in node:  # PERF: dict is the usual one
             return default
         node = node[part]
     return node

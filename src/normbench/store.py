@@ -30,13 +30,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 from normbench import run_series, tags, unfinished
 from normbench.errors import InputError
-from normbench.files import last_bytes, try_writing
+from normbench.files import folders_in, last_bytes, try_writing
 from normbench.record import FAILED, Addition, Metrics, Record
 from normbench.run_folder import REMEDY, Guard, clean, config_text, write_files
 from normbench.signatures import completed
@@ -72,7 +73,8 @@ class Store:
 
     def folders(self) -> list[Path]:
         """The folders of all runs, ended or not, in the order of signatures."""
-        return sorted(self._runs.glob("*/*/"), key=lambda folder: folder.name)
+        found = [run for group in folders_in(self._runs) for run in folders_in(group.path)]
+        return [Path(run.path) for run in sorted(found, key=lambda run: run.name)]
 
     def checkpoint_file(self, signature: str) -> Path:
         """The checkpoint file of a run that trains. `put` deletes it if the run has a result."""
@@ -270,13 +272,19 @@ class Store:
             ValueError: it is not a record, or it belongs to another folder, for example a copy.
         """
         record = Record.from_json(file.read_text(encoding="utf-8"))
-        if self.folder_of(record).name != file.parent.name:
-            raise ValueError(f"it holds run {record.signature}, but is in folder {file.parent.name}")
-        files = sorted(file.parent.glob("evaluation-*.json"))
+        folder = file.parent
+        if record.provenance.get("earlier_signature", record.signature) != folder.name:
+            raise ValueError(f"it holds run {record.signature}, but is in folder {folder.name}")
+        names = os.listdir(folder)  # noqa: PTH208 PERF: for all files that may be there at once
+        files = [folder / name for name in sorted(names) if fnmatchcase(name, "evaluation-*.json")]
         found = [self._readable(each, _addition, "it is left out") for each in files]
         own = [each for each in found if each is not None and each.signature == record.signature]
-        changed = self._readable(file.parent / tags.FILE, tags.read, "it is left out")
-        return replace(record.with_additions(tuple(own)), tags=tags.of(record.spec, changed))
+        changed = None
+        if tags.FILE in names:
+            changed = self._readable(folder / tags.FILE, tags.read, "it is left out")
+        tagged = tags.of(record.spec, changed)
+        record = record.with_additions(tuple(own))
+        return replace(record, tags=tagged) if tagged else record
 
     def note(self, message: str) -> None:
         """Add a message to `damaged`, once."""

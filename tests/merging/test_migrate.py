@@ -47,7 +47,7 @@ def files(store: Store) -> dict[str, bytes]:
 
 def test_a_record_moves_to_the_folder_of_today_and_the_old_folder_is_kept_as_it_was(store, spec, capsys):
     of_schema_1(store, spec, OLD, test_error=0.25)
-    old = {name: text for name, text in files(store).items()}
+    old = files(store)
     before = Store(store.root).get(spec.signature)
     assert cli.run(["migrate"]) == 0
     after = Store(store.root)
