@@ -89,7 +89,9 @@ ROOMS = {
     "parts": ("errors",),
     "run_series": ("record",),
     "tags": ("errors", "files"),
-    "store": ("errors", "files", "record", "run_folder", "run_series", "signatures", "tags", "unfinished"),
+    "store": (
+        "errors", "files", "memory", "record", "run_folder", "run_series", "signatures", "tags", "unfinished",
+    ),
     "stored_state": ("errors", "store"),
     "run_states": ("leases", "processes", "record", "store", "unfinished"),
     "rng": (),
@@ -125,7 +127,7 @@ ROOMS = {
     "export": (*WORDS, "norms", "weight_norms", "data", "models", "engine"),
     "api": (*WORDS, "commands", "config", "plugins", "report", "export"),
     "templates": (),
-    "cli": ("errors", "ranks", "visible", "commands", "plugins"),
+    "cli": ("errors", "memory", "ranks", "visible", "commands", "plugins"),
     "__main__": ("cli",),
     "": ("api", "errors"),
 }  # fmt: skip

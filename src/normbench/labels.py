@@ -13,6 +13,7 @@ from typing import Any
 from normbench.paths import get
 
 MISSING = "–"
+_MAPPING = (dict, Mapping)  # PERF: dict is the usual one
 #: Fields that may differ between repetitions of a configuration: seed, evaluation, computation, tracking.
 _NOT_COMPARED = re.compile(
     r"(seed|keep_weights|diagnostics)$|(eval|neutral|tracking)\b|data\.(root|download)$|engine\.(?!precision$)"
@@ -28,6 +29,8 @@ def label(given: Any) -> str:
     >>> [label(v) for v in (2, 0.1, 1.0, True, None, "bn", [100, 100])]
     ['2', '0.1', '1', 'true', '–', 'bn', '100-100']
     """
+    if type(given) is str:  # PERF: the usual one
+        return given
     if given is None:
         return MISSING
     if isinstance(given, bool):
@@ -49,7 +52,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """
     flat: dict[str, Any] = {}
     for key, part in tree.items():
-        if isinstance(part, Mapping) and part:
+        if isinstance(part, _MAPPING) and part:
             flat |= flatten(part, f"{prefix}{key}.")
         else:
             flat[prefix + key] = part
@@ -68,7 +71,7 @@ def field(spec: Mapping[str, Any], key: str) -> Any:
     if key == "total":
         return spec["batch"] * spec["workers"]
     found = get(spec, key)
-    return found["name"] if isinstance(found, dict | Mapping) and "name" in found else found
+    return found["name"] if isinstance(found, _MAPPING) and "name" in found else found
 
 
 def settings(spec: Mapping[str, Any], keys: Sequence[str]) -> str:

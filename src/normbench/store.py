@@ -38,6 +38,7 @@ from typing import TypeVar
 from normbench import run_series, tags, unfinished
 from normbench.errors import InputError
 from normbench.files import folders_in, last_bytes, try_writing
+from normbench.memory import without_collection
 from normbench.record import FAILED, Addition, Metrics, Record
 from normbench.run_folder import REMEDY, Guard, clean, config_text, write_files
 from normbench.signatures import completed
@@ -176,7 +177,8 @@ class Store:
 
     def records(self) -> list[Record]:
         """Every readable record, sorted by signature. If a run has two, the one of the current schema."""
-        found = [self._read(folder / "record.json") for folder in self.folders()]
+        with without_collection():
+            found = [self.record_in(folder) for folder in self.folders()]
         by_signature: dict[str, Record] = {}
         for record in found:
             if record is not None and "earlier_signature" in record.provenance:
@@ -271,7 +273,7 @@ class Store:
         Raises:
             ValueError: it is not a record, or it belongs to another folder, for example a copy.
         """
-        record = Record.from_json(file.read_text(encoding="utf-8"))
+        record = Record.from_json(file.read_bytes().decode())
         folder = file.parent
         if record.provenance.get("earlier_signature", record.signature) != folder.name:
             raise ValueError(f"it holds run {record.signature}, but is in folder {folder.name}")
