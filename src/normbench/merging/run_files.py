@@ -6,7 +6,6 @@ result. Leases, temporary files and checkpoints that were set aside stay where t
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,6 +24,8 @@ WEIGHTS, CHECKPOINT, RECORD = "weights.safetensors", "checkpoint.pt", "record.js
 _ALONE = ("history.jsonl", "diagnostics.jsonl", tags.FILE)
 #: Files that were added after the run had ended.
 _LATER = ("evaluation-*.json", "curve-*.json", "diagnostics-*.jsonl")
+#: Bytes that are copied at once.
+_BLOCK = 2**20
 #: Gets one line about a file that cannot be used.
 Note = Callable[[str], object]
 
@@ -159,7 +160,7 @@ def copy_of(file: Path) -> Callable[[BinaryIO], object]:
 def _blocks(file: Path) -> Iterator[bytes]:
     try:
         with file.open("rb") as stream:
-            while block := stream.read(shutil.COPY_BUFSIZE):
+            while block := stream.read(_BLOCK):
                 yield block
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror or error}; repeat the command") from None
