@@ -10,7 +10,7 @@ SCALE ?= tiny
 table = $(patsubst conf/paper/%.yaml,%,$(or $(wildcard conf/paper/*/$(1).yaml),$(error no table $(1) in conf/paper)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart tables tables-small results results-other-seeds report test test-norms test-fuzz test-mutants mutants-sample test-crash test-slurm test-slow test-latex docs site check lint type fmt clean
+.PHONY: help setup quickstart tables tables-small results results-other-seeds report test test-norms test-fuzz test-mutants mutants-sample test-crash test-soak test-slurm test-slow test-latex docs site check lint type fmt clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ mutants-sample: setup ## Plant a few bugs, always the same ones: half a minute; 
 
 test-crash: setup ## Kill training 200 times at random moments, and count what is lost, torn, double or orphaned
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/crash.py $(or $(N),200)
+
+test-soak: setup ## Train 2,000 tiny runs in one sweep: memory and time per run must stay flat; N=n sets their number
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/soak.py $(or $(N),2000)
 
 test-fuzz: setup ## Try 1,200 random command lines and configuration files: ten minutes; FUZZ=n sets their number
 	NORMBENCH_FUZZ=$$(( ($(FUZZ) + 1) / 2 )) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_fuzz.py

@@ -12,10 +12,10 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "normbench"
 FILES = sorted(SOURCE.rglob("*.py"))
 NO_TORCH = (
-    "errors", "synonyms", "spec", "record", "events", "momentum", "sources", "corruptions", "conditions",
-    "labels", "store", "diagnostics", "run_series", "stored_state", "processes", "leases", "unfinished",
-    "run_folder", "run_states", "signatures", "ranks", "config", "sweeps.plan",
-    "sweeps.provenance", "papers", "report", "figures", "pages", "tracking", "dashboard",
+    "errors", "synonyms", "spec", "record", "record_checks", "events", "momentum", "sources", "corruptions",
+    "conditions", "labels", "store", "diagnostics", "run_series", "stored_state", "processes", "leases",
+    "unfinished", "run_folder", "run_states", "signatures", "ranks", "config", "sweeps.plan",
+    "sweeps.provenance", "papers", "report", "figures", "pages", "tracking", "dashboard", "merging",
     "data.shapes", "data.fingerprint",
     "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
     "commands.parser", "api", "parts",
@@ -29,6 +29,7 @@ WORDS = (
     "skipped_runs",
     "spec",
     "record",
+    "record_checks",
     "events",
     "momentum",
     "sources",
@@ -84,7 +85,8 @@ ROOMS = {
     "memory": (),
     "uncollected": (),
     "skipped_runs": ("files", "record"),
-    "record": ("paths", "spec"),
+    "record": ("paths", "record_checks", "spec"),
+    "record_checks": (),
     "events": ("record",),
     "groups": ("errors", "numbers", "momentum", "sources", "corruptions", "conditions"),
     "spec": ("errors", "numbers", "groups", "momentum", "paths"),
@@ -93,7 +95,9 @@ ROOMS = {
     "parts": ("errors",),
     "run_series": ("record",),
     "tags": ("errors", "files"),
-    "store": ("errors", "files", "record", "run_folder", "run_series", "signatures", "tags", "unfinished"),
+    "store": (
+        "errors", "files", "memory", "record", "run_folder", "run_series", "signatures", "tags", "unfinished",
+    ),
     "stored_state": ("errors", "store"),
     "run_states": ("leases", "processes", "record", "store", "unfinished"),
     "rng": (),
@@ -111,6 +115,7 @@ ROOMS = {
     "autotune": (*WORDS, "instruments", "data", "models", "engine"),
     "plugins": (*WORDS, "norms", "data", "models", "engine"),
     "sweeps": (*WORDS, "data", "models", "engine", "autotune", "plugins"),
+    "merging": (*WORDS, "sweeps.tidy"),
     "bench": (
         *WORDS, "instruments", "config", "norms", "weight_norms", "data", "models", "engine", "autotune",
         "sweeps",
@@ -124,12 +129,12 @@ ROOMS = {
     "commands": (
         *WORDS, "config", "norms", "weight_norms", "data", "models", "engine", "autotune", "sweeps", "bench",
         "plugins", "tracking", "dashboard", "report", "papers", "figures", "pages", "export",
-        "templates",
+        "templates", "merging",
     ),
     "export": (*WORDS, "norms", "weight_norms", "data", "models", "engine"),
     "api": (*WORDS, "commands", "config", "plugins", "report", "export"),
     "templates": (),
-    "cli": ("errors", "ranks", "visible", "commands", "plugins"),
+    "cli": ("errors", "memory", "ranks", "visible", "commands", "plugins"),
     "__main__": ("cli",),
     "": ("api", "errors"),
 }  # fmt: skip

@@ -15,7 +15,7 @@ Every page is also Markdown at the paths below.
 """
 #: Heading → folder or file names of its pages, in order.
 SECTIONS = {
-    "Guide": ("index.md", "tutorial.md", "howto/", "faq.md", "not-here.md"),
+    "Guide": ("index.md", "tutorial.md", "howto/", "troubleshooting.md", "faq.md", "not-here.md"),
     "Reference": (
         "settings.md",
         "clusters.md",

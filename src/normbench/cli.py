@@ -24,6 +24,7 @@ from normbench import __version__
 from normbench.commands import VERBS
 from normbench.commands.streams import drop_if_closed, leave_ascii, never_raise, open_closed, unwritable
 from normbench.errors import KEPT, InputError, Interrupted, NormbenchError, unknown
+from normbench.memory import without_collection
 from normbench.ranks import launched
 from normbench.visible import visible
 
@@ -47,6 +48,8 @@ Tab completion: eval "$(normbench -sc install=bash)"
 """
 
 INTERRUPTED = 130
+#: Verbs that only read and end in seconds.
+READING = ("table", "status", "runs", "plan", "info")
 
 
 def main() -> NoReturn:
@@ -122,8 +125,11 @@ def _dispatch(words: Sequence[str]) -> int:
     _check_folder()
     if verb in VERBS:
         rest = _load_plugins(rest)
-    code: int = import_module(verb_module).run(rest)
-    return code
+    verb_run: Callable[[Sequence[str]], int] = import_module(verb_module).run
+    if verb not in READING:
+        return verb_run(rest)
+    with without_collection():
+        return verb_run(rest)
 
 
 def _load_plugins(words: Sequence[str]) -> list[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from normbench.paths import get
+from normbench.record_checks import fault, first_invalid_number, is_table
 
 SCHEMA = 2
 
@@ -20,10 +20,6 @@ STATUSES = (COMPLETE, DIVERGED, FAILED)
 Metrics = dict[str, float | None]
 #: Numbers in nested lists; None in place of a number that does not exist.
 Table = list[Any]
-#: Groups of a specification that have a choice with a name.
-_CHOICES = ("model", "norm", "weight", "placement", "data", "optim", "schedule")
-#: Whole numbers of a specification.
-_COUNTS = ("batch", "workers", "seed")
 #: Fields of a record that are mappings.
 _MAPPINGS = ("spec", "metrics", "timing", "environment", "provenance")
 
@@ -136,7 +132,7 @@ class Record:
         if tree.get("schema") == 1:
             tree = _of_schema_1(tree)
         record = cls(**_checked(tree, cls, _MAPPINGS))
-        if (wrong := fault(record)) is not None:
+        if (wrong := fault(record.spec, record.timing)) is not None:
             raise ValueError(wrong)
         return record
 
@@ -202,36 +198,9 @@ def _checked(tree: dict[str, Any], cls: type, mappings: tuple[str, ...]) -> dict
         raise ValueError(f"it has the unknown status {tree.get('status')!r}")
     if (name := first_invalid_number(tree["metrics"])) is not None:
         raise ValueError(f"metric {name} must be a finite number or null")
-    if wrong := [name for name, table in tree["tables"].items() if not _is_table(table)]:
+    if wrong := [name for name, table in tree["tables"].items() if not is_table(table)]:
         raise ValueError(f"table {wrong[0]} must be nested lists of finite numbers or null")
     return tree
-
-
-def fault(record: Record, *, whole: bool = False) -> str | None:
-    """The first fault of a record that was read; None if it is valid.
-
-    Checks the choices and counts of the specification and the numbers of the timing. `from_json` has checked
-    the rest. The values of knobs are checked when a run is resolved, not here.
-
-    Args:
-        whole: also refuse a specification without a choice or a count. The specification of a run has all.
-    """
-    spec = record.spec
-    for group in (group for group in _CHOICES if whole or group in spec):
-        choice = spec.get(group)
-        if not isinstance(choice, dict) or not isinstance(choice.get("name"), str):
-            return f"spec.{group} must be a mapping with a name"
-    for key in (key for key in _COUNTS if whole or key in spec):
-        if type(spec.get(key)) is not int or spec[key] < (0 if key == "seed" else 1):
-            return f"spec.{key} must be a whole number"
-    if not isinstance(spec.get("norm", {}).get("args", {}), dict):
-        return "spec.norm.args must be a mapping"
-    if (number := _not_finite(spec)) is not None:
-        return f"spec.{number} must be a finite number"
-    timing = {name: math.nan if value is None else value for name, value in record.timing.items()}
-    if (number := first_invalid_number(timing)) is not None:
-        return f"timing.{number} must be a finite number"
-    return None
 
 
 def curve_point(tree: Any) -> Metrics:
@@ -243,38 +212,3 @@ def curve_point(tree: Any) -> Metrics:
     if not isinstance(tree, dict) or first_invalid_number(tree) is not None:
         raise ValueError("it is not a point of a curve")
     return tree
-
-
-def first_invalid_number(values: Mapping[str, Any]) -> str | None:
-    """The first name whose value is neither a finite number nor None; None if there is no such name."""
-    return next((name for name, value in values.items() if value is not None and not is_number(value)), None)
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a finite number that fits a float. A boolean is not a number.
-
-    >>> [is_number(value) for value in (1, 0.5, float("nan"), True, "1", 10**400)]
-    [True, True, False, False, False, False]
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
-
-
-def _is_table(value: Any) -> bool:
-    """Whether a value is a finite number, None, or lists of such values."""
-    return all(map(_is_table, value)) if isinstance(value, list) else value is None or is_number(value)
-
-
-def _not_finite(tree: Any, path: str = "") -> str | None:
-    """The dotted path of the first number in plain containers that is not finite; None if all are finite."""
-    if isinstance(tree, int | float):
-        return None if isinstance(tree, bool) or is_number(tree) else path
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    for key, part in items:
-        if (found := _not_finite(part, f"{path}.{key}".lstrip("."))) is not None:
-            return found
-    return None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from normbench import unfinished
 from normbench.errors import InputError, StoreFailure
-from normbench.files import sync_folder, write_atomically
+from normbench.files import Content, sync_folder, write_atomically
 from normbench.leftovers import remove_leftovers
 
 #: Raises if the process must not write any more.
@@ -17,15 +20,25 @@ Guard = Callable[[], object]
 REMEDY = "give another folder with NORMBENCH_RESULTS"
 #: Start of the names of checkpoints that did not fit their run.
 SET_ASIDE = "checkpoint-set-aside-"
+#: PERF: if PyYAML was built with libyaml, its dumper takes a tenth of the time.
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-def write_files(folder: Path, texts: dict[str, str], guard: Guard, *, new: str | None = None) -> None:
+def config_text(spec: Mapping[str, Any]) -> str:
+    """The content of config.yaml: the specification of a run."""
+    text: str = yaml.dump(dict(spec), Dumper=_DUMPER, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def write_files(
+    folder: Path, contents: Mapping[str, Content], guard: Guard, *, new: str | None = None
+) -> None:
     """Write files in their order, each atomically.
 
     Args:
-        texts: name → content.
-        guard: called before every rename.
-        new:   name of a file that must not be replaced.
+        contents: name → content.
+        guard:    called before every rename.
+        new:      name of a file that must not be replaced.
 
     Raises:
         FileExistsError: the file `new` exists already.
@@ -33,8 +46,8 @@ def write_files(folder: Path, texts: dict[str, str], guard: Guard, *, new: str |
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            write_atomically(folder / name, text, guard, new=name == new)
+        for name, content in contents.items():
+            write_atomically(folder / name, content, guard, new=name == new)
         sync_folder(folder)
     except OSError as failure:
         if isinstance(failure, FileExistsError) and new is not None and (folder / new).is_file():
@@ -67,3 +80,13 @@ def check_places(folders: Iterable[Path]) -> None:
         for name in ("record.json", "history.jsonl", "config.yaml"):
             if (folder / name).is_dir():
                 raise InputError(f"{folder / name} must be a file, but is a folder; move it away")
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turn an error of the operating system into a StoreFailure that names the place."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise StoreFailure(f"{place} cannot be written: {why}; free space there or {REMEDY}") from None

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from normbench.record import Metrics, Record, curve_point
+from normbench.record import Addition, Metrics, Record, curve_point
 
 T = TypeVar("T")
 
@@ -78,23 +78,48 @@ def read_diagnostics(folder: Path, note: Note) -> tuple[Row, ...]:
     return tuple(sorted(found.values(), key=lambda row: row["step"]))
 
 
-def of_later_training(
-    folder: Path, known: Record, record: Record, provenance: dict[str, Any]
-) -> dict[str, str]:
-    """The files, by name, that keep the curve and the diagnostics of a further training of a known run."""
+def of_first_training(folder: Path, note: Note) -> dict[str, Any]:
+    """The fields `history` and `diagnostics` of a record, as its own training wrote them."""
+    return {
+        "history": _parsed_lines(folder / "history.jsonl", curve_point, "point of a curve", note),
+        "diagnostics": _parsed_lines(folder / "diagnostics.jsonl", _row, "reading of a diagnostic", note),
+    }
+
+
+def of_addition(folder: Path, addition: Addition, rows: Sequence[Row] = ()) -> dict[str, str]:
+    """The files, by name, that keep an addition, and what diagnostics found by layer with it.
+
+    Empty if the addition is empty, or if one with the same names is there.
+    """
+    names = sorted({*addition.metrics, *addition.tables})
+    name = f"evaluation-{digest(names)}.json"
+    if not names or (folder / name).exists():
+        return {}
+    return diagnostics_file(rows, list(addition.metrics)) | {name: addition.to_json()}
+
+
+def of_later_training(folder: Path, known: Record, record: Record) -> dict[str, str]:
+    """The files, by name, that keep what a further training of a known run has and the run lacks: metrics,
+    a denser curve, and diagnostics.
+    """
+    provenance = {**record.provenance, "trained_again": True}
+    new = {name: value for name, value in record.metrics.items() if name not in known.metrics}
+    tables = {name: value for name, value in record.tables.items() if name not in known.tables}
+    addition = Addition(record.signature, new, record.environment, provenance, tables=tables)
     every = (record.spec.get("eval") or {}).get("every")
     asked = record.spec.get("diagnostics") or []
     curve = {
         "signature": record.signature, "every": every, "environment": record.environment,
         "provenance": provenance, "points": record.history,
     }  # fmt: skip
-    files = {}
+    files: dict[str, str] = {}
     if every is not None and not has_curve(folder, known, every):
         files[f"curve-{every}.json"] = json.dumps(curve, allow_nan=False) + "\n"
     if asked:
         files[f"curve-diagnostics-{digest(asked)}.json"] = json.dumps(curve, allow_nan=False) + "\n"
         files |= diagnostics_file(record.diagnostics, asked)
-    return {name: text for name, text in files.items() if not (folder / name).exists()}
+    files = {name: text for name, text in files.items() if not (folder / name).exists()}
+    return of_addition(folder, addition) | files
 
 
 def diagnostics_file(rows: Sequence[Row], asked: Sequence[str]) -> dict[str, str]:

@@ -30,24 +30,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-import yaml
-
 from normbench import run_series, tags, unfinished
 from normbench.errors import InputError
-from normbench.files import last_bytes, try_writing
+from normbench.files import folders_in, last_bytes, try_writing
+from normbench.memory import without_collection
 from normbench.record import FAILED, Addition, Metrics, Record
-from normbench.run_folder import REMEDY, Guard, clean, write_files
+from normbench.run_folder import REMEDY, Guard, clean, config_text, write_files
 from normbench.signatures import completed
 
 T = TypeVar("T")
 #: Errors from reading a file that is damaged or was not written by this version.
 _UNREADABLE = (OSError, ValueError, TypeError, LookupError, RecursionError)
-#: PERF: if PyYAML was built with libyaml, its dumper takes a tenth of the time.
-_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 #: If the store has more runs, an error message does not list them.
 _FEW = 8
 
@@ -76,7 +74,8 @@ class Store:
 
     def folders(self) -> list[Path]:
         """The folders of all runs, ended or not, in the order of signatures."""
-        return sorted(self._runs.glob("*/*/"), key=lambda folder: folder.name)
+        found = [run for group in folders_in(self._runs) for run in folders_in(group.path)]
+        return [Path(run.path) for run in sorted(found, key=lambda run: run.name)]
 
     def checkpoint_file(self, signature: str) -> Path:
         """The checkpoint file of a run that trains. `put` deletes it if the run has a result."""
@@ -121,7 +120,7 @@ class Store:
             return
         texts = {
             "history.jsonl": run_series.lines(record.history),
-            "config.yaml": yaml.dump(record.spec, Dumper=_DUMPER, sort_keys=False, allow_unicode=True),
+            "config.yaml": config_text(record.spec),
         }
         if record.diagnostics:
             texts["diagnostics.jsonl"] = run_series.lines(record.diagnostics)
@@ -147,21 +146,14 @@ class Store:
         Raises:
             StoreFailure: the disk is full, or the folder cannot be written.
         """
-        names = sorted({*addition.metrics, *addition.tables})
         folder = self._record_folder(addition.signature)
-        name = f"evaluation-{run_series.digest(names)}.json"
-        if names and not (folder / name).exists():
-            series = run_series.diagnostics_file(rows, list(addition.metrics))
-            write_files(folder, {**series, name: addition.to_json()}, guard)
+        if files := run_series.of_addition(folder, addition, rows):
+            write_files(folder, files, guard)
 
     def _add_to(self, known: Record, record: Record, guard: Guard) -> None:
         """Add the metrics and the curve of another training that the known record lacks."""
-        provenance = {**record.provenance, "trained_again": True}
-        new = {name: value for name, value in record.metrics.items() if name not in known.metrics}
-        tables = {name: value for name, value in record.tables.items() if name not in known.tables}
-        self.add(Addition(record.signature, new, record.environment, provenance, tables=tables), guard=guard)
         folder = self._record_folder(record.signature)
-        write_files(folder, run_series.of_later_training(folder, known, record, provenance), guard)
+        write_files(folder, run_series.of_later_training(folder, known, record), guard)
         clean(self.run_folder(record.signature))
 
     def _record_folder(self, signature: str) -> Path:
@@ -174,6 +166,10 @@ class Store:
         """The record of a run without its history; None if it does not exist or cannot be read."""
         return self._read(self._record_folder(signature) / "record.json")
 
+    def record_in(self, folder: Path) -> Record | None:
+        """The record in the folder of a run; None if it has none, or cannot be read."""
+        return self._read(folder / "record.json")
+
     def finished(self, signatures: Iterable[str]) -> set[str]:
         """The signatures of the runs that have a result and need not train again."""
         records = (self.get(signature) for signature in signatures)
@@ -181,7 +177,8 @@ class Store:
 
     def records(self) -> list[Record]:
         """Every readable record, sorted by signature. If a run has two, the one of the current schema."""
-        found = [self._read(folder / "record.json") for folder in self.folders()]
+        with without_collection():
+            found = [self.record_in(folder) for folder in self.folders()]
         by_signature: dict[str, Record] = {}
         for record in found:
             if record is not None and "earlier_signature" in record.provenance:
@@ -204,11 +201,11 @@ class Store:
         """The curve of a run, one point per logged step. If there are several curves, the densest one, with
         the diagnostics of all. Unreadable lines are left out and noted as damaged.
         """
-        return run_series.read_history(self._record_folder(signature), self._note)
+        return run_series.read_history(self._record_folder(signature), self.note)
 
     def diagnostics(self, signature: str) -> tuple[run_series.Row, ...]:
         """What diagnostics found by layer, one entry per step and name, in the order of the steps."""
-        return run_series.read_diagnostics(self._record_folder(signature), self._note)
+        return run_series.read_diagnostics(self._record_folder(signature), self.note)
 
     def has_curve(self, record: Record, every: int) -> bool:
         """Whether the run has a curve with an evaluation every `every` steps."""
@@ -267,7 +264,7 @@ class Store:
         except FileNotFoundError:
             return None
         except _UNREADABLE as error:
-            self._note(f"{file}: {error}; {consequence}")
+            self.note(f"{file}: {error}; {consequence}")
             return None
 
     def _load(self, file: Path) -> Record:
@@ -276,16 +273,23 @@ class Store:
         Raises:
             ValueError: it is not a record, or it belongs to another folder, for example a copy.
         """
-        record = Record.from_json(file.read_text(encoding="utf-8"))
-        if self.folder_of(record).name != file.parent.name:
-            raise ValueError(f"it holds run {record.signature}, but is in folder {file.parent.name}")
-        files = sorted(file.parent.glob("evaluation-*.json"))
+        record = Record.from_json(file.read_bytes().decode())
+        folder = file.parent
+        if record.provenance.get("earlier_signature", record.signature) != folder.name:
+            raise ValueError(f"it holds run {record.signature}, but is in folder {folder.name}")
+        names = os.listdir(folder)  # noqa: PTH208 PERF: for all files that may be there at once
+        files = [folder / name for name in sorted(names) if fnmatchcase(name, "evaluation-*.json")]
         found = [self._readable(each, _addition, "it is left out") for each in files]
         own = [each for each in found if each is not None and each.signature == record.signature]
-        changed = self._readable(file.parent / tags.FILE, tags.read, "it is left out")
-        return replace(record.with_additions(tuple(own)), tags=tags.of(record.spec, changed))
+        changed = None
+        if tags.FILE in names:
+            changed = self._readable(folder / tags.FILE, tags.read, "it is left out")
+        tagged = tags.of(record.spec, changed)
+        record = record.with_additions(tuple(own))
+        return replace(record, tags=tagged) if tagged else record
 
-    def _note(self, message: str) -> None:
+    def note(self, message: str) -> None:
+        """Add a message to `damaged`, once."""
         if message not in self.damaged:
             self.damaged.append(message)
 

@@ -52,8 +52,12 @@ def write(folder: Path, tags: Iterable[str]) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    text = json.dumps(list(dict.fromkeys(tags)), ensure_ascii=False) + "\n"
-    write_atomically(folder / FILE, text)
+    write_atomically(folder / FILE, text(tags))
+
+
+def text(tags: Iterable[str]) -> str:
+    """The content of the file; each tag once."""
+    return json.dumps(list(dict.fromkeys(tags)), ensure_ascii=False) + "\n"
 
 
 def check(tag: str) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from normbench import cli
-from normbench.record import Record, fault, is_number
+from normbench.record import Record
+from normbench.record_checks import fault, is_number, lack
 from normbench.store import Store
 
 Capture = pytest.CaptureFixture[str]
@@ -138,13 +139,13 @@ def test_an_estimate_passes_over_records_without_times(pair: tuple[str, str]) ->
 
 
 def test_a_record_as_it_is_written_has_no_fault(pair: tuple[str, str]) -> None:
-    assert [fault(record, whole=True) for record in Store.default().records()] == [None, None]
+    assert [lack(record.spec) for record in Store.default().records()] == [None, None]
 
 
 def test_a_specification_without_a_group_is_refused_only_if_it_must_be_whole(tmp_path: Path) -> None:
     record = Record("0" * 16, {"batch": 2}, "complete", {}, {}, {}, {})
-    assert fault(record) is None
-    assert fault(record, whole=True) == "spec.model must be a mapping with a name"
+    assert fault(record.spec, record.timing) is None
+    assert lack(record.spec) == "spec.model must be a mapping with a name"
 
 
 @pytest.mark.parametrize("value", [True, "1", [1], {}, float("nan"), float("-inf"), 10**400])

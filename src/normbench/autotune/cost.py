@@ -171,8 +171,8 @@ def _runs_like(spec: RunSpec, workload: Workload, records: Sequence[Record]) -> 
         and record.provenance.get("ranks", 1) == launched().count
     ]
     for likeness in _LIKENESS:
-        wanted = [_field(mine, path) for path in likeness]
-        alike = (record for record in here if [_field(record.spec, path) for path in likeness] == wanted)
+        wanted = {path: _field(mine, path) for path in likeness}
+        alike = (r for r in here if all(_field(r.spec, path) == value for path, value in wanted.items()))
         found = [ended for record in alike if (ended := _read(record, workload)) is not None]
         if found:
             return found

@@ -16,6 +16,8 @@ VERBS = {
     "check-norm": "check norms of your own, clause by clause, against the contract of a norm",
     "norms": "the catalogue of norms; with a key, its equation and arguments",
     "runs": "the runs at hand: status, size, age; rm removes runs, tag changes tags",
+    "merge": "join other results folders into this one; nothing is overwritten",
+    "migrate": "bring the records of earlier versions up to date",
     "cite": "BibTeX of what a sweep uses: norms, models, data, optimizers",
     "info": "one run: configuration, metrics, environment, how to rerun it",
     "export": "a trained run as an ordinary PyTorch module: safetensors and a builder, folded, ONNX",

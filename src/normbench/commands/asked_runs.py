@@ -9,18 +9,18 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from normbench import skipped_runs
 from normbench.commands.damage import whole_records
-from normbench.config.compose import compose
-from normbench.config.search_path import own_config_dir
-from normbench.config.sweep import Skipped, SweepSpecs, resolve_sweep
 from normbench.errors import InputError
 from normbench.labels import material
 from normbench.record import Record
 from normbench.skipped_runs import SKIPPED
 from normbench.store import Store
+
+if TYPE_CHECKING:
+    from normbench.config.sweep import Skipped, SweepSpecs
 
 MISSING = "missing"
 
@@ -87,6 +87,10 @@ def sweep_of(words: Sequence[str], config_dir: str | None) -> tuple[SweepSpecs, 
     Raises:
         InputError: the words do not compose.
     """
+    from normbench.config.compose import compose  # PERF: without words, nothing is composed
+    from normbench.config.search_path import own_config_dir
+    from normbench.config.sweep import resolve_sweep
+
     sweep = resolve_sweep(compose(words, config_dir or own_config_dir()))
     return sweep, {run.spec.signature: run.spec.model_dump(mode="json") for run in sweep.runs}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from normbench.record import Record, fault
+from normbench.record import Record
+from normbench.record_checks import lack
 from normbench.store import Store
 from normbench.visible import visible
 
@@ -20,7 +21,7 @@ def whole_records(store: Store, signatures: Iterable[str] | None = None) -> list
         found = store.records()
     else:
         found = [record for each in signatures if (record := store.get(each)) is not None]
-    faults = {record.signature: fault(record, whole=True) for record in found}
+    faults = {record.signature: lack(record.spec) for record in found}
     wrong = {signature: text for signature, text in faults.items() if text is not None}
     store.damaged += [f"run {signature}: {text}; it is left out" for signature, text in wrong.items()]
     return [record for record in found if record.signature not in wrong]

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from normbench.commands.asked_runs import asked_runs
@@ -42,12 +43,12 @@ class RunAtHand:
     def signature(self) -> str:
         return self.record.signature
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes on disk."""
         return _bytes(self.folder)
 
-    @property
+    @cached_property
     def changed(self) -> float | None:
         """When the record, or else the folder, was last written, in seconds since 1970."""
         for place in (self.folder / "record.json", self.folder):

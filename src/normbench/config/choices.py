@@ -22,10 +22,11 @@ GROUPS = (
 FACTS: dict[str, Any] = {"numerics": 1, "neutral": {}, "banks": False}
 
 
-def packaged(group: str) -> list[str]:
+@lru_cache(maxsize=32)
+def packaged(group: str) -> tuple[str, ...]:
     """The packaged names of a configuration group, sorted."""
-    return sorted(
-        f.name[:-5] for f in (files("normbench.conf") / group).iterdir() if f.name.endswith(".yaml")
+    return tuple(
+        sorted(f.name[:-5] for f in (files("normbench.conf") / group).iterdir() if f.name.endswith(".yaml"))
     )
 
 

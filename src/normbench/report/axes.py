@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from normbench.labels import label, material
@@ -60,15 +61,22 @@ def agrees(keys: Sequence[str], parts: Sequence[str], wanted: Mapping[str, Any])
 
 def parts(record: Record, keys: Sequence[str], knobs: Knobs | None = None) -> tuple[str, ...]:
     """The row or column of a record, one text per key."""
-    return tuple(_part(record, key, knobs or {}) for key in keys)
+    named = knobs or {}
+    return tuple([_part(record, key, named) for key in keys])
 
 
 def _part(record: Record, key: str, knobs: Knobs) -> str:
     name = label(value(record, key))
-    named = {knob: value(record, knob) for knob in knobs.get((key, name), ())}
+    if (key, name) not in knobs:
+        return _shown(name)
+    named = {knob: value(record, knob) for knob in knobs[key, name]}
     texts = [f"{_short(knob)}={label(given)}" for knob, given in named.items() if given is not None]
-    text = visible(f"{name} ({', '.join(texts)})" if texts else name)
-    return text.replace(JOINT, "·")  # a joint label can be taken apart again
+    return _shown(f"{name} ({', '.join(texts)})" if texts else name)
+
+
+@lru_cache(maxsize=1024)  # PERF: thousands of runs share few labels
+def _shown(text: str) -> str:
+    return visible(text).replace(JOINT, "·")  # a joint label can be taken apart again
 
 
 def _short(knob: str) -> str:

@@ -11,7 +11,8 @@ from statistics import median
 from typing import NamedTuple
 
 from normbench.errors import InputError, unknown
-from normbench.record import COMPLETE, DIVERGED, FAILED, Metrics, Record, is_number
+from normbench.record import COMPLETE, DIVERGED, FAILED, Metrics, Record
+from normbench.record_checks import is_number
 from normbench.report.axes import JOINT, knobs_to_name, ordered, parts
 from normbench.report.selection import Condition, check_keys, select
 from normbench.report.stats import Summary, summarize

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 
-from normbench.labels import label, material
+from normbench.labels import label, material, repetition_key
 from normbench.phrases import counted, listed_seeds
 from normbench.record import Record
 from normbench.report.axes import METRIC
@@ -39,7 +39,7 @@ class Footnotes:
     ) -> None:
         self._table, self._groups, self._tested, self._shared_time = table, groups, tested, shared_time
         self._records = [record for group in groups for record in group]
-        self._settings = {record.signature: _settings(record, table.picks.keys) for record in self._records}
+        self._settings = _settings_of(self._records, table.picks.keys)
         self._pooled = [self._differing(group) for group in groups]
 
     def warnings(self) -> tuple[str, ...]:
@@ -159,10 +159,22 @@ def on_pooled(groups: Sequence[Sequence[Record]]) -> list[str]:
         groups: the runs of each curve.
     """
     line = _count(
-        [_differing([_settings(record, ()) for record in group]) for group in groups],
+        [_differing([*_settings_of(group, ()).values()]) for group in groups],
         "pool runs that differ in {}; select with --where, or name it with --hue",
     )
     return [line] if line else []
+
+
+def _settings_of(records: Iterable[Record], picked: Sequence[str]) -> dict[str, _Texts]:
+    """The settings of runs by signature. PERF: repetitions share one value."""
+    known: dict[str, _Texts] = {}
+    found = {}
+    for record in records:
+        key = repetition_key(record.spec)
+        if key not in known:
+            known[key] = _settings(record, picked)
+        found[record.signature] = known[key]
+    return found
 
 
 def _settings(record: Record, picked: Sequence[str]) -> _Texts:
@@ -184,6 +196,7 @@ def _environment(record: Record, metric: str) -> _Texts:
 
 def _differing(runs: Sequence[_Texts]) -> _Differing:
     """The keys in which the runs differ, each with the values that occur."""
+    runs = list({id(run): run for run in runs}.values())  # PERF: repetitions share one
     if len(runs) < 2 or all(run == runs[0] for run in runs):
         return {}
     found = {key: {run.get(key, label(None)) for run in runs} for key in sorted({k for r in runs for k in r})}

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from normbench.conditions import quantity
 from normbench.errors import unknown
-from normbench.record import Record, is_number
+from normbench.record import Record
+from normbench.record_checks import is_number
 
 TIMING = ("train_s", "steps_per_s", "stack_s", "step_s")
 #: Costs of a run that lie in the provenance of its record: the number of its parameters, and the memory that

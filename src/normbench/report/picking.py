@@ -15,7 +15,8 @@ from typing import Any
 
 from normbench.errors import InputError
 from normbench.labels import label
-from normbench.record import COMPLETE, Record, is_number
+from normbench.record import COMPLETE, Record
+from normbench.record_checks import is_number
 from normbench.report.metrics import direction, measured
 from normbench.report.selection import ENVIRONMENT, value
 from normbench.report.text import natural

@@ -6,17 +6,21 @@ A key is a spec field by its dotted name (`norm` is short for `norm.name`), `tot
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from normbench.errors import InputError, unknown
 from normbench.labels import field, flatten, label
+from normbench.paths import get
 from normbench.record import Record
 from normbench.report.text import natural
 from normbench.visible import visible
 
 #: What of a record's environment can change numbers and must not be mixed unnoticed.
 ENVIRONMENT = ("normbench", "torch", "device")
+
+
+_ABSENT = object()
 
 
 class Condition(NamedTuple):
@@ -73,12 +77,22 @@ def select(records: Sequence[Record], conditions: Sequence[Condition]) -> list[R
 def check_keys(records: Sequence[Record], keys: Iterable[str]) -> None:
     """Raise InputError for a key that no record has, offering the nearest ones."""
     known = {"total", "status", "tags", *ENVIRONMENT}
-    for record in records:
-        known |= flatten(record.spec).keys()
-        known |= {group for group, part in record.spec.items() if isinstance(part, dict) and "name" in part}
-    for key in keys:
-        if key not in known:
-            raise unknown("key", key, known)
+    absent = [
+        key for key in keys if key not in known and not any(_has(record.spec, key) for record in records)
+    ]
+    if absent:
+        for record in records:
+            known |= flatten(record.spec).keys()
+            known |= {name for name, part in record.spec.items() if isinstance(part, dict) and "name" in part}
+        raise unknown("key", absent[0], known)
+
+
+def _has(spec: Mapping[str, Any], key: str) -> bool:
+    """Whether a specification has a key: a group with a choice, or a value."""
+    found = get(spec, key, _ABSENT)
+    if isinstance(found, dict) and found:
+        return "." not in key and "name" in found
+    return found is not _ABSENT
 
 
 def value(record: Record, key: str) -> Any:

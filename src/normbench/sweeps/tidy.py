@@ -10,12 +10,14 @@ from normbench.store import Store
 
 
 def tidy(store: Store, signature: str) -> None:
-    """Remove lease, checkpoint and temporary files of a finished run, unless a process trains it again."""
+    """Remove lease, checkpoint, error.txt and temporary files of a finished run, unless a process trains it
+    again.
+    """
     file = store.lease_file(signature)
     seen = leases.read(file)
     if seen is not None and not (Watch().has_expired(file, seen) and leases.remove(file, seen)):
         return
-    if store.checkpoint_file(signature).exists():
+    if store.checkpoint_file(signature).exists() or store.error_file(signature).exists():
         clean(file.parent)
     else:
         remove_leftovers(file.parent)
