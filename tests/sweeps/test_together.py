@@ -115,7 +115,7 @@ def test_ranks_train_a_norm_and_data_of_a_plugin(start, tmp_path):
     file = tmp_path / "own_parts.py"
     file.write_text(PLUGIN)
     words = ["train", "--plugin", str(file), *WORDS, "norm=halving", "data=stripes"]
-    (code, out, err), other = ends(start(tmp_path / "ranks", words))
+    (code, _, err), other = ends(start(tmp_path / "ranks", words))
     assert (code, other) == (0, (0, "", "")), err
     (together,) = Store(tmp_path / "ranks").records()
     assert together.provenance["ranks"] == 2 and together.spec["plugins"].keys() == {"norm", "data"}

@@ -77,7 +77,9 @@ def extras() -> tuple[str, ...]:
         elif len(needs) == 1 and needs[0].package == extra:
             there.append(f"{extra} {version(extra)}")
         else:
-            there.append(f"{extra} ({', '.join(f'{need.package} {version(need.package)}' for need in needs)})")
+            there.append(
+                f"{extra} ({', '.join(f'{need.package} {version(need.package)}' for need in needs)})"
+            )
     said = ", ".join([*there, *absent.values()])
     if absent:
         return OK, said, f"if you want them: pip install 'normbench[{','.join(absent)}]'"

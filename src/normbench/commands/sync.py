@@ -138,9 +138,7 @@ def _differences(process: WandbProcess, server: str, target: Target) -> _Differe
     return _Differences(lacking, tags, found.tags)
 
 
-def _tag(
-    process: WandbProcess, target: Target, tags: Sequence[tuple[Record, Sequence[str]]]
-) -> list[str]:
+def _tag(process: WandbProcess, target: Target, tags: Sequence[tuple[Record, Sequence[str]]]) -> list[str]:
     """Bring the tags of runs up to date and say so per run; return the reasons for those that failed."""
     lost: list[str] = []
     for start in range(0, len(tags), TOGETHER):
@@ -207,7 +205,7 @@ def _send_summary(process: WandbProcess, target: Target, *, again: bool) -> None
 def _line(target: Target, record: Record) -> str:
     from normbench.tracking.wandb_fields import name
 
-    return f"{record.signature[:8]}  {name(record.spec, target.varying)}"
+    return visible(f"{record.signature[:8]}  {name(record.spec, target.varying)}")
 
 
 def _shown(tags: Sequence[str]) -> str:

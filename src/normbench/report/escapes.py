@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from normbench.visible import visible
+
 _LATEX = {
     "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -21,6 +23,12 @@ _SPECIAL = re.compile(f"[{_TRANSLATED}]|[^ -~À-ÏÑ-ÖØ-Ýß-ïñ-öø-ýÿ{_T
 #: What starts markup: escapes, emphasis, code, links, pipes, HTML tags and entities. An underscore between
 #: letters or digits starts nothing.
 _MARKDOWN = re.compile(r"[\\`*\[\]|<$]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|(?<=~)~")
+
+#: The same for sentences: brackets stay unless they make a link, and < unless it starts a tag.
+_PROSE = re.compile(
+    r"[\\`*|]|\](?=[(\[:])|<(?=[A-Za-z/!?])|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|(?<=~)~"
+    r"|^[#>+-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]"
+)
 
 
 def latex(text: str) -> str:
@@ -56,6 +64,15 @@ def markdown(text: str) -> str:
     'ln_chw\\|&lt;b>\\*x\\*'
     """
     return _MARKDOWN.sub(_harmless, text)
+
+
+def prose(text: str) -> str:
+    r"""A user's sentence as one line of Markdown: it shows the characters that were written.
+
+    >>> prose("x [1, 2] < 3 <b>*y*</b>\n# z")
+    'x [1, 2] < 3 &lt;b>\\*y\\*&lt;/b> # z'
+    """
+    return _PROSE.sub(_harmless, visible(" ".join(text.split())))
 
 
 def _harmless(found: re.Match[str]) -> str:

@@ -33,9 +33,7 @@ class Found(NamedTuple):
     tags: dict[str, tuple[str, ...]]
 
 
-def compare(
-    wandb: Any, project: str | None, entity: str | None, expected: Mapping[str, Expected]
-) -> Found:
+def compare(wandb: Any, project: str | None, entity: str | None, expected: Mapping[str, Expected]) -> Found:
     """Ask what the server has.
 
     A run is complete if the server has as many lines of history as we have, and every number of our summary.
