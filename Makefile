@@ -10,7 +10,7 @@ SCALE ?= tiny
 table = $(patsubst conf/paper/%.yaml,%,$(or $(wildcard conf/paper/*/$(1).yaml),$(error no table $(1) in conf/paper)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart tables tables-small results results-other-seeds report test test-norms test-fuzz test-mutants mutants-sample test-crash test-slow test-latex docs site check lint type fmt clean
+.PHONY: help setup quickstart tables tables-small results results-other-seeds report test test-norms test-fuzz test-versions test-mutants mutants-sample test-crash test-slow test-latex docs site check lint type fmt clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test-crash: setup ## Kill training 200 times at random moments, and count what i
 
 test-fuzz: setup ## Try 1,200 random command lines and configuration files: ten minutes; FUZZ=n sets their number
 	NORMBENCH_FUZZ=$$(( ($(FUZZ) + 1) / 2 )) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_fuzz.py
+
+test-versions: ## Run a short set of tests with the oldest torch that we support and the newest: gigabytes, a quarter of an hour
+	$(PYTHON) scripts/test_versions.py
 
 test-slow: setup ## Run all tests, those that take minutes too
 	$(TEST)

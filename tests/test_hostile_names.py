@@ -137,7 +137,22 @@ def check_markdown(text: str) -> None:
     without_comment = re.sub(r"\A<!-- made by: .*? -->\n", "", ours)
     page = Reader(markdown.markdown(without_comment, extensions=["tables"]))
     tags = {element.tag for element in page.elements}
-    assert tags <= {"h1", "h2", "p", "ul", "li", "table", "thead", "tbody", "tr", "th", "td", "strong", "em"}
+    assert tags <= {
+        "h1",
+        "h2",
+        "p",
+        "ul",
+        "li",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "strong",
+        "em",
+        "code",
+    }
     assert len(page.all("h1")) <= 1
 
 

@@ -24,9 +24,10 @@ _SPECIAL = re.compile(f"[{_TRANSLATED}]|[^ -~À-ÏÑ-ÖØ-Ýß-ïñ-öø-ýÿ{_T
 #: letters or digits starts nothing.
 _MARKDOWN = re.compile(r"[\\`*\[\]|<$]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|(?<=~)~")
 
-#: The same for sentences: brackets stay unless they make a link, and < unless it starts a tag.
+#: The same for sentences: code in backticks stays, brackets stay unless they make a link, and < unless it
+#: starts a tag.
 _PROSE = re.compile(
-    r"[\\`*|]|\](?=[(\[:])|<(?=[A-Za-z/!?])|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|(?<=~)~"
+    r"`[^`]+`|[\\`*|]|\](?=[(\[:])|<(?=[A-Za-z/!?])|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|(?<=~)~"
     r"|^[#>+-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]"
 )
 
@@ -67,13 +68,15 @@ def markdown(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    r"""A user's sentence as one line of Markdown: it shows the characters that were written.
+    r"""A user's sentence as one line of Markdown: it shows the characters as written, and `code` as code.
 
-    >>> prose("x [1, 2] < 3 <b>*y*</b>\n# z")
-    'x [1, 2] < 3 &lt;b>\\*y\\*&lt;/b> # z'
+    >>> prose("x [1, 2] < 3 `<i>` <b>*y*</b>")
+    'x [1, 2] < 3 `<i>` &lt;b>\\*y\\*&lt;/b>'
     """
     return _PROSE.sub(_harmless, visible(" ".join(text.split())))
 
 
 def _harmless(found: re.Match[str]) -> str:
+    if len(found[0]) > 1:  # code
+        return found[0]
     return {"<": "&lt;", "&": "&amp;"}.get(found[0], f"\\{found[0]}")
