@@ -63,11 +63,15 @@ def read(file: Path) -> Change:
     """
     found = json.loads(file.read_text(encoding="utf-8"))
     found = {"tags": found} if isinstance(found, list) else found
-    parts = [found.get("tags"), found.get("removed", [])] if isinstance(found, dict) else [None]
-    for part in parts:
-        if not isinstance(part, list) or not all(isinstance(tag, str) for tag in part):
-            raise ValueError("tags must be a list of texts")
-    return Change(*map(tuple, parts))
+    if not isinstance(found, dict):
+        raise ValueError("tags must be a list of texts")
+    return Change(_texts(found.get("tags")), _texts(found.get("removed", [])))
+
+
+def _texts(given: object) -> tuple[str, ...]:
+    if not isinstance(given, list) or not all(isinstance(tag, str) for tag in given):
+        raise ValueError("tags must be a list of texts")
+    return tuple(given)
 
 
 def changed(folder: Path) -> Change | None:

@@ -87,8 +87,8 @@ def model(name: str, *, size: int | None = None, numerics: int = 1) -> Callable[
     """Decorator: register a function that builds an ordinary network, so that `model=NAME` chooses it.
 
     The function takes one argument, the shape of the images, and returns a module that maps
-    (N, shape.channels, shape.size, shape.size) to logits (N, shape.classes). Its norm layers are replaced by the run's norm. If it
-    has none, a norm follows every convolution. Its runs train one per stack.
+    (N, shape.channels, shape.size, shape.size) to logits (N, shape.classes). Its norm layers are replaced by
+    the run's norm. If it has none, a norm follows every convolution. Its runs train one per stack.
 
     Args:
         size:     side of the images in pixels that it needs; None: any.

@@ -58,7 +58,9 @@ def _add(
     try:
         inspect.signature(made).bind(None)
     except TypeError as error:
-        raise InputError(f"model {name} must be a function of one argument, def …({takes}): {error}") from None
+        raise InputError(
+            f"model {name} must be a function of one argument, def …({takes}): {error}"
+        ) from None
     except ValueError:  # a function without a signature, such as one in C
         pass
     parts.add(parts.Part("model", name, made, plugin_of(made), knobs, facts, alone), ARCHITECTURES)
