@@ -79,7 +79,7 @@ def environment(which: str, folder: Path) -> Path:
     if not ready.exists():
         venv.create(folder / which, with_pip=True, clear=True)
         words = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*words, "--editable", f"{ROOT}[pandas]", *wanted(which), "pytest>=8"], check=True)
+        subprocess.run([*words, "--editable", f"{ROOT}[pandas,timm]", *wanted(which), "pytest>=8"], check=True)
         ready.touch()
     return python
 
