@@ -10,7 +10,7 @@ SCALE ?= tiny
 table = $(patsubst conf/paper/%.yaml,%,$(or $(wildcard conf/paper/*/$(1).yaml),$(error no table $(1) in conf/paper)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart tables tables-small results results-other-seeds report test test-norms test-fuzz test-mutants mutants-sample test-crash test-soak test-slurm test-slow test-latex docs site check lint type fmt clean
+.PHONY: help setup quickstart tables tables-small results results-other-seeds report test test-norms test-fuzz test-versions test-mutants mutants-sample test-crash test-soak test-slurm test-slow test-latex docs site check lint type fmt clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ test-slurm: setup ## Submit sweeps to a real Slurm of one node; root gets Debian
 	  apt-get install -y --no-install-recommends slurm-wlm munge; } || \
 	  { echo "needs root and Slurm: install slurm-wlm and munge"; exit 1; }
 	$(BIN)/python -m pytest tests/test_slurm.py
+
+test-versions: ## Run a short set of tests with the oldest torch that we support and the newest: gigabytes, a quarter of an hour
+	$(PYTHON) scripts/test_versions.py
 
 test-slow: setup ## Run all tests, those that take minutes too
 	$(TEST)

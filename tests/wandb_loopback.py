@@ -62,6 +62,9 @@ class Server(ThreadingHTTPServer):
     def answer(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         if "upsertView" in query:
             return self._view(variables)
+        if "upsertBucket" in query and str(variables.get("id")).startswith("b-"):  # from the public API
+            self._change(variables)
+            return {"data": {"upsertBucket": {"bucket": {"id": variables["id"]}}}}
         if "upsertBucket" in query:
             return {"data": {"upsertBucket": {"bucket": self._bucket(variables), "inserted": True}}}
         if "RunResumeStatus" in query:
@@ -119,6 +122,15 @@ class Server(ThreadingHTTPServer):
             "project": {"id": "p", "name": variables["project"], "entity": owner},
         }  # fmt: skip
 
+    def _change(self, variables: dict[str, Any]) -> None:
+        """What `Run.update` of wandb's public API sends: tags, and again all else that it knows."""
+        if "summaryMetrics" in variables:
+            self.summaries[variables["id"].removeprefix("b-")] = json.loads(variables["summaryMetrics"])
+            return
+        renamed = {"displayName": variables["display_name"], "groupName": variables["groupName"]}
+        sent = {key: variables[key] for key in ("tags", "config", "jobType")}
+        self.runs[variables["name"]] |= sent | renamed
+
     def _resumed(self, name: str) -> dict[str, Any] | None:
         if name not in self.runs:
             return None
@@ -139,9 +151,10 @@ class Server(ThreadingHTTPServer):
         wanted = json.loads(variables["filters"])["name"]["$in"]
         nodes = [
             {
-                "id": "b", "name": name, "displayName": own[name]["displayName"], "tags": [],
-                "state": "finished",
-                "config": "{}", "group": None, "jobType": None, "commit": None, "readOnly": False,
+                "id": f"b-{name}", "name": name, "displayName": own[name]["displayName"],
+                "tags": own[name].get("tags") or [], "state": "finished",
+                "config": own[name]["config"], "group": own[name]["groupName"],
+                "jobType": own[name]["jobType"], "commit": None, "readOnly": False,
                 "createdAt": NOW, "heartbeatAt": NOW, "description": None, "notes": None,
                 "summaryMetrics": json.dumps(self.summaries.get(name, {})), "systemMetrics": "{}",
                 "historyLineCount": len(self.history.get(name, [])), "historyKeys": {},

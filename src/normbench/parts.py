@@ -178,6 +178,28 @@ def digests(tree: Mapping[str, Any]) -> dict[str, str]:
     return {group: part.plugin.digest for group, part in of_run(tree).items() if "." not in group}
 
 
+def check_loaded(signature: str, tree: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
+    """Refuse to build a recorded run whose plugins are not loaded, or have another source now.
+
+    Args:
+        tree: the specification of the run; it has the sources of then.
+        kept: the provenance of its record, which names the plugins.
+
+    Raises:
+        InputError: names the plugin and the remedy.
+    """
+    for group, digest in (tree.get("plugins") or {}).items():
+        name = (kept.get("plugins") or {}).get(group, {}).get("plugin", f"of its {group}")
+        part = find(group, str(tree[group]["name"]))
+        if part is None:
+            raise InputError(f"run {signature} needs its plugin; add --plugin {name}, or load it from Python")
+        if part.plugin.digest != digest:
+            raise InputError(
+                f"plugin {name} has changed since run {signature} was trained, so its network may compute "
+                "something else now; restore the source of then, or train the run again"
+            )
+
+
 def provenance(tree: Mapping[str, Any]) -> dict[str, Any]:
     """What a record keeps of the plugins of a run; empty if it uses none."""
     told = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 
 from normbench import cli
-from normbench.commands import doctor_machine, doctor_software
+from normbench.commands import doctor_machine, doctor_packages, doctor_software
 from normbench.commands.doctor_check import check
 from normbench.store import Store
 
+ROOT = Path(__file__).parents[2]
 Capture = pytest.CaptureFixture[str]
 NAMES = [
     "python", "packages", "torch", "gpu", "compiler", "extras", "wandb", "cluster",
@@ -68,11 +70,45 @@ def test_packages_that_are_missing_or_old_fail(monkeypatch: pytest.MonkeyPatch) 
         return "0.0.1" if name == "torch" else "999"
 
     needed = ["torch>=2.6", "rich>=13", "wandb>=0.19", 'pandas>=2; extra == "pandas"']
-    monkeypatch.setattr(doctor_software, "requires", lambda name: needed)
-    monkeypatch.setattr(doctor_software, "version", version)
-    found = doctor_software.packages()
+    monkeypatch.setattr(doctor_packages, "requires", lambda name: needed)
+    monkeypatch.setattr(doctor_packages, "version", version)
+    found = doctor_packages.packages()
     assert (found.level, found.found) == ("fail", "rich is missing; torch 0.0.1 (needs >=2.6)")
     assert found.fix == "pip install --upgrade normbench"
+
+
+def test_extras_are_those_of_the_package_with_their_versions_or_how_to_install_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = {"pandas": "2.3", "timm": "0.9", "onnx": "1.16", "wandb-workspaces": "0.4.13"}
+
+    def version(name: str) -> str:
+        if name not in there:
+            raise PackageNotFoundError(name)
+        return there[name]
+
+    lines = [
+        'wandb-workspaces~=0.4.13; extra == "dashboard"', 'onnx>=1.16; extra == "onnx"',
+        'onnxruntime>=1.18; extra == "onnx"', 'pandas>=2; extra == "pandas"',
+        "submitit>=1.5; extra == 'slurm'", 'timm>=1.0; extra == "timm"', 'ruff>=0.9; extra == "dev"',
+        'normbench[docs,pandas]; extra == "dev"', "rich>=13", 'tensorboard>=2.12; extra == "tensorboard"',
+    ]  # fmt: skip
+    monkeypatch.setattr(doctor_packages, "requires", lambda name: lines)
+    monkeypatch.setattr(doctor_packages, "version", version)
+    found = doctor_packages.extras()
+    assert found.level == "ok"
+    assert found.found.split(", ") == [
+        "dashboard (wandb-workspaces 0.4.13)", "pandas 2.3",
+        "no onnx (for normbench export --onnx: onnxruntime is missing)", "no slurm (missing)",
+        "no tensorboard (for tracking=tensorboard)", "no timm (for model=timm:NAME: timm 0.9 (needs >=1.0))",
+    ]  # fmt: skip
+    assert found.fix == "if you want them: pip install 'normbench[onnx,slurm,tensorboard,timm]'"
+
+
+def test_doctor_says_what_every_extra_for_users_is_for() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    extras = tomllib.loads(text)["project"]["optional-dependencies"]
+    assert {*extras} - {"dev", "docs"} <= set(doctor_packages._PURPOSES)
 
 
 @pytest.mark.parametrize(("free", "level"), [(10 * 2**20, "fail"), (200 * 2**20, "warn"), (2**40, "ok")])

@@ -207,5 +207,8 @@ def test_tags_of_the_training_can_be_taken_away(trainer, capsys: Capture) -> Non
     said(capsys, "runs", "tag", "rm", "mine", "--where", "tags=mine")
     assert [row["tags"] for row in listed(capsys)] == ["other"]
     folder = Store.default().run_folder(trainer.trained[0].signature)
+    assert json.loads((folder / "tags.json").read_text()) == {"tags": ["other"], "removed": ["mine"]}
+    (folder / "tags.json").write_text('["earlier"]')  # of an earlier version
+    assert [row["tags"] for row in listed(capsys)] == ["earlier"]
     (folder / "tags.json").write_text("{")
     assert [row["tags"] for row in listed(capsys)] == ["mine,other"]

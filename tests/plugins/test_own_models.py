@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from normbench import cli, models
+from normbench import cli, models, plugins
 from normbench.config.compose import compose
 from normbench.config.resolve import resolve
 from normbench.data.shape import Shape
@@ -154,6 +154,19 @@ def test_a_changed_model_trains_again(plug, spec, text, name):
     after = spec(f"model={name}")
     assert before.signature != after.signature
     assert before.plugins.keys() == after.plugins.keys() == {"model"}
+
+
+@pytest.mark.parametrize("kind", ["model", "stacked_model"])
+def test_a_function_that_cannot_be_called_with_one_argument_is_refused_when_it_is_registered(write, kind):
+    text = f"""
+        from normbench import plugins
+
+        @plugins.{kind}("wrong")
+        def wrong(channels, size, classes): ...
+    """
+    reason = r"model wrong must be a function of one argument, def …\((shape|builder)\): missing a required"
+    with pytest.raises(InputError, match=reason):
+        plugins.load(str(write("wrong.py", text)))
 
 
 def test_a_knob_and_a_placement_that_do_not_exist_are_refused(write):

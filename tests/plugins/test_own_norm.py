@@ -121,6 +121,30 @@ def test_a_run_stands_in_a_table_trains_again_when_its_code_changes_and_is_read_
     assert "normbench train --plugin my_part.py model=mlp norm=mine " in capsys.readouterr().out
 
 
+def test_a_network_is_given_only_with_the_source_that_trained_it(plug, make_sweep, store, capsys, tmp_path):
+    file = plug(NORM)
+    [run] = get_or_train.train(make_sweep(*QUICK, "norm=mine"), store)
+    commands = [
+        ["export", run.signature, "--out", str(tmp_path / "out")],
+        ["table", "--rows", "norm", "--metric", "ensemble_error"],
+    ]
+    loading.unload()
+    for words in commands:
+        assert cli.run(words) == 2
+        said = (
+            f"error: run {run.signature} needs its plugin; add --plugin my_part.py, or load it from Python\n"
+        )
+        assert capsys.readouterr().err == said
+    plug(NORM.replace("x + self.shift", "x - self.shift"))
+    for words in commands:
+        assert cli.run(words) == 2
+        assert f"plugin my_part.py has changed since run {run.signature}" in capsys.readouterr().err
+    loading.unload()
+    plug(NORM)
+    for words in commands:
+        assert cli.run([*words, "--plugin", str(file)]) == 0
+
+
 def test_the_plan_says_once_that_a_norm_has_no_lanes(plug, capsys):
     plug(ALONE)
     assert cli.run(["plan", *QUICK, "norm=alone", "seed=range(3)"]) == 0

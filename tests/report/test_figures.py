@@ -333,7 +333,7 @@ def test_a_png_is_one_and_other_formats_are_refused(lossy):
 @pytest.mark.parametrize("draw", [line, bars, heat])
 @pytest.mark.parametrize(
     "name",
-    ["_hidden", "50 $ & <b>bold</b>", r"$\alpha$", "]]><script>alert(1)</script>", "größe", "a\nb\x01c"],
+    ["_hidden", "50 $ & <b>bold</b>", r"$\alpha$", "]]><script>a</script>", "größe", "a\nb\x01c"],
 )
 def test_names_of_users_are_text_and_nothing_else(name, draw, make):
     sites = f"conv1{name}"

@@ -21,6 +21,30 @@ from normbench.sweeps.meeting import END, TRAIN, Meeting
 COMMAND = Path(__file__).with_name("rank_command.py")
 WORDS = ["model=mlp", "model.hidden=[6]", "data=digits", "norm=bn", "batch=4", "workers=2", "steps=6",
          "engine.precision=fp64", "tracking=none"]  # fmt: skip
+PLUGIN = '''
+import numpy as np
+from normbench import plugins
+from normbench.norms import Norm
+
+
+@plugins.norm("halving")
+class Halving(Norm):
+    """Halves its input."""
+
+    def __init__(self, channels, lanes=1, *, affine=True):
+        super().__init__(channels, lanes, affine=affine)
+
+    def normalize(self, x):
+        return self.scale_shift(x / 2)
+
+
+@plugins.data("stripes")
+def stripes():
+    images = np.random.default_rng(0).integers(0, 99, (60, 8, 8)).astype(np.uint8)
+    labels = np.arange(60) % 2
+    images[labels == 0, ::2] += 100
+    return images[:40], labels[:40], images[40:], labels[40:]
+'''
 
 
 @pytest.fixture
@@ -84,6 +108,25 @@ def test_two_ranks_write_the_record_of_one_run_and_one_of_them_speaks(start, tmp
     assert record.provenance["ranks"] == 2
     assert "ranks" not in alone.provenance
     assert len(list((tmp_path / "ranks").rglob("weights.safetensors"))) == 1
+
+
+@pytest.mark.slow
+def test_ranks_train_a_norm_and_data_of_a_plugin(start, tmp_path):
+    file = tmp_path / "own_parts.py"
+    file.write_text(PLUGIN)
+    words = ["train", "--plugin", str(file), *WORDS, "norm=halving", "data=stripes"]
+    (code, _, err), other = ends(start(tmp_path / "ranks", words))
+    assert (code, other) == (0, (0, "", "")), err
+    (together,) = Store(tmp_path / "ranks").records()
+    assert together.provenance["ranks"] == 2 and together.spec["plugins"].keys() == {"norm", "data"}
+    alone = subprocess.run(
+        [sys.executable, "-m", "normbench", *words], check=True, capture_output=True,
+        env={**os.environ, "NORMBENCH_RESULTS": str(tmp_path / "alone")},
+    )  # fmt: skip
+    assert b"1 of 1 run ended" in alone.stdout
+    (lone,) = Store(tmp_path / "alone").records()
+    assert lone.signature == together.signature
+    assert lone.metrics == pytest.approx(together.metrics, rel=1e-9)
 
 
 @pytest.mark.slow

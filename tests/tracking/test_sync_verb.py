@@ -15,6 +15,7 @@ from normbench.events import RunEnded, StackLogged, StackStarted, SweepStarted
 from normbench.record import COMPLETE, FAILED, Addition, Record
 from normbench.spec import RunSpec
 from normbench.store import Store
+from normbench.tracking import wandb_upload
 from normbench.tracking.wandb_runs import WandbRuns
 from wandb_loopback import Server
 
@@ -211,6 +212,68 @@ def test_without_a_key_or_against_the_mode_nothing_is_asked(
     said = f"error: wandb has no API key for {server.url}: wandb login, or set WANDB_API_KEY\n"
     assert capsys.readouterr().err == said
     assert server.paths <= {"/sdk/otel/v1/metrics"}
+
+
+def test_tags_that_changed_here_reach_the_server_and_nothing_else_of_a_run_changes(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = put("tracking.tags=[mine,bad]")
+    assert sync() == 0
+    before = {each.signature: shown(server, each.signature) for each in (first, second)}
+    server.runs[first.signature]["tags"] = ["bad", "theirs", "mine"]  # changed in the browser
+    server.runs[second.signature]["tags"] = ["theirs"]
+    assert run(["runs", "tag", "rm", "bad", first.signature]) == 0
+    assert run(["runs", "tag", "add", "final [red] <b>", first.signature]) == 0
+    opened = [*server.opened]
+    capsys.readouterr()
+    assert sync("--dry-run") == 0
+    head = f"project  normbench at {server.url}: 2 runs, 1 up to date, 0 to send, 1 with other tags\n"
+    line = f"{first.signature[:8]}  bn b8 mlp s0: theirs, mine, final [red] <b>\n"
+    assert capsys.readouterr().out == f"{head}to tag   {line}"
+    assert server.runs[first.signature]["tags"] == ["bad", "theirs", "mine"]
+    assert sync() == 0
+    assert capsys.readouterr().out == f"{head}tagged   {line}"
+    assert server.opened == opened  # no run is sent again
+    wanted = {first.signature: ["theirs", "mine", "final [red] <b>"], second.signature: ["theirs"]}
+    for name, tags in wanted.items():  # a run whose tags did not change here is left alone
+        assert shown(server, name) == {**before[name], "tags": tags}
+    assert sync() == 0
+    assert "2 runs, 2 up to date, 0 to send\n" in capsys.readouterr().out
+
+
+def test_a_tag_that_was_taken_away_and_added_again_is_there(server: Server) -> None:
+    record, _ = put()
+    for act in ("add", "rm", "add"):
+        assert run(["runs", "tag", act, "draft", record.signature]) == 0
+    assert sync() == 0
+    assert server.runs[record.signature]["tags"] == ["draft"]
+    assert run(["runs", "tag", "rm", "draft", record.signature]) == 0
+    assert sync() == 0
+    assert not server.runs[record.signature]["tags"]
+
+
+def test_a_run_that_is_sent_again_keeps_the_tags_that_it_got_on_the_server(server: Server) -> None:
+    record, _ = put("tracking.tags=[mine]")
+    assert sync() == 0
+    server.runs[record.signature]["tags"] = ["mine", "theirs"]
+    del server.history[record.signature][2:]
+    assert sync() == 0
+    assert server.steps(record.signature) == [0, 5, 10, 11]
+    assert sorted(server.runs[record.signature]["tags"]) == ["mine", "theirs"]
+
+
+def test_tags_that_do_not_reach_the_server_fail_the_command(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record, _ = put()
+    assert sync() == 0
+    assert run(["runs", "tag", "add", "draft", record.signature]) == 0
+
+    monkeypatch.setattr(wandb_upload, "set_tags", lambda *_: iter(()))
+    assert sync() == 1
+    printed = capsys.readouterr()
+    assert f"failed   {record.signature[:8]}  bn b8 mlp s0: the server has no such run" in printed.out
+    assert "1 run not sent" in printed.err
 
 
 @pytest.mark.slow

@@ -1,26 +1,18 @@
-"""Checks of software: Python, packages, torch, compilers, trackers, the commands of a cluster."""
+"""Checks of software: Python, torch, compilers, trackers, the commands of a cluster."""
 
 from __future__ import annotations
 
 import importlib.util
 import platform
-import re
 import shutil
 import sys
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, version
 
 from normbench.commands.doctor_check import FAIL, OK, WARN, check
+from normbench.commands.doctor_packages import extras, packages
 
 #: Newest version of Python that normbench is meant for.
 _NEWEST_PYTHON = (3, 14)
-#: Extra → its package, and what it is for.
-_EXTRAS = {
-    "dashboard": ("wandb-workspaces", "normbench dashboard --push"),
-    "tensorboard": ("tensorboard", "tracking=tensorboard"),
-    "pandas": ("pandas", "Runs.to_frame"),
-    "onnx": ("onnx", "normbench export --onnx"),
-}
-_NEEDED = re.compile(r"^([A-Za-z0-9._-]+)\s*([^;]*?)\s*(?:;(.*))?$")
 
 
 @check("python")
@@ -30,40 +22,6 @@ def python() -> tuple[str, ...]:
         newest = ".".join(map(str, _NEWEST_PYTHON))
         return WARN, found, f"normbench is meant for up to {newest}; if something breaks, use that"
     return OK, found
-
-
-@check("packages")
-def packages() -> tuple[str, ...]:
-    """What normbench itself needs."""
-    absent, old, count = [], [], 0
-    for line in requires("normbench") or ():
-        match = _NEEDED.match(line)
-        if match is None or "extra" in (match[3] or ""):
-            continue
-        count += 1
-        name, wanted = match[1], match[2].strip("() ")
-        try:
-            if not _meets(version(name), wanted):
-                old.append(f"{name} {version(name)} (needs {wanted})")
-        except PackageNotFoundError:
-            absent.append(name)
-    if absent or old:
-        wrong = "; ".join([*(f"{name} is missing" for name in absent), *old])
-        return FAIL, wrong, "pip install --upgrade normbench"
-    return OK, f"all {count} that are needed"
-
-
-def _meets(found: str, wanted: str) -> bool:
-    """Whether a version meets a requirement; true if that cannot be judged."""
-    try:
-        from packaging.specifiers import InvalidSpecifier, SpecifierSet
-        from packaging.version import InvalidVersion
-    except ImportError:
-        return True
-    try:
-        return SpecifierSet(wanted).contains(found, prereleases=True)
-    except (InvalidSpecifier, InvalidVersion):
-        return True
 
 
 @check("torch")
@@ -138,20 +96,6 @@ def wandb() -> tuple[str, ...]:
             "wandb login; or tracking=none, csv, tensorboard",
         )
     return OK, f"{found}, with an API key{f', {mode} by WANDB_MODE' if mode else ''}"
-
-
-@check("extras")
-def extras() -> tuple[str, ...]:
-    """What is optional: nothing of it is needed."""
-    found, absent = [], []
-    for extra, (package, purpose) in _EXTRAS.items():
-        try:
-            found.append(f"{extra} {version(package)}")
-        except PackageNotFoundError:
-            absent.append(f"{extra} (for {purpose})")
-    said = ", ".join([*found, *(f"no {each}" for each in absent)])
-    names = ",".join(each.partition(" ")[0] for each in absent)
-    return (OK, said, f"if you want them: pip install 'normbench[{names}]'") if absent else (OK, said)
 
 
 @check("cluster")

@@ -73,7 +73,7 @@ def _spec(record: Record) -> RunSpec:
 
 
 def _evaluate(store: Store, members: Sequence[Record]) -> dict[str, float | None]:
-    from normbench import data, models
+    from normbench import data, models, parts
     from normbench.data.fingerprint import state
     from normbench.engine.device import find_device
     from normbench.engine.ensemble import ensemble
@@ -81,6 +81,7 @@ def _evaluate(store: Store, members: Sequence[Record]) -> dict[str, float | None
     from normbench.spec import RunSpec
 
     first = _spec(members[0])
+    parts.check_loaded(first.signature, members[0].spec, members[0].provenance)
     lacking = [m.signature for m in members if not store.weights_file(m.signature).exists()]
     if lacking:
         raise InputError(

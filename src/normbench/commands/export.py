@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from normbench.commands.parser import Parser, own_path
 from normbench.errors import InputError
+from normbench.visible import visible
 
 
 def parser() -> Parser:
@@ -55,9 +56,9 @@ def run(argv: Sequence[str]) -> int:
     restored = restore(record, store, fold=args.fold, report=report)
     files, off = write_folder(restored, args.out)
     about = restored.network.about
-    print(f"run {record.signature}: {about['model']}, norm={about['norm']}, on {about['data']}")
+    print(visible(f"run {record.signature}: {about['model']}, norm={about['norm']}, on {about['data']}"))
     for change in report:
-        print(f"  {change}")
+        print(visible(f"  {change}"))
     print(f"wrote {', '.join(map(str, files))}")
     print(f"read back: outputs differ by {off:.1e} of the largest one at most")
     if args.onnx:
@@ -67,9 +68,9 @@ def run(argv: Sequence[str]) -> int:
         )  # fmt: skip
         print(f"wrote {file}; {said}")
     for note in about["notes"]:
-        print(f"note: {note}")
+        print(visible(f"note: {note}"))
     if about["standardize"].get("why"):
-        print(f"note: the standardization is not written: {about['standardize']['why']}")
+        print(visible(f"note: the standardization is not written: {about['standardize']['why']}"))
     channels, side, _ = about["input"]
     classes = counted(len(about["classes"]), "class")
     print(f"input {channels}×{side}×{side} ({about['fitted']}), {classes}")

@@ -11,6 +11,7 @@ from normbench.commands.parser import Parser
 from normbench.errors import InputError, unknown
 from normbench.figures import KINDS
 from normbench.figures.look import COLUMN
+from normbench.visible import visible
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -198,4 +199,4 @@ def _warn_of_pooled(records: Sequence[Record], hue: str) -> None:
 
 def _warn(lines: Sequence[str]) -> None:
     for line in lines:
-        print(f"warning: {line}", file=sys.stderr)
+        print(visible(f"warning: {line}"), file=sys.stderr)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from normbench.commands.parser import Parser, own_path
 from normbench.errors import InputError
+from normbench.visible import visible
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -69,9 +70,9 @@ def run(argv: Sequence[str]) -> int:
         warn_of_damage(store)
     write(files, folder)
     for line in skipped:
-        print(f"warning: {line}", file=sys.stderr)
+        print(visible(f"warning: {line}"), file=sys.stderr)
     for page in pages:
-        print(f"{page.name}  {page.verdict}")
+        print(visible(f"{page.name}  {page.verdict}"))
     print(f"wrote {len(files)} files\nopen {folder / 'index.html'}")
     return 0
 

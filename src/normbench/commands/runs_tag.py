@@ -16,7 +16,7 @@ def parser() -> Parser:
     made = Parser(
         "runs tag",
         "Add a tag to runs, or take it away. `--where tags=NAME` then selects them in table, plot and runs.\n"
-        "What a tracker got with the runs does not change.",
+        "`normbench sync` brings tags to wandb. TensorBoard and CSV files hold no tags.",
         "normbench runs tag add draft 3f2a9c 81d0",
         "normbench runs tag rm draft --where norm=bn",
     )
@@ -52,7 +52,7 @@ def run(argv: Sequence[str]) -> int:
         if {*new} == {*own}:
             continue
         try:
-            tags.write(each.folder, new)
+            tags.write(each.folder, new, removed=() if args.act == "add" else (tag,))
         except OSError as error:
             raise RunFailure(f"{each.folder} cannot be written: {error.strerror or error}") from None
         changed += 1

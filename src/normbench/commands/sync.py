@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from normbench.commands.parser import Parser
 from normbench.errors import InputError, NormbenchError, RunFailure, reason
 from normbench.phrases import counted
+from normbench.visible import visible
 
 if TYPE_CHECKING:
     from normbench.commands.uploads import Target
@@ -24,7 +25,8 @@ def parser() -> Parser:
     made = Parser(
         "sync",
         "Bring wandb up to date from the local records: runs that were trained offline, without a tracker,\n"
-        "or whose transfer broke. A run that the server has is not sent again.",
+        "or whose transfer broke. A run that the server has is not sent again. Tags that\n"
+        "`normbench runs tag` has changed are brought up to date.",
         "normbench sync --dry-run",
         "normbench sync norm=bn,gn batch=2,32 'seed=range(3)'",
         "normbench sync --where data=mnist --project my-project --entity my-team",
@@ -73,12 +75,15 @@ def run(argv: Sequence[str]) -> int:
         try:
             server = process.call("server", limit_s=ASK_S)
             for target in found:
-                lacking = _lacking(process, server, target)
+                lacking, tags, there = _differences(process, server, target)
                 if args.dry_run:
                     for record in lacking:
                         print(f"to send  {_line(target, record)}")
+                    for record, wanted in tags:
+                        print(f"to tag   {_line(target, record)}: {_shown(wanted)}")
                     continue
-                lost += _send(process, target, lacking)
+                lost += _send(process, target, lacking, there)
+                lost += _tag(process, target, tags)
                 if whole and len(found) == 1 and not lost:
                     _send_summary(process, target, again=bool(lacking))
         except BaseException:
@@ -93,33 +98,76 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _lacking(process: WandbProcess, server: str, target: Target) -> list[Record]:
-    """Ask the server, say what it has, and return the runs that it lacks.
+class _Differences(NamedTuple):
+    """What differs between our records and the server.
+
+    Attributes:
+        lacking: runs that the server lacks or has incompletely.
+        tags:    other runs whose tags differ, and the tags that it must show.
+        there:   id → the tags that it shows, of all runs that it has.
+    """
+
+    lacking: list[Record]
+    tags: list[tuple[Record, tuple[str, ...]]]
+    there: Mapping[str, tuple[str, ...]]
+
+
+def _differences(process: WandbProcess, server: str, target: Target) -> _Differences:
+    """Ask the server, say what it has, and return what differs.
 
     Raises:
         RunFailure: the server does not answer.
     """
     expected = target.expected()
     try:
-        ids = process.call("absent", target.project, target.entity, expected, limit_s=ASK_S)
+        found = process.call("compare", target.project, target.entity, expected, limit_s=ASK_S)
     except NormbenchError as error:
         raise RunFailure(f"{server} does not say which runs it has: {reason(error)}") from None
+    lacking, tags = [], []
+    for record in target.records:
+        if record.signature in found.absent:
+            lacking.append(record)
+        elif (wanted := target.tags(record, own := found.tags[record.signature])) != own:
+            tags.append((record, wanted))
     place = "/".join(filter(None, (target.entity, target.project)))
-    all_runs, there = counted(len(expected), "run"), len(expected) - len(ids)
-    print(f"project  {place} at {server}: {all_runs}, {there:,} up to date, {len(ids):,} to send")
-    wanted = set(ids)
-    return [record for record in target.records if record.signature in wanted]
+    same = len(target.records) - len(lacking) - len(tags)
+    print(
+        f"project  {place} at {server}: {counted(len(target.records), 'run')}, {same:,} up to date, "
+        f"{len(lacking):,} to send" + (f", {len(tags):,} with other tags" if tags else "")
+    )
+    return _Differences(lacking, tags, found.tags)
 
 
-def _send(process: WandbProcess, target: Target, records: Sequence[Record]) -> list[str]:
+def _tag(process: WandbProcess, target: Target, tags: Sequence[tuple[Record, Sequence[str]]]) -> list[str]:
+    """Bring the tags of runs up to date and say so per run; return the reasons for those that failed."""
+    lost: list[str] = []
+    for start in range(0, len(tags), TOGETHER):
+        some = {record.signature: wanted for record, wanted in tags[start : start + TOGETHER]}
+        try:
+            why = process.call("set_tags", target.project, target.entity, some, limit_s=SEND_S)
+        except NormbenchError as error:  # without its process, nothing more can be sent
+            return lost + [reason(error)] * (len(tags) - start)
+        for record, wanted in tags[start : start + TOGETHER]:
+            failed = why[record.signature]
+            print(f"{'failed' if failed else 'tagged':<9}{_line(target, record)}: {failed or _shown(wanted)}")
+        lost += filter(None, why.values())
+    return lost
+
+
+def _send(
+    process: WandbProcess, target: Target, records: Sequence[Record], there: Mapping[str, Sequence[str]]
+) -> list[str]:
     """Send runs and say so per run; return the reasons for those that were not sent.
 
     It stops after a group of runs of which none was sent. The server is then taken for broken.
+
+    Args:
+        there: id → the tags that the server shows; they stay.
     """
     lost: list[str] = []
     for start in range(0, len(records), TOGETHER):
         some = records[start : start + TOGETHER]
-        uploads = [target.upload(record) for record in some]
+        uploads = [target.upload(record, there.get(record.signature, ())) for record in some]
         try:
             why = process.call("send", target.project, target.entity, uploads, limit_s=SEND_S)
         except NormbenchError as error:  # without its process, nothing more can be sent
@@ -147,7 +195,7 @@ def _send_summary(process: WandbProcess, target: Target, *, again: bool) -> None
         return
     wanted = {named["id"]: Expected({}, 1)}
     try:
-        if again or process.call("absent", target.project, target.entity, wanted, limit_s=ASK_S):
+        if again or process.call("compare", target.project, target.entity, wanted, limit_s=ASK_S).absent:
             process.call("send_summary", named, made, limit_s=SEND_S)
             print(f"sent     {named['name']}")
     except NormbenchError as error:
@@ -157,4 +205,8 @@ def _send_summary(process: WandbProcess, target: Target, *, again: bool) -> None
 def _line(target: Target, record: Record) -> str:
     from normbench.tracking.wandb_fields import name
 
-    return f"{record.signature[:8]}  {name(record.spec, target.varying)}"
+    return visible(f"{record.signature[:8]}  {name(record.spec, target.varying)}")
+
+
+def _shown(tags: Sequence[str]) -> str:
+    return visible(", ".join(tags)) or "no tags"

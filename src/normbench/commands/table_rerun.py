@@ -7,6 +7,8 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from normbench.visible import visible
+
 if TYPE_CHECKING:
     from normbench.commands.table_runs import TableRuns
     from normbench.papers import PaperReport, PaperTable, SeedPlan
@@ -48,7 +50,7 @@ def rerun(table: PaperTable, args: Namespace, words: Sequence[str]) -> Ended:
     runs = TableRuns(asked.table, asked.scale, asked.extra, own)
     folder = args.out or runs.store.root / "tables"
     for name, why in runs.absent.items():
-        print(f"n/a: data={name}: {why}")
+        print(visible(f"n/a: data={name}: {why}"))
     for option, file in (("--json", args.json), ("--out", args.out and args.out / f"{table.name}.md")):
         if file is not None:
             check_writable(file, option)
@@ -74,7 +76,7 @@ def rerun(table: PaperTable, args: Namespace, words: Sequence[str]) -> Ended:
     failed = broken(runs.records, runs.store)
     undrawn = [f"figure {each.name} cannot be drawn: {each.fault}" for each in drawn if each.file is None]
     for line in [*undrawn, *failed, "", *(f"wrote {file}" for file in files)]:
-        print(line)
+        print(visible(line))
     undecided = args.strict and any(claim.open for claim in report.claims)
     status = int(any(claim.broken for claim in report.claims) or bool(failed) or undecided)
     return Ended(status, report)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from normbench import tags
 from normbench.labels import varying
 from normbench.record import Record
 from normbench.spec import TrackingSpec
@@ -41,9 +42,22 @@ class Target:
         """What the server must show: run → its numbers and its number of points."""
         return {record.signature: self.upload(record).expected for record in self.records}
 
-    def upload(self, record: Record) -> Upload:
-        """A run with all that is sent of it."""
-        label, tags = group_of(record), _tracking(record).get("tags") or ()
+    def tags(self, record: Record, there: Sequence[str]) -> tuple[str, ...]:
+        """The tags that the server must show of a run.
+
+        Args:
+            there: those that it shows. They stay as they are, unless the tags were changed here.
+        """
+        change = tags.changed(self.store.folder_of(record))
+        return tuple(there) if change is None else change.applied_to(there)
+
+    def upload(self, record: Record, there: Sequence[str] = ()) -> Upload:
+        """A run with all that is sent of it.
+
+        Args:
+            there: the tags that the server shows of it.
+        """
+        label = group_of(record)
         place = {"project": self.project, "entity": self.entity, "id": record.signature}
         whole = replace(
             record,
@@ -51,16 +65,19 @@ class Target:
             diagnostics=self.store.diagnostics(record.signature),
         )
         return Upload(
-            whole, place | names(record.spec, label, self.varying, lone=self.lone), self.varying, tags
+            whole,
+            place | names(record.spec, label, self.varying, lone=self.lone),
+            self.varying,
+            self.tags(record, tuple(dict.fromkeys([*there, *record.tags]))),
         )
 
     def summary(self) -> dict[str, Any] | None:
         """What names the summary run of these runs; None if they are no sweep."""
         if len(self.records) < 2:
             return None
-        tags = dict.fromkeys(tag for record in self.records for tag in _tracking(record).get("tags") or ())
+        every = dict.fromkeys(tag for record in self.records for tag in record.tags)
         tracking = TrackingSpec(
-            name="wandb", project=self.project, entity=self.entity, mode="online", tags=tuple(tags)
+            name="wandb", project=self.project, entity=self.entity, mode="online", tags=tuple(every)
         )
         return identity(tracking, [record.signature for record in self.records], self.varying)
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from normbench.data import npy
 from normbench.data.raw import Raw
 from normbench.data.shape import Shape
 from normbench.errors import InputError
@@ -46,13 +47,15 @@ def load_arrays(place: Path | None) -> Raw | None:
     if place is None or about is None:
         return None
     try:
-        arrays = [np.load(array_file(place, name), mmap_mode="c") for name in _ARRAYS]
+        arrays = [npy.load(array_file(place, name)) for name in _ARRAYS]
     except (OSError, ValueError, EOFError):
         return None
     whole = about.shape
     image = (whole.channels, whole.size, whole.size)
     train, test = whole.train_images, whole.test_images
     if [array.shape for array in arrays] != [(train, *image), (train,), (test, *image), (test,)]:
+        return None
+    if [array.dtype for array in arrays] != [np.uint8, np.int64] * 2:
         return None
     return Raw(arrays[0], arrays[1], arrays[2], arrays[3], about.note)
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from normbench import memory
+from normbench.data import npy
 from normbench.data.dataset import TENSORS, Dataset
 from normbench.errors import RunFailure
 from normbench.leftovers import draft_beside, remove_leftovers
@@ -120,8 +121,7 @@ def _others(dataset: Dataset) -> dict[str, Any]:
 
 
 def _mapped(file: Path) -> torch.Tensor:
-    array = np.load(file, mmap_mode=None if file.stat().st_size < 4096 else "c")  # an empty file has no map
-    return torch.from_numpy(array)
+    return torch.from_numpy(npy.load(file, mapped=file.stat().st_size >= 4096))  # an empty file has no map
 
 
 def _remove(folder: Path, owner: int) -> None:

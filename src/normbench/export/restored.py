@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from safetensors import safe_open
 from torch import nn
 
-from normbench import __version__, data, models, norms
+from normbench import __version__, data, models, norms, parts
 from normbench.data.class_names import class_names
 from normbench.data.dataset import Dataset
 from normbench.data.fit import describe_fit
@@ -84,6 +84,7 @@ def example_of(shape: Shape, dtype: torch.dtype) -> torch.Tensor:
 def _spec(record: Record) -> RunSpec:
     if record.status != COMPLETE:
         raise InputError(f"run {record.signature} is {record.status}, so it has no trained network to give")
+    parts.check_loaded(record.signature, record.spec, record.provenance)
     try:
         return RunSpec.model_validate(record.spec)
     except ValidationError as error:

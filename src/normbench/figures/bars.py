@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from normbench.figures.canvas import Canvas, rotate_if_long
 from normbench.figures.grid import grid, lost, notes
 from normbench.figures.look import COLUMN, PUBLISHED, in_style, look
+from normbench.figures.names import short_name, tick
 from normbench.report.cells import Table
 from normbench.report.table_layout import caption
-from normbench.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,9 +69,9 @@ def bars(table: Table, *, width: float = COLUMN) -> Figure:
                         markerfacecolor="none", transform=axes.get_xaxis_transform(),
                     )  # fmt: skip
                     marks["Cross: all runs diverged or failed." if broken else "Circle: no value."] = None
-        axes.set_xticks(range(len(found.labels)), [visible(label) for label in found.labels])
+        axes.set_xticks(range(len(found.labels)), [tick(label) for label in found.labels])
         axes.grid(visible=False, axis="x")
         rotate_if_long(axes, found.labels, width)
-        axes.set_xlabel(found.x)
-        axes.set_ylabel(caption(table))
+        axes.set_xlabel(short_name(found.x))
+        axes.set_ylabel(short_name(caption(table)))
         return canvas.finish(legend, notes(table, found, [" ".join(marks)] if marks else []))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from normbench.figures.look import SMALL, TEXT
+from normbench.figures.names import short_name, tick
 from normbench.visible import visible
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Canvas:
         width = self.figure.get_figwidth()
         height = self._aspect * width / self._columns * self._rows + 0.25
         if legend:
-            texts = [visible(text) for _, text in legend]
+            texts = [short_name(text) for _, text in legend]
             columns = _columns(texts, width)
             height += math.ceil(len(texts) / columns) * _LINE * SMALL / _POINTS + 0.08
             self.figure.legend(
@@ -89,7 +90,7 @@ def _columns(texts: Sequence[str], width: float) -> int:
 def rotate_if_long(axes: Axes, labels: Sequence[str], width: float) -> None:
     """Turn the labels of the x axis if they do not fit beside each other."""
     room = 0.8 * width * _POINTS / (_CHARACTER * TEXT)
-    if sum(len(label) + 1 for label in labels) > room:
+    if sum(len(tick(label)) + 1 for label in labels) > room:
         axes.tick_params(axis="x", labelrotation=35)
         for text in axes.get_xticklabels():
             text.set_horizontalalignment("right")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from normbench.figures.canvas import Canvas
 from normbench.figures.grid import lost_notes
 from normbench.figures.look import COLUMN, Look, in_style, look
+from normbench.figures.names import short_name
 from normbench.figures.scales import set_log_y
 from normbench.phrases import counted
 from normbench.report.courses import Courses
@@ -92,7 +93,7 @@ def finish(
     axes = canvas.axes
     set_log_y(axes, [y for cell in cells for course in (*cell.complete, *cell.diverged) for y in course.y])
     axes.set_xlabel(x.replace("_", " "))
-    axes.set_ylabel(f"{metric} ({form.unit})" if form.unit else metric)
+    axes.set_ylabel(short_name(f"{metric} ({form.unit})" if form.unit else metric))
     counts = sorted({len(cell.complete) for cell in cells if cell.complete})
     notes = []
     if counts:

@@ -9,9 +9,9 @@ from normbench.errors import InputError
 from normbench.figures.canvas import Canvas, rotate_if_long
 from normbench.figures.grid import grid, lost, notes
 from normbench.figures.look import COLUMN, SMALL, in_style
+from normbench.figures.names import short_name, tick
 from normbench.report.cells import Table
 from normbench.report.table_layout import caption
-from normbench.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,13 +69,13 @@ def heat(table: Table, *, width: float = COLUMN) -> Figure:
                     j, i, text, ha="center", va="center", color=colour, size=SMALL,
                     bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5} if math.isnan(mean) else None,
                 )  # fmt: skip
-        axes.set_xticks(range(cols), [visible(label) for label in found.labels])
-        axes.set_yticks(range(rows), [visible(series.label) for series in found.series])
+        axes.set_xticks(range(cols), [tick(label) for label in found.labels])
+        axes.set_yticks(range(rows), [tick(series.label) for series in found.series])
         rotate_if_long(axes, found.labels, width)
-        axes.set_xlabel(found.x)
-        axes.set_ylabel(found.hue)
+        axes.set_xlabel(short_name(found.x))
+        axes.set_ylabel(short_name(found.hue))
         if not np.isnan(means).all():
-            canvas.figure.colorbar(drawn, ax=axes, label=caption(table))
+            canvas.figure.colorbar(drawn, ax=axes, label=short_name(caption(table)))
         return canvas.finish((), notes(table, found, ["Star: some runs lost."] if partial else [], "Mean"))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from normbench.figures.canvas import Canvas
 from normbench.figures.grid import Series, grid, lost, notes
 from normbench.figures.look import COLUMN, PUBLISHED, Look, in_style, look
+from normbench.figures.names import short_name
 from normbench.figures.scales import Positions, positions, set_x
 from normbench.report.cells import Table
 from normbench.report.metrics import NumberFormat
@@ -37,8 +38,8 @@ def line(table: Table, *, width: float = COLUMN) -> Figure:
             handle = _draw(canvas.axes, series, where, form, look(place), place)
             if series.label:
                 legend.append((handle, series.label))
-        canvas.axes.set_xlabel(found.x)
-        canvas.axes.set_ylabel(caption(table))
+        canvas.axes.set_xlabel(short_name(found.x))
+        canvas.axes.set_ylabel(short_name(caption(table)))
         set_x(canvas.axes, found.labels, where, width)
         return canvas.finish(legend, notes(table, found, _marks(found.series)))
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from normbench.figures.canvas import Canvas
 from normbench.figures.grid import lost_notes
 from normbench.figures.look import COLOURS, COLUMN, in_style
+from normbench.figures.names import short_name
 from normbench.report.courses import Courses
-from normbench.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,11 +60,11 @@ def percentiles(
                 pair = sorted({percentile, mirror}) if mirror in means else [percentile]
                 legend.setdefault(", ".join(f"{p} %" for p in pair), handle)
             if first[place].label:
-                axes.set_title(visible(first[place].label))
+                axes.set_title(short_name(first[place].label))
             if place + 2 >= len(first):  # the last panel of its column
                 axes.set_xlabel(x.replace("_", " "))
                 axes.tick_params(labelbottom=True)
-        canvas.figure.supylabel(f"input of one unit ({visible(name)})", fontsize="medium")
+        canvas.figure.supylabel(f"input of one unit ({short_name(name)})", fontsize="medium")
         counts = sorted({len(cell.complete) for cell in first})
         runs = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
         notes = [f"Means over {runs} run{'s' * (counts != [1])} per panel."]

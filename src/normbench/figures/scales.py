@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from normbench.figures.canvas import rotate_if_long
-from normbench.visible import visible
+from normbench.figures.names import tick
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ def set_x(axes: Axes, labels: Sequence[str], found: Positions, width: float) -> 
     """Scale, ticks and tick labels of the x axis: one tick per label."""
     if found.base:
         axes.set_xscale("log", base=found.base)
-    axes.set_xticks(found.places, [visible(label) for label in labels])
+    axes.set_xticks(found.places, [tick(label) for label in labels])
     axes.minorticks_off()
     rotate_if_long(axes, labels, width)
 

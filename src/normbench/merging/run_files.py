@@ -98,8 +98,10 @@ def additions(
                 files[file.name] = copy_of(file)
     if not (place / WEIGHTS).exists() and _has_whole_weights(folder, note):
         files[WEIGHTS] = copy_of(folder / WEIGHTS)
-    if not {*theirs.tags} <= {*ours.tags}:
-        files[tags.FILE] = tags.text([*ours.tags, *theirs.tags])
+    change = tags.changed(place) or tags.Change(ours.tags)
+    new_tags = [tag for tag in theirs.tags if tag not in (*change.tags, *change.removed)]
+    if new_tags:
+        files[tags.FILE] = tags.text([*change.tags, *new_tags], change.removed)
     return files
 
 

@@ -15,6 +15,7 @@ from normbench.papers.places import Texts, matching
 from normbench.papers.verdicts import REFUTED, SKIPPED, SUPPORTED, UNDECIDED, Family, Judged, Outcome
 from normbench.phrases import counted
 from normbench.report.power import MOST
+from normbench.visible import visible
 
 _WORDS = {SUPPORTED: "PASS", REFUTED: "FAIL", UNDECIDED: "UNDECIDED", SKIPPED: "SKIP"}
 
@@ -73,9 +74,10 @@ class ClaimResult:
         return _WORDS[self.outcome] if self.asserted or self.outcome == SKIPPED else "REPORT"
 
     def line(self) -> str:
-        """The claim, its verdict and the numbers behind it, in one line."""
+        """The claim, its verdict and the numbers behind it, in one line without invisible characters."""
         outcome = f"{self.outcome}; " if self.verdict == "REPORT" else ""
-        return f"{self.verdict} {self.id}: {self.text} [{outcome}{self.evidence}]"
+        said = f"{self.verdict} {self.id}: {self.text} [{outcome}{self.evidence}]"
+        return visible(" ".join(said.split()))
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -26,7 +26,7 @@ def index(reports: Sequence[PaperReport]) -> str:
     """The index as Markdown; links are relative to the folder of the tables."""
     lines = ["# Tables", "", "| table | scale | question | claims |", "|---|---|---|---|"]
     for report in reports:
-        question = escapes.markdown(report.paper.question or report.paper.title)
+        question = escapes.prose(report.paper.question or report.paper.title)
         name = f"[{escapes.markdown(report.paper.name)}]({report.stem}.md)"
         lines.append(f"| {name} | {report.scale} | {question} | {report.outcomes()} |")
     return "\n".join(lines) + "\n"

@@ -24,6 +24,7 @@ from normbench.papers.places import ARM, cells
 from normbench.record import Record
 from normbench.report.axes import METRIC
 from normbench.report.cells import Table
+from normbench.report.escapes import prose
 from normbench.report.render import comma_separated, latex, markdown
 from normbench.report.sensitivity import sensitivity
 from normbench.report.stats import LEVEL
@@ -92,15 +93,16 @@ class PaperReport:
         return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
 
     def heading(self) -> list[str]:
-        """Title, source and setting, a line each."""
+        """Title, source and setting, a line each without invisible characters."""
         setting = self.paper.scale(self.scale).setting
         said = f"Scale {self.scale}: {setting}." if setting else f"Scale {self.scale}."
-        return [self.paper.title, *filter(None, [self.paper.citation, self.paper.question]), said]
+        texts = [self.paper.title, *filter(None, [self.paper.citation, self.paper.question]), said]
+        return [visible(" ".join(text.split())) for text in texts]
 
     def markdown(self) -> str:
         """The table between its setting and its claims, as a page of its own."""
-        title, *lines = self.heading()
-        claims = [f"- {claim.line()}" for claim in self.claims]
+        title, *lines = map(prose, self.heading())
+        claims = [f"- {prose(claim.line())}" for claim in self.claims]
         command = visible(self.command).replace("-->", "--&gt;")
         head = [f"<!-- made by: {command} -->", f"# {title}", *lines]
         below = ["## Claims", "\n".join(claims)] if claims else []

@@ -86,9 +86,9 @@ def norm(
 def model(name: str, *, size: int | None = None, numerics: int = 1) -> Callable[[T], T]:
     """Decorator: register a function that builds an ordinary network, so that `model=NAME` chooses it.
 
-    The function takes the shape of the images (`channels`, `size`, `classes`) and returns a module that maps
-    (N, channels, size, size) to logits (N, classes). Its norm layers are replaced by the run's norm. If it
-    has none, a norm follows every convolution. Its runs train one per stack.
+    The function takes one argument, the shape of the images, and returns a module that maps
+    (N, shape.channels, shape.size, shape.size) to logits (N, shape.classes). Its norm layers are replaced by
+    the run's norm. If it has none, a norm follows every convolution. Its runs train one per stack.
 
     Args:
         size:     side of the images in pixels that it needs; None: any.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from normbench.visible import visible
+
 _LATEX = {
     "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -21,6 +23,13 @@ _SPECIAL = re.compile(f"[{_TRANSLATED}]|[^ -~À-ÏÑ-ÖØ-Ýß-ïñ-öø-ýÿ{_T
 #: What starts markup: escapes, emphasis, code, links, pipes, HTML tags and entities. An underscore between
 #: letters or digits starts nothing.
 _MARKDOWN = re.compile(r"[\\`*\[\]|<$]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|(?<=~)~")
+
+#: The same for sentences: code in backticks stays, brackets stay unless they make a link, and < unless it
+#: starts a tag.
+_PROSE = re.compile(
+    r"`[^`]+`|[\\`*|]|\](?=[(\[:])|<(?=[A-Za-z/!?])|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|(?<=~)~"
+    r"|^[#>+-]|(?<=^\d)[.)]|(?<=^\d\d)[.)]"
+)
 
 
 def latex(text: str) -> str:
@@ -58,5 +67,16 @@ def markdown(text: str) -> str:
     return _MARKDOWN.sub(_harmless, text)
 
 
+def prose(text: str) -> str:
+    r"""A user's sentence as one line of Markdown: it shows the characters as written, and `code` as code.
+
+    >>> prose("x [1, 2] < 3 `<i>` <b>*y*</b>")
+    'x [1, 2] < 3 `<i>` &lt;b>\\*y\\*&lt;/b>'
+    """
+    return _PROSE.sub(_harmless, visible(" ".join(text.split())))
+
+
 def _harmless(found: re.Match[str]) -> str:
+    if len(found[0]) > 1:  # code
+        return found[0]
     return {"<": "&lt;", "&": "&amp;"}.get(found[0], f"\\{found[0]}")

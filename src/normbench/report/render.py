@@ -6,6 +6,7 @@ import csv
 import io
 import json
 
+from normbench.csv_rows import csv_row
 from normbench.errors import unknown
 from normbench.labels import label
 from normbench.report import escapes
@@ -66,7 +67,7 @@ def comma_separated(table: Table) -> str:
     excluded = any(cell.impossible for cell in table.cells.values())
     last = (*(("published_trust",) if trusted else ()), *(("impossible",) if excluded else ()))
     head = (*table.rows, *table.cols, *chosen, *own_columns, *_NUMBERS, *last)
-    writer.writerow(name for place, name in enumerate(head) if name not in head[:place])
+    writer.writerow(csv_row(name for place, name in enumerate(head) if name not in head[:place]))
     for cell in table.cells.values():
         n, mean, sd, ci95 = cell.summary
         broken = (cell.diverged, cell.failed, cell.without)
@@ -83,7 +84,7 @@ def comma_separated(table: Table) -> str:
             *(_difference_columns(cell) if table.baseline else ()),
         )
         after = (*((cell.trust,) if trusted else ()), *((cell.impossible,) if excluded else ()))
-        writer.writerow((*table.parts(cell.row, cell.col), *before, *numbers, *after))
+        writer.writerow(csv_row((*table.parts(cell.row, cell.col), *before, *numbers, *after)))
     return out.getvalue()
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from normbench.csv_rows import csv_row
 from normbench.errors import unknown
 from normbench.labels import label
 from normbench.record import COMPLETE, Record
@@ -19,6 +20,7 @@ from normbench.report.picking import check_select, pick
 from normbench.report.render import FORMATS
 from normbench.report.selection import value
 from normbench.report.tables import chosen, conditions_of, keys_of
+from normbench.visible import visible
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class RunList:
     rows: tuple[tuple[Any, ...], ...]
 
     def texts(self) -> list[list[str]]:
-        """The rows as they are read: a dash for what is missing."""
-        return [[label(value) for value in row] for row in self.rows]
+        """The rows as they are read: a dash for what is missing, and no invisible characters."""
+        return [[visible(label(value)) for value in row] for row in self.rows]
 
 
 def list_runs(
@@ -78,8 +80,7 @@ def render_runs(runs: RunList, format: str) -> str:
     if format == "csv":
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(runs.columns)
-        writer.writerows(runs.rows)
+        writer.writerows(map(csv_row, (runs.columns, *runs.rows)))
         return out.getvalue()
     if format == "json":
         rows = [dict(zip(runs.columns, row, strict=True)) for row in runs.rows]

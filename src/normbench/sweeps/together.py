@@ -1,7 +1,7 @@
 """Training under torchrun: rank 0 runs the command, and the other ranks train its stacks with it.
 
 A rank other than 0 reads no words, plans nothing, prints nothing and writes nothing. It gets the runs of each
-stack from rank 0, loads their data, and takes part in every step (`engine.partners`).
+stack from rank 0, loads their plugins and their data, and takes part in every step (`engine.partners`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from normbench.engine.device import find_device
 from normbench.engine.stack_layout import StackLayout
 from normbench.engine.state import LaneState
 from normbench.engine.train import Listener, Result, train_stack
+from normbench.plugins import loading
 from normbench.ranks import Ranks, launched
 from normbench.spec import RunSpec
 from normbench.sweeps.meeting import TRAIN, Meeting
@@ -52,7 +53,7 @@ def train_together(
     meeting = _meeting(together)
     try:
         meeting.give_order(TRAIN)
-        meeting.exchange_job((list(specs), states, layout, cache))
+        meeting.exchange_job((loading.loaded(), list(specs), states, layout, cache))
         return train_stack(specs, dataset.to(device), device, listener, states, layout, together)
     except Exception as error:
         raise meeting.explain(error) from error
@@ -81,7 +82,8 @@ def follow(together: Ranks) -> int:
     while meeting.next_order() == TRAIN:
         before = signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))
         try:
-            specs, states, layout, folder = meeting.exchange_job()
+            plugins, specs, states, layout, folder = meeting.exchange_job()
+            loading.again(plugins)
             device = find_device(specs[0].engine.device)
             torch.set_num_threads(thread_count(specs[0]))
             dataset = SweepData(folder).of(specs[0]).to(device)

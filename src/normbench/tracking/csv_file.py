@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import TextIO
 
+from normbench.csv_rows import csv_row
 from normbench.events import Event, RunEnded, RunEvaluated, RunFound, SweepStarted
 from normbench.labels import field, label, varying
 from normbench.record import Record
@@ -82,7 +83,7 @@ class CsvFile:
         stream = self._open()
         settings = [_text(record, key) for key in (*(self._varying or ()), "seed")]
         csv.writer(stream, lineterminator="\n").writerows(
-            [record.signature, *settings, step if step is None else int(step), key, value]
+            csv_row([record.signature, *settings, step if step is None else int(step), key, value])
             for step, key, value in lines
             if value is not None and key != "step"
         )
@@ -93,7 +94,7 @@ class CsvFile:
         if self._stream is None:
             keys = self._varying or ()
             self._stream = _new_file(self._root / "csv", self._now(), keys)
-            header = ["run", *keys, "seed", "step", "metric", "value"]
+            header = csv_row(["run", *keys, "seed", "step", "metric", "value"])
             csv.writer(self._stream, lineterminator="\n").writerow(header)
         return self._stream
 

@@ -12,6 +12,7 @@ from normbench.conditions import quantity
 from normbench.labels import field, settings
 from normbench.record import Metrics, Record
 from normbench.spec import RunSpec
+from normbench.visible import visible
 
 #: Characters that wandb's server accepts in the name of a run.
 MOST = 128
@@ -39,7 +40,7 @@ def cell(spec: dict[str, Any], varying: Sequence[str] = ()) -> str:
         field(spec, "model"),
         settings(spec, [key for key in varying if key not in _ALWAYS_NAMED]),
     ]
-    return " ".join(filter(None, words))[:MOST]
+    return visible(" ".join(filter(None, words)))[:MOST]
 
 
 def name(spec: dict[str, Any], varying: Sequence[str] = ()) -> str:

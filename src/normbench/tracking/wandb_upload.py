@@ -20,7 +20,7 @@ from normbench.tracking.sweep_summary import SweepSummary
 from normbench.tracking.wandb_core import end_wandb
 from normbench.tracking.wandb_fields import results
 from normbench.tracking.wandb_run import finish_run, log_layers, log_point, open_run
-from normbench.tracking.wandb_server import Expected, absent, still_absent
+from normbench.tracking.wandb_server import Expected, Found, compare, set_tags, still_absent
 from normbench.tracking.wandb_setup import ONLINE, cause, has_api_key, minimal_settings
 from normbench.tracking.wandb_summary import log_summary
 
@@ -86,9 +86,23 @@ class WandbUploads:
             )
         return str(settings.base_url)
 
-    def absent(self, project: str, entity: str | None, expected: Mapping[str, Expected]) -> list[str]:
-        """The ids of the runs that the server lacks or has incompletely."""
-        return absent(self._set_up(), project, entity, expected)
+    def compare(self, project: str, entity: str | None, expected: Mapping[str, Expected]) -> Found:
+        """What the server has of the runs."""
+        return compare(self._set_up(), project, entity, expected)
+
+    def set_tags(self, project: str, entity: str | None, tags: Mapping[str, Sequence[str]]) -> dict[str, str]:
+        """Replace the tags of runs that the server has.
+
+        Returns:
+            For each id why it failed; empty if it did not.
+        """
+        failed = dict.fromkeys(tags, "the server has no such run any more")
+        try:
+            for done in set_tags(self._set_up(), project, entity, tags):
+                failed[done] = ""
+        except Exception as error:
+            failed |= {name: cause(error) for name, why in failed.items() if why}
+        return failed
 
     def send(self, project: str, entity: str | None, uploads: Sequence[Upload]) -> dict[str, str]:
         """Send runs, all at the same time, and ask the server whether it has them.
