@@ -99,7 +99,8 @@ def test_extras_are_those_of_the_package_with_their_versions_or_how_to_install_t
     assert found.level == "ok"
     assert found.found.split(", ") == [
         "dashboard (wandb-workspaces 0.4.13)", "pandas 2.3",
-        "no onnx (for normbench export --onnx: onnxruntime is missing)", "no slurm (missing)",
+        "no onnx (for normbench export --onnx: onnxruntime is missing)",
+        "no slurm (for executor=slurm and executor=submitit_local)",
         "no tensorboard (for tracking=tensorboard)", "no timm (for model=timm:NAME: timm 0.9 (needs >=1.0))",
     ]  # fmt: skip
     assert found.fix == "if you want them: pip install 'normbench[onnx,slurm,tensorboard,timm]'"

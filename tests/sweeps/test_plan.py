@@ -93,7 +93,7 @@ OTHER = {
     "placement.sites": "first", "data.name": "synthetic", "data.fingerprint": "0123456789abcdef",
     "data.classes": 7, "data.size": 16, "data.channels": 3, "data.train_size": 100, "data.test_size": 100,
     "data.flip": True, "data.crop": 2, "data.standardize": "none", "data.valid": 0.25,
-    "data.sampling": "class_pure", "optim.name": "adamw", "optim.lr": 0.9, "optim.momentum": 0.3,
+    "data.sampling": "class_pure", "data.resized_crop": 0.25, "data.center_crop": 0.5, "optim.name": "adamw", "optim.lr": 0.9, "optim.momentum": 0.3,
     "optim.nesterov": True, "optim.betas": [0.5, 0.9], "optim.eps": 0.125, "optim.weight_decay": 0.125,
     "optim.decay": "weights", "optim.clip": 1.0, "optim.label_smoothing": 0.1, "optim.lr_scaling": "none",
     "optim.lr_reference": 64, "optim.train": "norm", "optim.ema": 0.5, "optim.gamma_l1": 0.125,
@@ -106,7 +106,8 @@ OTHER = {
 #: Leaves that change neither the final state nor the images.
 WITHOUT_EFFECT = {
     "model.weights": "elsewhere",
-    "data.root": "/elsewhere", "data.path": "/elsewhere", "data.download": True, "eval.every": 10,
+    "data.root": "/elsewhere", "data.path": "/elsewhere", "data.download": True, "data.stream": True,
+    "data.readers": 2, "engine.devices": "all", "eval.every": 10,
     "eval.statistics": ["running"], "eval.target": 0.5,
     "eval.corruptions": ["contrast:3"], "eval.metrics": ["ece"], "engine.device": "cuda", "engine.lanes": 3,
     "engine.processes": 3, "engine.graphs": False, "engine.compile": True, "engine.deterministic": True,
