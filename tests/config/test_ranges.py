@@ -19,12 +19,14 @@ from normbench.errors import InputError
 from normbench.sources import parse_source
 from normbench.spec import Part, RunSpec
 
-#: Choices that have the knobs of a group that the default choice lacks.
+#: Words of choices that have the knobs of a group that the default choice lacks.
 HAVING = {
     "model.width": "model=resnet20", "model.hidden": "model=mlp", "optim.betas": "optim=adam",
     "optim.eps": "optim=adam", "optim.alpha": "optim=rmsprop", "schedule.milestones": "schedule=step",
     "schedule.gamma": "schedule=step", "schedule.every": "schedule=plateau",
     "schedule.patience": "schedule=plateau", "schedule.minimum": "schedule=plateau",
+    "data.readers": "data=folder data.path=.", "data.resized_crop": "data=folder data.path=.",
+    "data.center_crop": "data=folder data.path=.",
     "data.classes": "data=synthetic", "data.size": "data=synthetic", "data.channels": "data=synthetic",
     "weight.eps": "weight=ws",
 }  # fmt: skip
@@ -55,7 +57,7 @@ ARGUMENTS = [
 @pytest.fixture(scope="module")
 def usual() -> dict[str, Any]:
     """Composed configurations by choice, each composed once."""
-    return {word: compose(["tracking=none", word])[0] for word in {"seed=0", *HAVING.values()}}
+    return {words: compose(["tracking=none", *words.split()])[0] for words in {"seed=0", *HAVING.values()}}
 
 
 def set_at(config: dict[str, Any], path: str, value: Any) -> dict[str, Any]:

@@ -24,7 +24,11 @@ _LEFT_OUT = re.compile(
 def words(spec: Mapping[str, Any]) -> list[str]:
     """The words that give this specification: first group choices, then values, without defaults."""
     default = _composed(())
-    groups = [group for group, part in default.items() if isinstance(part, dict) and "name" in part]
+    groups = [
+        group
+        for group, part in default.items()
+        if isinstance(part, dict) and "name" in part and group in spec  # the executor is none of the run's
+    ]
     chosen = [
         f"{group}={spec[group]['name']}"
         for group in groups

@@ -11,7 +11,7 @@ import yaml
 from normbench import parts
 from normbench.errors import unknown
 
-#: The groups of which every run has exactly one choice.
+#: The groups of which every command has exactly one choice.
 GROUPS = (
     "model", "norm", "weight", "placement", "data", "optim", "schedule", "tracking", "engine", "executor",
 )  # fmt: skip

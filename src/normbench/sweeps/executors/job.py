@@ -117,7 +117,9 @@ def is_preempted() -> bool:
     number = os.environ.get("SLURM_JOB_ID", "")
     command = ["scontrol", "show", "job", number]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+        said = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=20, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return False
     return bool(number) and re.search(r"\bPreemptTime=(?!None\b)\S", said) is not None

@@ -65,7 +65,9 @@ class SlurmQueue:
         names = ",".join(submission.name for submission in submissions)
         command = ["squeue", "--noheader", "--array", "--states=all", f"--name={names}", "--format=%j|%K|%T"]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+            done = subprocess.run(
+                command, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=True
+            )
         except (OSError, subprocess.SubprocessError):
             return None
         return read_states(done.stdout)
