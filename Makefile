@@ -50,7 +50,9 @@ test-slurm: setup ## Submit sweeps to a real Slurm of one node; root gets Debian
 	@command -v slurmctld > /dev/null || { test "$$(id -u)" = 0 && apt-get update -q && \
 	  apt-get install -y --no-install-recommends slurm-wlm munge; } || \
 	  { echo "needs root and Slurm: install slurm-wlm and munge"; exit 1; }
-	$(BIN)/python -m pytest tests/test_slurm.py
+	@folder=$$(mktemp -d) && scripts/one_node_slurm.sh start $$folder && { \
+	  NORMBENCH_SLURM=$$folder $(BIN)/python -m pytest tests/test_slurm.py; code=$$?; \
+	  scripts/one_node_slurm.sh stop $$folder; exit $$code; }
 
 test-versions: ## Run a short set of tests with the oldest torch that we support and the newest: gigabytes, a quarter of an hour
 	$(PYTHON) scripts/test_versions.py
