@@ -10,6 +10,8 @@ import pytest
 
 from normbench import leftovers
 from normbench.leftovers import draft_beside, remove_leftovers
+from normbench.store import Store
+from normbench.sweeps.tidy import tidy
 
 DEAD = 99_999_999  # above the largest number that Linux gives
 
@@ -66,3 +68,15 @@ def test_other_files_are_never_removed(tmp_path: Path, name: str) -> None:
 
 def test_a_folder_that_does_not_exist_is_no_error(tmp_path: Path) -> None:
     remove_leftovers(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "checkpoint.json", "error.txt", "checkpoint-set-aside-0a1b2c3d.pt"])
+def test_whatever_a_kill_leaves_beside_a_result_goes(name: str, tmp_path: Path) -> None:
+    """A process may die between any two of the files that it removes."""
+    store = Store(tmp_path)
+    folder = store.run_folder("ab12cd34ef567890")
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text("{}", encoding="utf-8")
+    (folder / name).write_text("left", encoding="utf-8")
+    tidy(store, "ab12cd34ef567890")
+    assert [file.name for file in folder.iterdir()] == ["record.json"]

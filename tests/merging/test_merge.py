@@ -170,9 +170,19 @@ def test_a_conflict_is_adopted_by_removing_ours_and_merging_it(here, there):
 @pytest.mark.parametrize("every", [None, 50])
 def test_metrics_of_the_curve_count_only_if_both_curves_have_the_same_steps(here, there, every, capsys):
     here.put(record())
-    there.put(later(record(every=every, train_loss=0.50001)))
+    there.put(later(record(every=every, train_loss=0.5001)))
     merge(there)
     assert ("1 in conflict" in capsys.readouterr().out) == (every is None)
+
+
+@pytest.mark.parametrize(("theirs", "conflicts"), [(0.5000001, 0), (0.5001, 1)])
+def test_results_that_differ_by_rounding_are_the_same(theirs: float, conflicts: int, here, there, capsys):
+    """Another stack or another machine rounds otherwise. One image more is no rounding."""
+    here.put(record(train_loss=0.5))
+    there.put(later(record(train_loss=theirs)))
+    merge(there)
+    assert ("in conflict" in capsys.readouterr().out) == bool(conflicts)
+    assert Store(here.root).get(ONE).metrics["train_loss"] == 0.5
 
 
 def test_another_status_is_another_result(here, there, capsys):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from normbench import leases
 from normbench.leases import Watch
-from normbench.leftovers import remove_leftovers
 from normbench.run_folder import clean
 from normbench.store import Store
 
@@ -17,7 +16,4 @@ def tidy(store: Store, signature: str) -> None:
     seen = leases.read(file)
     if seen is not None and not (Watch().has_expired(file, seen) and leases.remove(file, seen)):
         return
-    if store.checkpoint_file(signature).exists() or store.error_file(signature).exists():
-        clean(file.parent)
-    else:
-        remove_leftovers(file.parent)
+    clean(file.parent)
