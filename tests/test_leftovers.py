@@ -70,7 +70,9 @@ def test_a_folder_that_does_not_exist_is_no_error(tmp_path: Path) -> None:
     remove_leftovers(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("name", ["checkpoint.pt", "checkpoint.json", "error.txt", "checkpoint-set-aside-0a1b2c3d.pt"])
+@pytest.mark.parametrize(
+    "name", ["checkpoint.pt", "checkpoint.json", "error.txt", "checkpoint-set-aside-0a1b2c3d.pt"]
+)
 def test_whatever_a_kill_leaves_beside_a_result_goes(name: str, tmp_path: Path) -> None:
     """A process may die between any two of the files that it removes."""
     store = Store(tmp_path)
