@@ -4,8 +4,8 @@
     scripts/test_versions.py oldest --folder DIR
 
 Each has a virtual environment of its own, with the Python that runs this script. pip takes torch from where
-it is set up to look. With PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu it takes builds without
-CUDA, which are smaller. An environment that exists is used again.
+it is set up to look. With PIP_EXTRA_INDEX_URL of PyTorch's builds for CPUs it takes those, which are smaller.
+An environment that exists is used again.
 
 The last lines are a table of versions with the numbers of tests that passed, failed and were skipped.
 The exit code is 1 if a test failed or an environment could not be made.
