@@ -46,6 +46,10 @@ class StoreFailure(RunFailure):
     """The results folder takes nothing more. Every other run would fail likewise, so the sweep ends."""
 
 
+class RanksParted(RunFailure):
+    """One rank of torchrun has failed or is lost. The others cannot go on without it, so the command ends."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal asked the command to end: Ctrl-C, SIGTERM, or SIGHUP from a closed terminal.
 

@@ -12,10 +12,10 @@ import pytest
 from torch import distributed
 
 from normbench.autotune import cores
-from normbench.errors import RunFailure
+from normbench.errors import RanksParted, RunFailure
 from normbench.ranks import Ranks
 from normbench.store import Store
-from normbench.sweeps import get_or_train, meeting
+from normbench.sweeps import checkpointer, get_or_train, meeting, worker
 from normbench.sweeps.meeting import END, TRAIN, Meeting
 
 COMMAND = Path(__file__).with_name("rank_command.py")
@@ -131,9 +131,7 @@ def test_ranks_train_a_norm_and_data_of_a_plugin(start, tmp_path):
 
 @pytest.mark.slow
 def test_ranks_resume_from_a_checkpoint_of_a_lone_process(start, tmp_path, make_sweep, monkeypatch):
-    from normbench.sweeps import worker
-
-    monkeypatch.setattr(worker, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(checkpointer, "CHECKPOINT_EVERY_S", 0.0)
     resolved = make_sweep(*WORDS)
     (spec,) = [each.spec for each in resolved]
     seen = []
@@ -222,6 +220,16 @@ def test_orders_come_in_turn_and_the_end_waits_for_all(monkeypatch):
     for thread in threads:
         thread.join(timeout=10)
     assert obeyed == [[TRAIN, END]] * 2
+
+
+def test_ranks_that_part_end_the_command_and_blame_no_run(make_sweep, tmp_path, monkeypatch):
+    def part(*_):
+        raise RanksParted("rank 0 of 2 has lost another rank")
+
+    monkeypatch.setattr(worker, "train_together", part)
+    with pytest.raises(RanksParted):
+        get_or_train.train(make_sweep(*WORDS, "engine.processes=1"), Store(tmp_path))
+    assert not list(tmp_path.rglob("record.json"))
 
 
 def test_only_the_first_rank_that_fails_gives_a_reason(monkeypatch):

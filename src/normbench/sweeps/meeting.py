@@ -14,7 +14,7 @@ from torch import distributed
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
-from normbench.errors import RunFailure, reason
+from normbench.errors import RanksParted, reason
 from normbench.ranks import Ranks
 
 #: Longest wait for another rank in training, in seconds. Then it counts as lost.
@@ -72,7 +72,7 @@ class Meeting:
         distributed.broadcast_object_list(holder, src=0)
         return holder[0]
 
-    def explain(self, error: Exception) -> RunFailure | SystemExit:
+    def explain(self, error: Exception) -> RanksParted | SystemExit:
         """What a rank must raise in place of an error of its training.
 
         The first rank that fails prints the reason. The others end without a word.
@@ -82,8 +82,8 @@ class Meeting:
             return SystemExit(1)
         place = f"rank {self.ranks.number} of {self.ranks.count}"
         if not _is_loss(error):
-            return RunFailure(f"{place} failed: {reason(error)}")
-        return RunFailure(
+            return RanksParted(f"{place} failed: {reason(error)}")
+        return RanksParted(
             f"{place} has lost another rank, which ended or was silent for {WAIT_S} s; "
             "the same command goes on from the last checkpoint"
         )

@@ -44,8 +44,8 @@ def train_together(
         cache:   the folder of decoded data sets, for the other ranks.
 
     Raises:
-        RunFailure: under torchrun, any failure: the ranks cannot go on without each other.
-        SystemExit: another rank has failed, and said why.
+        RanksParted: under torchrun, any failure.
+        SystemExit:  another rank has failed, and said why.
     """
     device, together = find_device(specs[0].engine.device), launched()
     if together.count == 1:
@@ -74,8 +74,8 @@ def follow(together: Ranks) -> int:
     """Train as another rank than 0, until rank 0 has no more stacks; return the exit code.
 
     Raises:
-        RunFailure: this rank failed, or lost another one; one line says so.
-        SystemExit: another rank has said why.
+        RanksParted: this rank failed, or lost another one; one line says so.
+        SystemExit:  another rank has said why.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # rank 0 decides when to stop
     meeting = _meeting(together)

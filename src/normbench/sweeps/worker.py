@@ -18,7 +18,7 @@ from normbench.engine.device import device_name, find_device
 from normbench.engine.stack_layout import StackLayout
 from normbench.engine.state import LaneState, UnfitState
 from normbench.engine.train import Listener
-from normbench.errors import StoreFailure
+from normbench.errors import RanksParted, StoreFailure
 from normbench.leases import Watch
 from normbench.record import COMPLETE, DIVERGED, FAILED
 from normbench.spec import RunSpec
@@ -107,7 +107,7 @@ def _train_claimed(
         layout = tuning.layout_at(len(current.trainings))
         train = partial(_train_to_records, current, dataset, states, layout, store, leases, emit, command)
         try:
-            failure = attempt(train, LeaseLost, UnfitState, Stopped)
+            failure = attempt(train, LeaseLost, UnfitState, Stopped, RanksParted)
         except LeaseLost as lost:
             emit(events.StackSplit(current.signatures, str(lost), "its other runs continue"))
             emit(events.RunsHeld(tuple(lost.signatures)))
