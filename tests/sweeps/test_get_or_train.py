@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -247,9 +248,10 @@ def test_a_store_that_cannot_be_written_ends_the_sweep_in_one_line(make_sweep, s
     sweep = make_sweep(*QUICK, "norm=bn,gn", "seed=range(2)", f"engine.processes={processes}")
 
     def fill(event):
-        if isinstance(event, events.StackStarted):
-            shutil.rmtree(store.root / "runs")
-            (store.root / "runs").write_text("a file where a folder should be")
+        while isinstance(event, events.StackStarted) and not (store.root / "runs").is_file():
+            with suppress(OSError):  # the other process may write there meanwhile
+                shutil.rmtree(store.root / "runs", ignore_errors=True)
+                (store.root / "runs").write_text("a file where a folder should be")
 
     with pytest.raises(RunFailure, match=r"(cannot|no lease can) be written to"):
         get_or_train.train(sweep, store, [Log(fill)])
