@@ -20,7 +20,7 @@ NO_TORCH = (
     "data.published", "data.idx", "data.file_hashes", "data.walk", "data.folder_names", "cli",
     "commands.parser", "api", "parts",
     "executor_spec", "sweeps.command", "sweeps.executors.choice", "sweeps.executors.job",
-    "plugins.loading", "plugins.source",
+    "plugins.loading", "plugins.source", "exclusive", "uncollected",
 )  # fmt: skip
 #: The vocabulary: torch-free values that every room may use.
 WORDS = (
@@ -61,6 +61,7 @@ WORDS = (
     "numbers",
     "executor_spec",
     "uncollected",
+    "exclusive",
 )
 #: Room → what of ours it may import besides itself. Every module stands in one of them.
 ROOMS = {
@@ -86,6 +87,7 @@ ROOMS = {
     "csv_rows": (),
     "memory": (),
     "uncollected": (),
+    "exclusive": ("leases", "run_folder"),
     "skipped_runs": ("files", "record"),
     "record": ("paths", "record_checks", "spec"),
     "record_checks": (),
@@ -98,7 +100,8 @@ ROOMS = {
     "run_series": ("record",),
     "tags": ("errors", "files"),
     "store": (
-        "errors", "files", "memory", "record", "run_folder", "run_series", "signatures", "tags", "unfinished",
+        "errors", "files", "record", "run_folder", "run_series", "signatures", "tags", "uncollected",
+        "unfinished",
     ),
     "stored_state": ("errors", "store"),
     "run_states": ("leases", "processes", "record", "store", "unfinished"),
@@ -136,7 +139,7 @@ ROOMS = {
     "export": (*WORDS, "norms", "weight_norms", "data", "models", "engine"),
     "api": (*WORDS, "commands", "config", "plugins", "report", "export"),
     "templates": (),
-    "cli": ("errors", "memory", "ranks", "visible", "commands", "plugins"),
+    "cli": ("errors", "ranks", "uncollected", "visible", "commands", "plugins"),
     "__main__": ("cli",),
     "": ("api", "errors"),
 }  # fmt: skip

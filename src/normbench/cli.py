@@ -24,8 +24,8 @@ from normbench import __version__
 from normbench.commands import VERBS
 from normbench.commands.streams import drop_if_closed, leave_ascii, never_raise, open_closed, unwritable
 from normbench.errors import KEPT, InputError, Interrupted, NormbenchError, unknown
-from normbench.memory import without_collection
 from normbench.ranks import launched
+from normbench.uncollected import uncollected
 from normbench.visible import visible
 
 HELP = """normbench: normalization ablations, with error bars
@@ -128,7 +128,7 @@ def _dispatch(words: Sequence[str]) -> int:
     verb_run: Callable[[Sequence[str]], int] = import_module(verb_module).run
     if verb not in READING:
         return verb_run(rest)
-    with without_collection():
+    with uncollected():
         return verb_run(rest)
 
 

@@ -204,6 +204,11 @@ class Watch:
         age = _age_s(file, seen)
         return age is not None and age >= EXPIRES_S + SKEW_S
 
+    def held(self, file: Path) -> Seen | None:
+        """The lease of another process; None if it is free now. One that has expired is removed."""
+        seen = read(file)
+        return None if seen is None or (self.has_expired(file, seen) and remove(file, seen)) else seen
+
 
 def _age_s(file: Path, seen: Seen) -> float | None:
     """Seconds since a lease was changed, on the clock of the file system; None if nothing can be written."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 #: Bytes that count as free if the operating system says nothing, as Windows.
@@ -40,22 +38,6 @@ def size(count: float) -> str:
     if count >= 1e9:
         return f"{count / 1e9:,.1f} GB"
     return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
-
-
-@contextmanager
-def without_collection() -> Iterator[None]:
-    """Switch the collector of cyclic garbage off for a while.
-
-    PERF: reading ten thousand records makes millions of objects and no cycles. Searching them again and again
-    takes a third of the time.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _available() -> int:

@@ -38,10 +38,10 @@ from typing import TypeVar
 from normbench import run_series, tags, unfinished
 from normbench.errors import InputError
 from normbench.files import folders_in, last_bytes, try_writing
-from normbench.memory import without_collection
 from normbench.record import FAILED, Addition, Metrics, Record
 from normbench.run_folder import REMEDY, Guard, clean, config_text, write_files
 from normbench.signatures import completed
+from normbench.uncollected import uncollected
 
 T = TypeVar("T")
 #: Errors from reading a file that is damaged or was not written by this version.
@@ -177,7 +177,7 @@ class Store:
 
     def records(self) -> list[Record]:
         """Every readable record, sorted by signature. If a run has two, the one of the current schema."""
-        with without_collection():
+        with uncollected():
             found = [self.record_in(folder) for folder in self.folders()]
         by_signature: dict[str, Record] = {}
         for record in found:

@@ -7,20 +7,21 @@ added as further files. Different results: theirs is kept aside, in a store of i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from typing import NoReturn
 
-from normbench import leases, run_series
-from normbench.errors import RunFailure, StoreFailure
+from normbench import run_series
+from normbench.errors import RunFailure
+from normbench.exclusive import exclusive
 from normbench.files import Content
-from normbench.leases import Lease, Watch
 from normbench.merging import run_files
 from normbench.merging.comparison import difference
 from normbench.record import Record
-from normbench.run_folder import REMEDY, clean, write_files
+from normbench.run_folder import clean, write_files
 from normbench.store import Store
 from normbench.sweeps.tidy import tidy
 
@@ -154,22 +155,15 @@ def _base(folder: Path, source: Store) -> Record:
     return replace(record, **run_series.of_first_training(folder, source.note))
 
 
-@contextmanager
-def _claimed(place: Path) -> Iterator[None]:
+def _claimed(place: Path) -> AbstractContextManager[None]:
     """Hold the lease of a run while its files are written, so that nobody begins to train it.
 
     Raises:
-        RunFailure: another process has taken it in this instant.
+        StoreFailure: the lease cannot be written.
+        RunFailure:   another process has taken it in this instant.
     """
-    file, lease = place / "lease.json", Lease()
-    try:
-        while not leases.take(file, lease):
-            seen = leases.read(file)
-            if seen is not None and not (Watch().has_expired(file, seen) and leases.remove(file, seen)):
-                raise RunFailure(f"run {place.name} has begun to train just now; repeat the command later")
-    except OSError as error:
-        raise StoreFailure(f"{place} cannot be written: {error.strerror or error}; {REMEDY}") from None
-    try:
-        yield
-    finally:
-        leases.release(file, lease.token)
+
+    def refuse() -> NoReturn:
+        raise RunFailure(f"run {place.name} has begun to train just now; repeat the command later")
+
+    return exclusive(place / "lease.json", refuse)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,13 +63,12 @@ def sources(folders: Sequence[Path], target: Store) -> list[Store]:
     return found
 
 
-def merge(source: Store, joiner: Joiner, each: Callable[[], object] = lambda: None) -> Merged:
+def merge(source: Store, joiner: Joiner) -> Merged:
     """Merge one store.
 
     Args:
         source: is only read.
         joiner: of the target.
-        each:   called after every run.
 
     Raises:
         StoreFailure: the target cannot be written.
@@ -79,7 +78,6 @@ def merge(source: Store, joiner: Joiner, each: Callable[[], object] = lambda: No
     for folder in source.folders():
         if (joined := joiner.join(folder, source)) is not None:
             found.count(joined)
-        each()
     found.damaged = source.damaged
     return found
 

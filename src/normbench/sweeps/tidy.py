@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from normbench import leases
 from normbench.leases import Watch
 from normbench.run_folder import clean
 from normbench.store import Store
@@ -13,7 +12,5 @@ def tidy(store: Store, signature: str) -> None:
     again.
     """
     file = store.lease_file(signature)
-    seen = leases.read(file)
-    if seen is not None and not (Watch().has_expired(file, seen) and leases.remove(file, seen)):
-        return
-    clean(file.parent)
+    if Watch().held(file) is None:
+        clean(file.parent)

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from normbench import events, leases
+from normbench import events
 from normbench.leases import Lease, Watch
 from normbench.phrases import counted
 from normbench.processes import Process
@@ -71,10 +71,8 @@ class Waiting:
     def _holder(self, spec: RunSpec) -> Lease | None:
         """The lease of a run; FREE if there is none or it has expired, None if it cannot be read."""
         file = self._store.lease_file(spec.signature)
-        seen = leases.read(file)
-        if seen is None or (self._watch.has_expired(file, seen) and leases.remove(file, seen)):
-            return FREE
-        return seen.lease
+        seen = self._watch.held(file)
+        return FREE if seen is None else seen.lease
 
     def _tell(self, held: Sequence[Lease | None]) -> None:
         """Announce each holder once."""

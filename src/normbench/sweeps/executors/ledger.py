@@ -12,15 +12,14 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from normbench import leases
-from normbench.errors import StoreFailure
+from normbench.exclusive import exclusive
 from normbench.files import write_atomically
-from normbench.leases import Lease, Watch
+from normbench.run_folder import writing
 
 #: Seconds between two tries to get the lock.
 RETRY_S = 0.5
@@ -76,11 +75,9 @@ class Ledger:
         Raises:
             StoreFailure: the store cannot be written.
         """
-        try:
+        with writing(self.folder):
             self.place(submission).mkdir(parents=True, exist_ok=True)
             write_atomically(self.place(submission) / "submission.json", json.dumps(asdict(submission)))
-        except OSError as error:
-            raise StoreFailure(f"{self.folder} cannot be written: {error.strerror or error}") from error
 
     def read(self) -> list[Submission]:
         """All submissions, the oldest one first. Those that cannot be read are left out."""
@@ -111,23 +108,10 @@ class Ledger:
         with suppress(OSError):
             self.folder.rmdir()  # if it was the last one
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Nobody else submits meanwhile. A process that has ended, on any machine, does not hold the lock.
 
         Raises:
             StoreFailure: the store cannot be written.
         """
-        file, lease, watch = self.folder / "submitting.json", Lease(), Watch()
-        try:
-            while not leases.take(file, lease):
-                seen = leases.read(file)
-                if seen is None or (watch.has_expired(file, seen) and leases.remove(file, seen)):
-                    continue
-                time.sleep(RETRY_S)
-        except OSError as error:
-            raise StoreFailure(f"{self.folder} cannot be written: {error.strerror or error}") from error
-        try:
-            yield
-        finally:
-            leases.release(file, lease.token)
+        return exclusive(self.folder / "submitting.json", lambda: time.sleep(RETRY_S))
