@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from html_reader import Reader
+from mlp_spec import mlp_spec
 from normbench import papers
 from normbench.api.shown_table import ShownTable
 from normbench.commands import status_lines, summary
@@ -84,12 +85,7 @@ def hostile(request: pytest.FixtureRequest) -> str:
 
 def record(error: float | None, norm: str, batch: int, seed: int, **given: Any) -> Record:
     """A run as the store has it. Its specification is not complete."""
-    spec = {
-        "model": {"name": "mlp"}, "norm": {"name": norm, "args": {}}, "weight": {"name": "none"},
-        "placement": {"name": "conv_norm_act"}, "data": {"name": "digits", "path": None},
-        "optim": {"name": "sgd"}, "schedule": {"name": "constant"}, "batch": batch, "workers": 1,
-        "steps": 10, "seed": seed,
-    }  # fmt: skip
+    spec = mlp_spec(norm, batch, seed)
     number = sum(map(ord, norm)) * 1000 + batch * 10 + seed
     metrics = {} if error is None else {"test_error": error}
     made = Record(

@@ -14,13 +14,12 @@ from normbench.paths import get
 
 MISSING = "–"
 _MAPPING = (dict, Mapping)  # PERF: dict is the usual one
-#: Fields that may differ between repetitions of a configuration: seed, evaluation, computation, tracking.
-_NOT_COMPARED = re.compile(
-    r"(seed|keep_weights|diagnostics)$|(eval|neutral|tracking)\b|data\.(root|download)$|engine\.(?!precision$)"
-)
-
-#: Groups and fields of which nothing is compared.
+#: Groups and fields that may differ between repetitions of a configuration.
 _ALL_NOT_COMPARED = ("seed", "keep_weights", "diagnostics", "eval", "neutral", "tracking")
+#: These and parts of other groups, by dotted key: where data lie, and how a run is computed.
+_NOT_COMPARED = re.compile(
+    rf"({'|'.join(_ALL_NOT_COMPARED)})\b|data\.(root|download)$|engine\.(?!precision$)"
+)
 
 
 def label(given: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mlp_spec import mlp_spec
 from normbench.papers.catalogue import parse
 from normbench.record import Record
 
@@ -53,12 +54,7 @@ def make() -> Callable[..., Record]:
 
     def made(error: float | None, norm: str = "bn", batch: int = 2, seed: int = 0, **given: Any) -> Record:
         number = ["bn", "gn", "frn"].index(norm) * 10_000 + batch * 100 + seed
-        spec = {
-            "model": {"name": "mlp"}, "norm": {"name": norm, "args": {}}, "weight": {"name": "none"},
-            "placement": {"name": "conv_norm_act"}, "data": {"name": "digits", "path": None},
-            "optim": {"name": "sgd"}, "schedule": {"name": "constant"}, "batch": batch, "workers": 1,
-            "steps": 10, "seed": seed,
-        }  # fmt: skip
+        spec = mlp_spec(norm, batch, seed)
         record = Record(
             f"{number:016x}"[::-1], spec, "complete", {} if error is None else {"test_error": error},
             {"train_s": 1.0}, {"torch": "2.6.0", "device": "cpu"},

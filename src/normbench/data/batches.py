@@ -72,7 +72,7 @@ class Batches:
         self._flips = drawn.bool()
         self._epoch = -1
         self._part: slice | None = None
-        self._drawn: dict[int, Tensor] = {}  # orders by epoch: this one, and the one that is read ahead
+        self._drawn: dict[int, Tensor] = {}  # orders by epoch, if images are read ahead
         self._streamed: StepImages | None = None
         if not isinstance(dataset.train_images, Tensor):
             self._streamed = StepImages(
@@ -141,10 +141,13 @@ class Batches:
 
     def _orders(self, epoch: int) -> Tensor:
         """The orders of all lanes in an epoch, (images, K) on the CPU."""
-        if epoch not in self._drawn:
-            self._drawn = {known: order for known, order in self._drawn.items() if abs(known - epoch) == 1}
-            self._drawn[epoch] = torch.stack([self._order_of(seed, epoch) for seed in self._seeds], 1)
-        return self._drawn[epoch]
+        if epoch in self._drawn:
+            return self._drawn[epoch]
+        orders = torch.stack([self._order_of(seed, epoch) for seed in self._seeds], 1)
+        if self._streamed is not None:
+            neighbours = {known: order for known, order in self._drawn.items() if abs(known - epoch) == 1}
+            self._drawn = {**neighbours, epoch: orders}
+        return orders
 
     def _order_of(self, seed: int, epoch: int) -> Tensor:
         """The order of a lane's images in an epoch; with `class_pure`, of those that its steps use."""

@@ -66,25 +66,14 @@ def set_tags(
             yield run.id
 
 
-def absent(
-    wandb: Any, project: str | None, entity: str | None, expected: Mapping[str, Expected]
-) -> list[str]:
-    """The ids of the runs that the server lacks or has incompletely, see `compare`.
-
-    Raises:
-        Exception: the server does not answer, or refuses the key.
-    """
-    return compare(wandb, project, entity, expected).absent
-
-
 def still_absent(
     wandb: Any, project: str | None, entity: str | None, expected: Mapping[str, Expected]
 ) -> list[str]:
-    """As `absent`, after runs were sent: asks again if the server does not show them at once."""
+    """`Found.absent` after runs were sent: asks again if the server does not show them at once."""
     lacking = list(expected)
     for wait_s in WAITS_S:
         sleep(wait_s)
-        lacking = absent(wandb, project, entity, {name: expected[name] for name in lacking})
+        lacking = compare(wandb, project, entity, {name: expected[name] for name in lacking}).absent
         if not lacking:
             break
     return lacking
