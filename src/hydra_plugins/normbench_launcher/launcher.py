@@ -91,17 +91,23 @@ class NormbenchLauncher(Launcher):
     def _run_all_at_once(
         self, numbered: Sequence[tuple[int, Sequence[str]]], task: ManyTask
     ) -> list[JobReturn]:
-        from normbench.config.compose import Composer, refuse_output_folders, to_plain
+        from normbench.config.compose import Composer, refuse_output_folders
 
         refuse_output_folders(self.config)
         composer = self.composer or Composer(self.hydra_context.config_loader, self.config)
-        tasks = [composer.job(words) for _, words in numbered]
-        configs = [to_plain(config) for config in tasks]
+        configs = [composer.plain(words) for _, words in numbered]
         with self._callbacks(numbered) as returns, env_override(dict(self.config.hydra.job.env_set)):
             outcomes = task.many(configs)
-            for (_, words), config, outcome in zip(numbered, tasks, outcomes, strict=True):
+            for (_, words), outcome in zip(numbered, outcomes, strict=True):
+                config = composer.job(words) if self._is_heard else None
                 returns.append(_job_return(words, config, outcome))
         return returns
+
+    @property
+    def _is_heard(self) -> bool:
+        """Whether Hydra has callbacks. Without them nobody reads the configurations of ended jobs."""
+        callbacks: Any = self.hydra_context.callbacks
+        return bool(callbacks.callbacks)
 
     @contextmanager
     def _callbacks(self, numbered: Sequence[tuple[int, Sequence[str]]]) -> Iterator[list[JobReturn]]:
@@ -111,7 +117,7 @@ class NormbenchLauncher(Launcher):
         callbacks.
         """
         callbacks: Any = self.hydra_context.callbacks
-        heard = [self._full_config(*job) for job in numbered] if callbacks.callbacks else []
+        heard = [self._full_config(*job) for job in numbered] if self._is_heard else []
         returns: list[JobReturn] = []
         before = HydraConfig.instance().cfg
         try:
@@ -137,7 +143,7 @@ class NormbenchLauncher(Launcher):
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
 
 
-def _job_return(words: Sequence[str], config: DictConfig, outcome: object) -> JobReturn:
+def _job_return(words: Sequence[str], config: DictConfig | None, outcome: object) -> JobReturn:
     """The JobReturn of one job. Of an exception it keeps the text: a traceback would keep tensors alive."""
     failed = isinstance(outcome, Exception)
     result = JobReturn(

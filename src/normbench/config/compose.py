@@ -1,16 +1,18 @@
 """From the words after a verb to one configuration per run.
 
 Hydra needs about 40 ms to compose one configuration, so 400 runs would take 16 s. The runs of a sweep share a
-few sets of group choices (norm=gn, model=vgg11). Hydra composes each set once. The plain values of a run
-(batch=2, seed=5) are then applied to a copy, with the function that Hydra itself uses. The result equals
-Hydra's own.
+few sets of group choices (norm=gn, model=vgg11). Hydra composes each set once. The values of a run
+(model.hidden=[8], ~schedule.warmup) are then applied to a copy, with the function that Hydra itself uses.
+Words that replace one plain value (seed=5) are applied last, without Hydra (see `plain_values`). The result
+equals Hydra's own.
 """
 
 from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -18,13 +20,14 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from normbench.config.choices import GROUPS
-from normbench.config.grammar import as_sweep, check_choice, check_text
+from normbench.config.grammar import check_choice, check_text
 from normbench.config.hydra_errors import explained
+from normbench.config.job_words import JobWord, JobWords
+from normbench.config.plain_values import has_plain_value, reads_no_other_key, replaced
 from normbench.config.search_path import CONFIG_NAME, dotted_keys, known_keys, open_loader
 from normbench.config.sweep_size import Confirmation, count, limit
 from normbench.errors import InputError
@@ -35,6 +38,8 @@ _ARGUMENT = re.compile(rf"\+*(?:{'|'.join(GROUPS)})\.args[.=]")
 
 def compose(words: Sequence[str], config_dir: str | None = None) -> list[dict[str, Any]]:
     """One resolved configuration for each run that the words ask for, in sweep order.
+
+    Runs share the parts that are equal, so do not change them in place.
 
     Args:
         words:      overrides in Hydra's grammar. A comma list, range(), choice() or glob() makes a sweep.
@@ -48,7 +53,7 @@ def compose(words: Sequence[str], config_dir: str | None = None) -> list[dict[st
         master = loader.load_configuration(CONFIG_NAME, open_arguments(words), RunMode.MULTIRUN)
     refuse_output_folders(master)
     composer = Composer(loader, master)
-    return [to_plain(composer.job(job)) for job in composer.jobs()]
+    return [composer.plain(job) for job in composer.jobs()]
 
 
 def open_arguments(words: Sequence[str]) -> list[str]:
@@ -111,9 +116,10 @@ def values_by_key(words: Sequence[str], config_dir: str | None = None) -> dict[s
 
 
 class _Base(NamedTuple):
-    """The configuration of some group choices, pickled so that copies are cheap, and its sweep words."""
+    """The configuration of some group choices, pickled too so that copies are cheap, and its sweep words."""
 
-    config: bytes
+    config: DictConfig
+    pickled: bytes
     params: tuple[str, ...]
 
 
@@ -128,12 +134,12 @@ class Composer:
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
         self._hydra_words = _words(master.hydra.overrides.hydra)
-        self._parser = OverridesParser.create(config_loader=loader)
-        self._parse = cache(self._parse_word)
+        self._words = JobWords(loader)
         self._base = cache(self._compose_base)
+        self._template = cache(self._compose_template)
+        self._part = cache(self._replace)  # so jobs share the parts that are equal
+        self._has_plain_value = cache(lambda choices, key: has_plain_value(self._base(choices).config, key))
         self._confirmation: Confirmation | None = None
-        # PERF: Hydra's get_group_options takes 3 ms per key, because it copies its sources
-        self._is_group = cache(lambda key: any(source.is_group(key) for source in loader.get_sources()))
 
     def jobs(self) -> list[list[str]]:
         """The overrides of every job of the sweep: the product of all lists. The last key changes fastest.
@@ -146,7 +152,9 @@ class Composer:
                 `confirm_above` and nobody confirms it.
         """
         words = open_arguments(_words(self._master.hydra.overrides.task))
-        self._confirmation = Confirmation(limit([self._parse(word) for word in words], self._master))
+        self._confirmation = Confirmation(
+            limit([self._words.read(word).override for word in words], self._master)
+        )
         jobs, known = self._product(words), list[str]()
         params = [self._params(job) for job in jobs]
         if all(found == params[0] for found in params):
@@ -168,17 +176,71 @@ class Composer:
     def _product(self, words: Sequence[str]) -> list[list[str]]:
         """All combinations of the values that words list. Of two words with one key, the last one counts."""
         with explained():
-            overrides = self._parser.parse_overrides(list(words))
+            overrides = self._words.parse(words)
             if self._confirmation is not None:
                 self._confirmation.check(count(overrides))
             [jobs] = BasicSweeper.split_arguments(overrides, None)
+            self._words.note_numbers(overrides)
         if not jobs:
             raise InputError(f"a sweep needs at least one value per key; got {' '.join(words)}")
         return jobs
 
     def _params(self, job: Sequence[str]) -> list[str]:
         """The sweep words in the files that a job chooses."""
-        return list(self._base(self._choices(map(self._parse, job))).params)
+        return list(self._base(self._words.choices(job)).params)
+
+    def plain(self, words: Sequence[str]) -> dict[str, Any]:
+        """The configuration of one job as plain dicts and lists: `to_plain(self.job(words))`.
+
+        Jobs share the parts that are equal, so do not change them in place.
+
+        Raises:
+            InputError: see `job` and `to_plain`.
+        """
+        values = self._plain_values(words)
+        others = tuple(word for word in words if not any(word in each for each in values.values()))
+        template = self._template(others) if values else None
+        if template is None:
+            return to_plain(self.job(words))
+        return template | {part: self._part(others, part, each) for part, each in values.items()}
+
+    def _plain_values(self, words: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Part → its words, for parts of the configuration in which words only replace plain values."""
+        choices = self._words.choices(words)
+        found: dict[str, tuple[str, ...]] = {}
+        mixed = set()
+        for word, known in zip(words, self._checked(words), strict=True):
+            if known.choice:
+                continue
+            if known.plain and self._has_plain_value(choices, known.override.key_or_group):
+                found[known.part] = (*found.get(known.part, ()), word)
+            else:
+                mixed.add(known.part)
+        return {part: each for part, each in found.items() if part not in mixed}
+
+    def _compose_template(self, words: tuple[str, ...]) -> dict[str, Any] | None:
+        """The plain configuration of words. None if it is none, or if one of its values reads another key."""
+        with suppress(InputError):  # a missing value may be given by another word
+            config = self.job(words)
+            if reads_no_other_key(config):
+                return to_plain(config)
+        return None
+
+    def _replace(self, others: tuple[str, ...], part: str, words: tuple[str, ...]) -> Any:
+        """A part of the template of other words, with the plain values of words in it."""
+        template = self._template(others)
+        assert template is not None
+        tree = {part: template[part]}
+        for word in words:
+            override = self._words.read(word).override
+            tree = replaced(tree, override.key_or_group, override.value())
+        return tree[part]
+
+    def _checked(self, words: Sequence[str]) -> list[JobWord]:
+        known = [self._words.read(word) for word in words]
+        for each in known:
+            each.check()
+        return known
 
     def job(self, words: Sequence[str]) -> DictConfig:
         """The configuration of one job, without the node `hydra`.
@@ -186,35 +248,13 @@ class Composer:
         Raises:
             InputError: a key, group or choice does not exist, or a value does not fit.
         """
-        overrides = [self._parse(word) for word in words]
-        for override in overrides:
-            self._check_one_choice(override)
-        base = self._base(self._choices(overrides)).config
+        known = self._checked(words)
+        base = self._base(self._words.choices(words)).pickled
         config: DictConfig = pickle.loads(base)  # PERF: 8 times faster than deepcopy
         with explained(lambda: dotted_keys(pickle.loads(base))):
-            values = [o for o in overrides if not self._is_choice(o)]
+            values = [each.override for each in known if not each.choice]
             ConfigLoaderImpl._apply_overrides_to_config(values, config)
         return config
-
-    def _parse_word(self, word: str) -> Override:
-        with explained():
-            return self._parser.parse_override(word)
-
-    def _check_one_choice(self, override: Override) -> None:
-        """Refuse norm=[bn,gn], of which Hydra would merge the files."""
-        value = override.value()
-        if isinstance(value, list) and override.key_or_group in GROUPS and self._is_choice(override):
-            sweep = as_sweep(override.key_or_group, value)
-            raise InputError(f"a run has one {override.key_or_group}; got {override.input_line}; {sweep}")
-
-    def _choices(self, overrides: Iterable[Override]) -> tuple[str, ...]:
-        return tuple(str(o.input_line) for o in overrides if self._is_choice(o))
-
-    def _is_choice(self, override: Override) -> bool:
-        """Whether an override selects a group's choice or sets a key of Hydra, not a plain value."""
-        if override.package is not None or override.is_hydra_override():
-            return True
-        return self._is_group(override.key_or_group) and not isinstance(override.value(), dict)
 
     def _compose_base(self, choices: tuple[str, ...]) -> _Base:
         """The configuration of these choices."""
@@ -226,7 +266,7 @@ class Composer:
         lines = tuple(open_arguments([f"{key}={value}" for key, value in params.items()]))
         with open_dict(config):
             del config["hydra"]
-        return _Base(pickle.dumps(config), lines)
+        return _Base(config, pickle.dumps(config), lines)
 
 
 def _words(overrides: ListConfig) -> list[str]:
