@@ -216,3 +216,22 @@ def test_cached_hashes_are_not_copied_and_do_not_affect_equality(make_spec):
     assert spec == fresh
     assert spec.model_dump() == fresh.model_dump()
     assert pickle.loads(pickle.dumps(spec)) == fresh
+
+
+def test_a_copy_with_another_seed_has_the_hashes_of_the_run_with_that_seed(make_spec):
+    spec = make_spec("norm=bn", "seed=1")
+    copied, other = spec.model_copy(update={"seed": 2}), make_spec("norm=bn", "seed=2")
+    assert copied == other
+    assert (copied.signature, copied.training_key()) == (other.signature, other.training_key())
+    assert copied.signature != spec.signature
+    assert copied.training_key() != spec.training_key()
+    assert copied.stack_key() == spec.stack_key() == other.stack_key()
+    assert copied.tree() == other.model_dump(mode="json")
+    assert list(copied.tree()) == list(other.model_dump())
+    both = make_spec("norm=bn", "seed=2", "batch=4")
+    for again in (
+        copied.model_copy(update={"batch": 4}),
+        spec.model_copy(update={"seed": 2, "batch": 4}),
+    ):
+        assert (again.signature, again.tree()) == (both.signature, both.model_dump(mode="json"))
+    assert pickle.loads(pickle.dumps(copied)).signature == other.signature

@@ -6,14 +6,13 @@ from a configuration.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
+from normbench.digests import AroundSeed, digest
 from normbench.errors import InputError
 from normbench.groups import (
     Count,
@@ -56,6 +55,8 @@ __all__ = [
 #: Fields that say where data and the starting state are stored, and how they are read. They do not change the
 #: contents.
 _LOCATIONS = ("data.root", "data.path", "data.download", "data.stream", "data.readers", "model.weights")
+#: What a seed may be.
+SEEDS = range(2**63)
 #: Fields that change neither the final state nor the images: evaluation, computation and reports.
 OUTSIDE_IDENTITY = ("eval", "engine", "tracking", "keep_weights", "diagnostics", "neutral")
 
@@ -87,7 +88,7 @@ class RunSpec(Part):
     workers: Count
     epochs: Count | None
     steps: Count | None
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    seed: Annotated[int, Field(ge=SEEDS.start, lt=SEEDS.stop)]
 
     @property
     def total(self) -> int:
@@ -135,14 +136,18 @@ class RunSpec(Part):
         identity: dict[str, Any] = _without_nulls(without(tree, (*_LOCATIONS, *derived, *at_neutral)))
         return identity
 
+    def tree(self) -> dict[str, Any]:
+        """All fields as plain containers. Runs that share all but the seed share the parts; change none."""
+        return {**self._seedless.tree, "seed": self.seed}
+
     @cached_property
     def signature(self) -> str:
         """The hash of the identity, as sixteen hex digits."""
-        return _digest(self.identity())
+        return self._seedless.identity.digest(self.seed)
 
     def stack_key(self) -> str:
         """A key that is equal for runs that can train as one stack. They are equal outside LANE_FIELDS."""
-        return self._stack_key
+        return self._seedless.stack_key
 
     def training_key(self) -> str:
         """A key that is equal for runs that share one training.
@@ -152,30 +157,64 @@ class RunSpec(Part):
         return self._training_key
 
     @cached_property
-    def _stack_key(self) -> str:
-        return _digest(self._shared_settings() | without(self.identity(), LANE_FIELDS))
+    def _training_key(self) -> str:
+        return self._seedless.training.digest(self.seed)
 
     @cached_property
-    def _training_key(self) -> str:
-        # with a plateau, validation by running statistics decides about training
-        shared = self.norm.banks and self.schedule.name != "plateau"
-        bank_fields = ("norm.momentum",) if shared else ()
-        return _digest(self._shared_settings() | without(self.identity(), bank_fields))
-
-    def _shared_settings(self) -> dict[str, Any]:
-        """Settings outside the identity that all runs of a stack share."""
-        return self.model_dump(mode="json", include={"eval", "engine", "keep_weights", "diagnostics"})
+    def _seedless(self) -> _Seedless:
+        return _Seedless(self)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> RunSpec:
-        """As pydantic's `model_copy`. The copy computes its own hashes."""
+        """As pydantic's `model_copy`. The copy computes its own hashes.
+
+        A copy with another seed shares the texts that are hashed.
+        """
+        update = dict(update or {})
+        shared = self._seedless if update.keys() == {"seed"} else None
         copied = super().model_copy(update=update, deep=deep)
-        for cached in ("signature", "_stack_key", "_training_key"):
+        for cached in ("signature", "_training_key", "_seedless"):
             copied.__dict__.pop(cached, None)
+        if shared is not None:
+            copied.__dict__["_seedless"] = shared
         return copied
 
     def group(self) -> str:
         """The hash of the identity without the seed. Runs of one group are repetitions of each other."""
-        return _digest(without(self.identity(), ("seed",)))
+        return digest(without(self.identity(), ("seed",)))
+
+
+class _Seedless:
+    """What runs have in common that differ only in the seed. PERF: computed once for all of them.
+
+    Args:
+        spec: one of the runs.
+    """
+
+    def __init__(self, spec: RunSpec) -> None:
+        self._spec = spec
+
+    @cached_property
+    def tree(self) -> dict[str, Any]:
+        return self._spec.model_dump(mode="json")
+
+    @cached_property
+    def identity(self) -> AroundSeed:
+        return AroundSeed.of(self._spec.identity())
+
+    @cached_property
+    def stack_key(self) -> str:
+        return digest(self._settings() | without(self._spec.identity(), LANE_FIELDS))
+
+    @cached_property
+    def training(self) -> AroundSeed:
+        # with a plateau, validation by running statistics decides about training
+        shared = self._spec.norm.banks and self._spec.schedule.name != "plateau"
+        bank_fields = ("norm.momentum",) if shared else ()
+        return AroundSeed.of(self._settings() | without(self._spec.identity(), bank_fields))
+
+    def _settings(self) -> dict[str, Any]:
+        """Settings outside the identity that all runs of a stack share."""
+        return self._spec.model_dump(mode="json", include={"eval", "engine", "keep_weights", "diagnostics"})
 
 
 @cache
@@ -225,8 +264,3 @@ def _without_nulls(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {k: _without_nulls(v) for k, v in tree.items() if v is not None}
     return tree
-
-
-def _digest(tree: dict[str, Any]) -> str:
-    text = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

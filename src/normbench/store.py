@@ -66,7 +66,7 @@ class Store:
         return cls(Path(os.environ.get("NORMBENCH_RESULTS") or "results").expanduser())
 
     def run_folder(self, signature: str) -> Path:
-        return self._runs / signature[:2] / signature
+        return self._runs.joinpath(signature[:2], signature)
 
     def folder_of(self, record: Record) -> Path:
         """The folder of a record. A record of schema 1 lies in the folder of its earlier signature."""

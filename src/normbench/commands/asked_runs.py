@@ -64,7 +64,7 @@ def asked_runs(
     known = {_identity(run.spec): run for run in skipped_runs.read(store.root)} if lacking else {}
     missing = []
     for signature, spec in lacking.items():
-        if (run := known.get(_identity(spec))) is not None:
+        if known and (run := known.get(_identity(spec))) is not None:
             impossible.append(run)
         else:
             missing.append(Record(signature, spec, MISSING, {}, {}, {}, {"asked": place[signature]}))
@@ -92,7 +92,7 @@ def sweep_of(words: Sequence[str], config_dir: str | None) -> tuple[SweepSpecs, 
     from normbench.config.sweep import resolve_sweep
 
     sweep = resolve_sweep(compose(words, config_dir or own_config_dir()))
-    return sweep, {run.spec.signature: run.spec.model_dump(mode="json") for run in sweep.runs}
+    return sweep, {run.spec.signature: run.spec.tree() for run in sweep.runs}
 
 
 def _impossible(run: Skipped) -> Record:

@@ -25,7 +25,7 @@ def stacks(packs: Sequence[Pack]) -> list[str]:
     """
     if not packs:
         return []
-    specs = [[spec.model_dump(mode="json") for spec in pack.specs] for pack in packs]
+    specs = [[spec.tree() for spec in pack.specs] for pack in packs]
     runs = [spec for stack in specs for spec in stack]
     differing = varying(runs)
     apart = [key for key in differing if key not in LANE_FIELDS]

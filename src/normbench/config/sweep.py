@@ -12,7 +12,7 @@ from typing import Any
 
 from normbench.config.choices import GROUPS, owners
 from normbench.config.knobs import arguments_of
-from normbench.config.resolve import resolve
+from normbench.config.seeds import SeedGroups
 from normbench.errors import InputError, unknown
 from normbench.executor_spec import HERE, ExecutorSpec, parse_executor
 from normbench.labels import settings, varying
@@ -115,29 +115,31 @@ def resolve_sweep(configs: Sequence[Mapping[str, Any]]) -> SweepSpecs:
         InputError: an argument that no run has, several trackers, a run that is impossible (unless
             `invalid` is "skip"), or no run that is possible.
     """
-    invalid = _one_value(configs, "invalid", REFUSE)
+    groups = SeedGroups(configs)
+    invalid = _one_value(groups.firsts, "invalid", REFUSE)
     if invalid not in (REFUSE, SKIP):
         raise InputError(f"invalid must be {REFUSE} or {SKIP}; got {invalid!r}")
-    on_error = _one_value(configs, "on_error", ON_ERROR[0])
+    on_error = _one_value(groups.firsts, "on_error", ON_ERROR[0])
     if on_error not in ON_ERROR:
         raise InputError(f"on_error must be {' or '.join(ON_ERROR)}; got {on_error!r}")
-    executor = parse_executor(_one_value(configs, "executor", None))
-    _one_value(configs, "tracking", None)
-    elsewhere = _arguments(configs)
-    keys = varying([_comparable(config) for config in configs])
-    asked: list[Resolved | Skipped] = []
-    for config in configs:
-        try:
-            asked.append(resolve(config, elsewhere))
-        except InputError as error:
-            asked.append(_skipped(config, keys, error))
-    specs = SweepSpecs(tuple(asked), tuple(keys), invalid, on_error, executor)
+    executor = parse_executor(_one_value(groups.firsts, "executor", None))
+    _one_value(groups.firsts, "tracking", None)
+    elsewhere = _arguments(groups.firsts, lone=len(configs) == 1)
+    keys = varying([_comparable(config) for config in groups.firsts])
+    asked = tuple(
+        _skipped(config, keys, run) if isinstance(run, InputError) else run
+        for config, run in zip(configs, groups.resolved(elsewhere), strict=True)
+    )
+    specs = SweepSpecs(asked, tuple(keys), invalid, on_error, executor)
     specs.check()
     return specs
 
 
-def _arguments(configs: Sequence[Mapping[str, Any]]) -> set[str]:
+def _arguments(configs: Sequence[Mapping[str, Any]], *, lone: bool) -> set[str]:
     """The arguments that the choices of all runs have, and "optim.ema" if a run averages its weights.
+
+    Args:
+        lone: whether the command has one run, so that `resolve` refuses its arguments.
 
     Raises:
         InputError: several runs are given an argument that none of them has.
@@ -145,7 +147,7 @@ def _arguments(configs: Sequence[Mapping[str, Any]]) -> set[str]:
     having = {
         path for config in configs for group in GROUPS for path in arguments_of(group, config.get(group))
     }
-    if len(configs) > 1:
+    if not lone:
         for group in GROUPS:
             given = {name for config in configs for name in _given(config, group)}
             for path in sorted(given - having):

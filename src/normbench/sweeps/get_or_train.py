@@ -200,7 +200,7 @@ class Sweep:
         if not self.executor.submits:
             for note in self.tuner.measure([pack.specs for pack in self.widest], executor.run_on_all):
                 emit(events.Notice(note))
-        varying = tuple(labels.varying([spec.model_dump(mode="json") for spec in self.asked]))
+        varying = tuple(labels.varying([spec.tree() for spec in self.asked]))
         plan = self.plan
         emit(events.SweepStarted(plan.runs, plan.finished, len(plan.packs), steps, plan.to_evaluate, varying))
         self._announce_found(emit)
@@ -274,7 +274,7 @@ class Sweep:
         yield from notes(self.findings.to_train, self.store)
         for knob, count in self.dropped.items():
             yield f"{knob} has no effect: dropped in {counted(count, 'run')}"
-        yield from parts.remarks([spec.model_dump(mode="json") for spec in self.findings.to_train])
+        yield from parts.remarks([spec.tree() for spec in self.findings.to_train])
         yield from self.data.notes((*self.findings.to_train, *self.findings.to_evaluate))
         if (count := launched().count) > 1:
             yield f"{count} ranks of torchrun train each stack together"
