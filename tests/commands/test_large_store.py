@@ -1,4 +1,4 @@
-"""Reading verbs over a store of 10,000 records: their time, and that it grows no faster than the store.
+"""Reading verbs over 10,000 records or runs: their time, and that it grows no faster than the store.
 
 The limits are processor seconds on a free core. A loaded machine takes longer for everything, so they are
 scaled by the time of a yardstick that runs beside them.
@@ -27,6 +27,20 @@ WORDS = {
     "status": [],
     "runs": [],
 }
+#: The words of the runs in the stores.
+OF_STORE = [
+    "norm=bn,gn,ln_c,in,none", "batch=2,4,8,16", "optim.lr=0.01,0.02,0.05,0.1,0.2", "model=mlp",
+    "data=digits", "steps=20",
+]  # fmt: skip
+#: The words of runs that no store has.
+NOT_TRAINED = ["norm=bn,gn", "model=mlp", "data=digits"]
+#: Verb, the words of 10,000 runs without the seed, number of seeds, and processor seconds.
+LONG_SWEEPS = [
+    ("table --rows norm,optim.lr --cols batch", OF_STORE, 100, 4.0),
+    ("status", OF_STORE, 100, 2.5),
+    ("status", NOT_TRAINED, 5000, 2.0),
+    ("plan", NOT_TRAINED, 5000, 5.0),
+]
 #: Processor seconds of the yardstick on the machine where the limits were measured, at light load.
 YARDSTICK_S = 0.08
 
@@ -53,8 +67,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     from normbench.config.compose import compose
     from normbench.config.resolve import resolve
 
-    words = ["norm=bn,gn,ln_c,in,none", "batch=2,4,8,16", "optim.lr=0.01,0.02,0.05,0.1,0.2", "model=mlp"]
-    specs = [resolve(config).spec for config in compose([*words, "data=digits", "steps=20"])]
+    specs = [resolve(config).spec for config in compose(OF_STORE)]
     made = {100 * seeds: tmp_path_factory.mktemp(f"of{seeds}") for seeds in (10, 100)}
     for number, root in made.items():
         fill(root, specs, number // 100)
@@ -92,3 +105,14 @@ def test_reading_ten_thousand_records_takes_seconds_and_no_more_per_record_than_
     )
     assert large <= LIMITS[verb] * scale
     assert large - start <= 10 * max(small - start, 0.2) * 1.5
+
+
+@pytest.mark.parametrize(("verb", "words", "seeds", "limit"), LONG_SWEEPS)
+def test_the_words_of_ten_thousand_runs_take_seconds(verb, words, seeds, limit, stores, tmp_path):
+    """Composing each run with Hydra took 23 s."""
+    scale = max(slowness(), slowness())
+    root = stores[10_000] if words is OF_STORE else tmp_path
+    asked = [*words, f"seed=range({seeds})", "confirm_above=10000"]
+    used, wall = seconds(["-m", "normbench", *verb.split(), *asked], root)
+    print(f"{verb} {' '.join(asked)}: {used:.2f} s (wall {wall:.2f} s); slowness {scale:.2f}")
+    assert used <= limit * scale
