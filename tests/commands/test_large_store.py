@@ -37,7 +37,7 @@ NOT_TRAINED = ["norm=bn,gn", "model=mlp", "data=digits"]
 #: Verb, the words of 10,000 runs without the seed, number of seeds, and processor seconds.
 LONG_SWEEPS = [
     ("table --rows norm,optim.lr --cols batch", OF_STORE, 100, 4.0),
-    ("status", OF_STORE, 100, 2.5),
+    ("status", OF_STORE, 100, 3.0),
     ("status", NOT_TRAINED, 5000, 2.0),
     ("plan", NOT_TRAINED, 5000, 5.0),
 ]
