@@ -25,7 +25,6 @@ CPU = torch.device("cpu")
     [
         (["engine.precision=tf32"], "engine.precision=tf32 needs a CUDA device"),
         (["engine.precision=fp16"], "engine.precision=fp16 needs a CUDA device"),
-        (["engine.graphs=true"], "engine.graphs=true needs a CUDA device"),
         (["engine.compile=true"], r"needs a C\+\+ compiler, and there is no nowhere/cxx"),
     ],
 )
@@ -35,7 +34,15 @@ def test_settings_that_a_cpu_does_not_support_are_refused(make_spec, monkeypatch
         check(make_spec("engine.device=cpu", *words).engine)
 
 
-@pytest.mark.parametrize("word", ["engine.precision=bf16", "engine.precision=fp64", "engine.graphs=false"])
+def test_a_cpu_does_not_replay_compiled_steps(make_spec):
+    with pytest.raises(InputError, match=r"engine\.graphs=true and engine\.compile=true exclude each other"):
+        check(make_spec("engine.device=cpu", "engine.graphs=true", "engine.compile=true").engine)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["engine.precision=bf16", "engine.precision=fp64", "engine.graphs=false", "engine.graphs=true"],
+)
 def test_settings_that_a_cpu_supports_are_accepted(make_spec, monkeypatch, word):
     monkeypatch.setenv("CXX", "nowhere/cxx")  # only engine.compile needs a compiler
     check(make_spec("engine.device=cpu", word).engine)

@@ -335,7 +335,8 @@ def test_the_record_says_how_often_the_compiler_divides_a_step(make_spec, monkey
 
 def test_a_norm_that_waits_for_the_host_is_refused_if_graphs_are_required(make_spec, tmp_path):
     spec = make_spec(*QUICK[:-1], "norm=dbn", "placement.sites=conv*")
-    asked = spec.model_copy(update={"engine": spec.engine.model_copy(update={"graphs": True})})
+    engine = spec.engine.model_copy(update={"graphs": True, "device": "cuda"})
+    asked = spec.model_copy(update={"engine": engine})
     with pytest.raises(InputError, match=r"norm=dbn cannot train with engine\.graphs=true: its eigen"):
         graph_check.check(asked)
     graph_check.check(spec)

@@ -17,10 +17,14 @@ from torch.nn import functional as F
 from normbench import rng
 from normbench.data.class_pure import class_pure_order
 from normbench.data.dataset import Dataset
+from normbench.data.orders_ahead import OrdersAhead
 from normbench.data.standardize import Standardize
 from normbench.data.step_images import StepImages
 from normbench.data.streamed import in_turn
 from normbench.errors import InputError
+
+#: Devices on which the orders of the next epoch are drawn during this one. PERF: a CPU has nothing to gain.
+AHEAD_ON = ("cuda",)
 
 
 class Batches:
@@ -74,6 +78,9 @@ class Batches:
         self._part: slice | None = None
         self._drawn: dict[int, Tensor] = {}  # orders by epoch, if images are read ahead
         self._streamed: StepImages | None = None
+        self._ahead: OrdersAhead | None = None
+        if isinstance(dataset.train_images, Tensor) and device.type in AHEAD_ON:
+            self._ahead = OrdersAhead(self._orders)
         if not isinstance(dataset.train_images, Tensor):
             self._streamed = StepImages(
                 dataset.train_images, self._seeds, total, self.steps_per_epoch, self._orders
@@ -115,7 +122,12 @@ class Batches:
         return self._standardize(pixels.view(len(places), -1, *pixels.shape[2:])), labels
 
     def close(self) -> None:
-        """End processes that read images ahead. Later steps start new ones."""
+        """End what works ahead: a thread that draws orders, and processes that read images. Later steps work
+        without the thread, and start new processes.
+        """
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None  # it refers to these batches
         if self._streamed is not None:
             self._streamed.close()
 
@@ -129,8 +141,8 @@ class Batches:
 
     def _draw(self, epoch: int) -> None:
         """Draw the order, corners and flips of an epoch, each (images, K). A step uses consecutive rows."""
-        orders = self._orders(epoch)
-        self._order[: len(orders)].copy_(orders)
+        orders = (self._ahead or self._orders)(epoch)
+        self._order[: len(orders)].copy_(orders, non_blocking=True)
         if self._crop:
             offsets = 2 * self._crop + 1
             corner = (self._uniform("crop", epoch) * offsets**2).long()

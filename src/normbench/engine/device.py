@@ -64,8 +64,8 @@ def check(engine: EngineSpec) -> None:
     """Refuse engine settings that this machine does not support.
 
     Raises:
-        InputError: the device is missing, a CPU is asked for a precision or for graphs that only a GPU has,
-            or `engine.compile` lacks a compiler.
+        InputError: the device is missing, a CPU is asked for a precision that only a GPU has or for replays
+            of compiled steps, or `engine.compile` lacks a compiler.
     """
     device = find_device(engine.device)
     if engine.compile:
@@ -76,8 +76,8 @@ def check(engine: EngineSpec) -> None:
         raise InputError(
             f"engine.precision={engine.precision} needs a CUDA device; use fp32, bf16 or fp64 on a CPU"
         )
-    if engine.graphs is True:
-        raise InputError("engine.graphs=true needs a CUDA device; use auto or false")
+    if engine.graphs is True and engine.compile:
+        raise InputError("engine.graphs=true and engine.compile=true exclude each other on a CPU; use one")
 
 
 def _check_compiler(device: torch.device) -> None:

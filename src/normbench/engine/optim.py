@@ -86,8 +86,14 @@ class Optimizer:
             ]
         else:
             self.blocks = self._blocks(rules)
-        self.rates = torch.tensor([block.settings.lr for block in self.blocks], device=device)
+        # NUMERICS: a CPU kernel computes with the learning rate in fp64
+        rate_type = torch.float64 if device.type == "cpu" else torch.float32
+        self.rates = torch.tensor(
+            [block.settings.lr for block in self.blocks], dtype=rate_type, device=device
+        )
         self.lr = self.rates.clone()
+        for block, lr in zip(self.blocks, self.lr, strict=True):
+            block.lr = lr
         self.begin_step(1.0)
 
     def _rules(
@@ -154,20 +160,15 @@ class Optimizer:
         self._factors = torch.tensor(factors, dtype=torch.float64, device=self.updates.device)
         for block in self.blocks:
             block.factor = factors[block.lanes.start]
-        self.rates.copy_(torch.tensor([block.settings.lr * block.factor for block in self.blocks]))
+        rates = [block.settings.lr * block.factor for block in self.blocks]
+        self.rates.copy_(torch.tensor(rates, dtype=torch.float64))
 
     def begin_step(self, multiplier: float) -> None:
         """Set every lane's learning rate to its own times the schedule's multiplier."""
         for together in self.lane_blocks:
             rates = together.rates if self._factors is None else together.rates * self._factors
             torch.mul(rates, multiplier, out=together.lr)
-        if self.lr.is_cpu:
-            for block in self.blocks:
-                block.lr = block.settings.lr * block.factor * multiplier
-            return
         torch.mul(self.rates, multiplier, out=self.lr)
-        for block, lr in zip(self.blocks, self.lr, strict=True):
-            block.lr = lr
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:

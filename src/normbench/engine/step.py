@@ -1,7 +1,8 @@
 """One optimiser step of a stack, from images to counted errors.
 
 First, everything that depends on the number of the step is written into tensors. The rest is the same
-operations on the same memory at every step, so a GPU can replay it as one CUDA graph.
+operations on the same memory at every step. So a GPU can replay it as one CUDA graph, and a CPU as a list of
+operations.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from normbench.engine.graph import Graphs
 from normbench.engine.meters import Meters, count_errors
 from normbench.engine.optim import Optimizer
 from normbench.engine.partners import Partners
+from normbench.engine.replay import Replays
 from normbench.engine.schedule import multiplier
 from normbench.models import Network
 from normbench.spec import RunSpec
@@ -51,7 +53,6 @@ class Step:
         self.spec, self.steps = spec, steps
         self.network, self.optimizer, self.batches, self.meters = network, optimizer, batches, meters
         self.device = optimizer.parameters[0].device
-        self._ones = optimizer.parameters[0].new_ones(network.lanes)  # the loss is the sum over lanes
         self.partners = partners
         self._part = None if partners is None else partners.ranks.part(spec.total)
         self._forward: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = Forward(spec, network, self.device)
@@ -60,14 +61,13 @@ class Step:
             _graph_breaks().clear()
             self._forward = torch.compile(self._forward, dynamic=False)
         wanted = spec.engine.graphs == "auto" or spec.engine.graphs is True
-        self._graphs: Graphs | None = None
+        refusal = network.waits_for_host() or ("" if partners is None else partners.waits_for_host)
+        required = spec.engine.graphs is True
+        self._graphs: Graphs | Replays | None = None
         if wanted and self.device.type == "cuda":
-            self._graphs = Graphs(
-                self._perform,
-                self.state,
-                refusal=network.waits_for_host() or ("" if partners is None else partners.waits_for_host),
-                required=spec.engine.graphs is True,
-            )
+            self._graphs = Graphs(self._perform, self.state, refusal=refusal, required=required)
+        elif wanted and not spec.engine.compile:  # compiled code is not seen while a step is recorded
+            self._graphs = Replays(self._perform, refusal=refusal, required=required)
         self._replayed: bool | str = self._graphs is not None
 
     def __call__(self, number: int) -> None:
@@ -83,7 +83,7 @@ class Step:
 
     @property
     def graphs(self) -> bool | str:
-        """Whether steps are replayed as CUDA graphs, or the reason why they could not be captured."""
+        """Whether steps are replayed, or the reason why they cannot be."""
         return self._replayed if self._graphs is None else self._graphs.refusal or True
 
     @property
@@ -92,7 +92,7 @@ class Step:
         return sum(_graph_breaks().values()) if self.spec.engine.compile else None
 
     def close(self) -> None:
-        """Free the CUDA graph and what was compiled. No step can follow."""
+        """Free what is replayed and what was compiled. No step can follow."""
         if self._graphs is not None:
             self._replayed = self.graphs
             self._graphs.release()
@@ -113,7 +113,8 @@ class Step:
         scaled = losses if self.optimizer.scale is None else self.optimizer.scale(losses)
         if self.partners is not None:
             scaled = self.partners.share(scaled)
-        gradients: Sequence[Tensor] = torch.autograd.grad(scaled, self.optimizer.parameters, self._ones)
+        # PERF: torch imports sympy to check the shapes of grad_outputs, which takes half a second
+        gradients: Sequence[Tensor] = torch.autograd.grad(scaled.sum(), self.optimizer.parameters)
         with torch.no_grad():
             errors = count_errors(logits, y)
             if self.partners is not None:

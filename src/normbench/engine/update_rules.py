@@ -45,7 +45,7 @@ class Block:
     parameters: list[Tensor]
     slots: dict[str, list[Tensor]]
     steps: list[Tensor]  # the step counters of COUNTING
-    lr: float | Tensor = 0.0  # at this step; a tensor on a GPU, where a CUDA graph reads it
+    lr: Tensor | float = 0.0  # at this step; a tensor without axes, which a replayed step reads
     factor: float = 1.0  # of the learning rate, see `Optimizer.scale_lanes`
     all_lanes: bool = False  # of the stack
 

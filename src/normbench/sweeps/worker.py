@@ -15,6 +15,7 @@ from normbench import events, models
 from normbench.autotune.tuning import Tuning
 from normbench.data.dataset import Dataset
 from normbench.engine.device import device_name, find_device
+from normbench.engine.freed_memory import keep_freed_memory
 from normbench.engine.stack_layout import StackLayout
 from normbench.engine.state import LaneState, UnfitState
 from normbench.engine.train import Listener
@@ -51,6 +52,7 @@ def train_pack(
         StoreFailure: the store cannot be written.
         Stopped:      the process was asked to stop. The checkpoints are written.
     """
+    keep_freed_memory()
     leases = HeldLeases(store, Watch())
     with STOP.while_training(), periodically(1.0, Clockwork(leases)):
         try:
