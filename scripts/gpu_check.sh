@@ -131,6 +131,11 @@ if [ $device = cuda ]; then
     done
     bench resnet18-fp32 --models resnet18 --batches 128 --lanes 1 --seconds 2 --rounds 3
     bench resnet18-tuned --models resnet18 --batches 128 --lanes 1 --seconds 2 --rounds 3 "${tuned[@]}"
+    for norm in iternorm evonorm_s0; do # docs/decisions/016 says what these two decide
+        long=(--models lenet5 --batches 2 --lanes 1,64 --seconds 1 --rounds 3 norm=$norm)
+        bench $norm-captured "${long[@]}"
+        bench $norm-compiled "${long[@]}" engine.compile=true
+    done
     step train 300 "$python" -m normbench train model=lenet5 data=mnist norm=bn,gn batch=2,32 'seed=range(16)' steps=2000 tracking=none
 else
     step tests 600 "$python" -m pytest -p no:cacheprovider tests/engine/test_graph.py tests/engine/test_scaling.py
