@@ -200,18 +200,18 @@ def test_the_records_of_the_store_are_not_read_for_a_short_sweep(make_sweep, tmp
 def test_a_sweep_is_measured_if_runs_like_it_took_long_enough(make_sweep, store, machine, monkeypatch):
     """The guess is under two minutes, the runs that have ended are far slower."""
     monkeypatch.setattr(tuner, "WORTH_S", 120.0)
-    slow = make_sweep(*QUICK, "steps=40000", "seed=99")[0].spec
+    slow = make_sweep(*QUICK, "steps=80000", "seed=99")[0].spec
     steps_per_s = 10.0
     record = Record(
         signature=slow.signature,
         spec=slow.model_dump(mode="json"),
         status=COMPLETE,
         metrics={},
-        timing={"stack_s": 4000.0, "train_s": 4000.0, "steps_per_s": steps_per_s},
+        timing={"stack_s": 8000.0, "train_s": 8000.0, "steps_per_s": steps_per_s},
         environment={"device": device_name(torch.device("cpu"))},
         provenance={"stack_size": 1},
     )
-    runs = [r.spec for r in make_sweep(*QUICK, "steps=40000", "seed=range(2)")]
+    runs = [r.spec for r in make_sweep(*QUICK, "steps=80000", "seed=range(2)")]
     for ended, measured in (([], False), ([record], True)):
         notes = list(
             Tuner(store.root, 1, ended=lambda ended=ended: ended).measure([runs], lambda job: [job()])

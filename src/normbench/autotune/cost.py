@@ -34,7 +34,7 @@ from normbench.spec import EvalSpec, RunSpec, trainings
 Source = Literal["measured", "ended", "guess"]
 
 #: Seconds of overhead per step of a stack, whatever its width, and seconds per byte, by kind of device.
-OVERHEAD_S = {"cpu": 1e-3, "cuda": 1e-3}
+OVERHEAD_S = {"cpu": 5e-4, "cuda": 1e-3}
 BYTE_S = {"cpu": 6e-10, "cuda": 3e-11}
 #: A guess is right within this factor (docs/decisions/006-cost-model.md). On a GPU nobody has measured it.
 GUESS_FACTOR = {"cpu": 4.0, "cuda": 10.0}

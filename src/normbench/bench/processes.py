@@ -28,8 +28,8 @@ from normbench.sweeps.pool import WorkerPool
 
 #: Steps whose host time is measured: so few that a GPU's queue of kernels does not fill.
 HOST_STEPS = 3
-#: Turns of a contestant that do not count: compilers and CUDA graphs need more than one step to settle.
-WARM_UPS = {"cpu": 1, "cuda": 3}
+#: Turns of a contestant that do not count: compilers and replays need more than one step to settle.
+WARM_UPS = 3
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,10 @@ class Rig:
         """
         harmless = Exception if contestant.loop == "tuned" else torch.OutOfMemoryError
         name, engine = contestant.name, contestant.specs[0].engine
-        warm_ups = WARM_UPS["cuda" if engine.compile else self.device.type]
         try:
             with numerics(engine, self.device):
                 self.steps[name], self.next[name] = self._built(contestant), 0
-            done, passed = [self.time(contestant, turn / warm_ups) for _ in range(warm_ups)][-1]
+            done, passed = [self.time(contestant, turn / WARM_UPS) for _ in range(WARM_UPS)][-1]
         except harmless as error:
             why = reason(error)
         else:
