@@ -24,35 +24,38 @@ class DeadChannels(ActivationProbe):
 
     at = "activation"
 
-    def collector(self, lanes: int) -> Extremes:
-        return Extremes()
+    def collector(self, lanes: int) -> Constancy:
+        return Constancy()
 
     def read(self, point: Point, bank: int) -> Reading:
-        found = {name: extremes for name, extremes in point.activity.items() if extremes.seen}
+        found = {name: each for name, each in point.activity.items() if each.seen}
         share = {name: e.constant().view(point.lanes, -1).double().mean(1) for name, e in found.items()}
         mean, largest = mean_and_max(share, point.lanes)
         return Reading({"mean": mean, "max": largest}, {"share": split_lanes(share, point.lanes)})
 
 
-class Extremes:
-    """Smallest and largest value of every channel."""
+class Constancy:
+    """Whether a channel has one value only. NaN differs from itself."""
 
     def __init__(self) -> None:
-        self._least = self._most = torch.zeros(0)
+        self._first = torch.zeros(0)
+        self._differs = torch.zeros(0, dtype=torch.bool)
 
     @property
     def seen(self) -> bool:
         """Whether there was any value."""
-        return self._least.numel() > 0
+        return self._first.numel() > 0
 
     def __call__(self, y: Tensor) -> None:
         """Take in y: (N, K·C, *spatial)."""
-        axes = (0, *range(2, y.dim()))
-        least, most = y.amin(axes), y.amax(axes)
-        if self.seen:
-            least, most = torch.minimum(least, self._least), torch.maximum(most, self._most)
-        self._least, self._most = least, most
+        if not self.seen:
+            self._first = y[(slice(1), slice(None), *(slice(1),) * (y.dim() - 2))].clone()
+            self._differs = torch.zeros(y.shape[1], dtype=torch.bool, device=y.device)
+        differs = y != self._first
+        for axis in reversed((0, *range(2, y.dim()))):  # PERF: faster than over all axes at once
+            differs = differs.any(axis)
+        self._differs |= differs
 
     def constant(self) -> Tensor:
-        """Whether a channel has one value only: (K·C,) bool."""
-        return self._least == self._most
+        """(K·C,) bool."""
+        return ~self._differs

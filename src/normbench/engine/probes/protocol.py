@@ -105,7 +105,7 @@ class Probe(ABC):
     Attributes:
         per_bank: whether the runs of one lane differ in what the probe finds.
         averages: whether the metric of a run is the mean over its readings; else it is the last reading.
-        cheap:    whether it belongs to those that together cost at most a tenth of a run.
+        cheap:    whether it belongs to those that together cost about a tenth of a short run.
     """
 
     per_bank: ClassVar[bool] = False
