@@ -178,6 +178,19 @@ def test_a_step_that_changes_after_it_was_recorded_is_noticed():
         replays(0)
 
 
+def test_a_change_shortly_before_the_end_is_noticed_in_the_last_step(make_spec, monkeypatch):
+    """As that of a norm with a burn-in that its `begin_step` keeps in Python."""
+    with stack_of(make_spec, "model=mlp", "norm=bn") as stack:
+        layer = next(layer for layer in stack.network.modules() if isinstance(layer, Linear))
+        forward = layer.forward
+        for number in range(stack.steps - 1):
+            if number == 6:
+                monkeypatch.setattr(layer, "forward", lambda x: forward(x) * 2)
+            stack.step(number)
+        with pytest.raises(RunFailure, match="operations of a step have changed"):
+            stack.step(stack.steps - 1)
+
+
 def test_operations_are_checked_again_after_twice_as_many_steps():
     state, calls, taken = torch.zeros(3), [], []
 

@@ -43,8 +43,12 @@ class Replays:
         self._phase: Hashable = None
         self._begin(None)
 
-    def __call__(self, phase: Hashable) -> None:
-        """Perform once. All calls with the same phase are the same operations on the same memory."""
+    def __call__(self, phase: Hashable, *, last: bool = False) -> None:
+        """Perform once. All calls with the same phase are the same operations on the same memory.
+
+        Args:
+            last: no call follows, so this one is recorded again, too.
+        """
         if self.refusal:
             self.perform()
             return
@@ -56,7 +60,7 @@ class Replays:
                 self.perform()
             else:
                 self._record()
-        elif self._steps == self._check:
+        elif last or self._steps == self._check:
             self._check *= 2
             self._compare()
         else:
