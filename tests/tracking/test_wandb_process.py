@@ -97,6 +97,9 @@ def test_without_a_place_for_the_log_the_process_works(tmp_path: Path) -> None:
 def test_an_end_does_not_wait_for_a_stopped_core(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("normbench.tracking.wandb_process.END_S", 0.5)
     core = clinic.call("start_core")
+    deadline = time.monotonic() + 10
+    while command_of(core) != "wandb-core" and time.monotonic() < deadline:
+        time.sleep(0.01)  # the process exists a moment before its program does
     assert command_of(core) == "wandb-core"
     assert core in descendants(os.getpid())
     begin = time.monotonic()
