@@ -13,12 +13,9 @@ import resource, torch
 from normbench.engine.freed_memory import keep_freed_memory
 if {keep}:
     assert keep_freed_memory()
-before = 0
-for number in range(60):
-    if number == 30:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    made = [torch.zeros(2**21 + 1000 * k) for k in range(12)]
-    del made
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for size in range(4, 31):  # MiB; by default glibc maps a block that is larger than all before anew
+    torch.zeros(size * 2**18)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
@@ -29,4 +26,6 @@ def test_a_step_does_not_get_its_memory_page_by_page():
         keep: int(subprocess.check_output([sys.executable, "-c", PROGRAM.format(keep=keep)], text=True))
         for keep in (False, True)
     }
-    assert 10 * faults[True] < faults[False], faults
+    if faults[False] < 10_000:
+        pytest.skip("this system gives memory in large pages")
+    assert 3 * faults[True] < faults[False], faults
