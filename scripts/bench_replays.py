@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 
 import torch
 
 from normbench import data, models
+from normbench.bench.clock import timed
 from normbench.config.compose import compose
 from normbench.config.resolve import resolve
 from normbench.engine.device import numerics
@@ -54,15 +54,6 @@ def stack_of(words: list[str], norm: str, batch: int, lanes: int, graphs: str) -
     return Stack(specs, data.load(specs[0].data, size=size), CPU)
 
 
-def milliseconds(stack: Stack, first: int, seconds: float) -> tuple[float, int]:
-    """Milliseconds of a step, and the number of the next one."""
-    number, began = first, time.perf_counter()
-    while (passed := time.perf_counter() - began) < seconds:
-        stack.step(number)
-        number += 1
-    return 1000 * passed / (number - first), number
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
@@ -78,8 +69,9 @@ def main() -> None:
         with numerics(stacks[0].spec.engine, CPU):
             for _ in range(args.rounds + 1):
                 for side, stack in enumerate(stacks):
-                    taken, numbers[side] = milliseconds(stack, numbers[side], args.seconds)
-                    times[side].append(taken)
+                    done, passed = timed(stack.step, numbers[side], args.seconds, CPU)
+                    numbers[side] += done
+                    times[side].append(1000 * passed / done)
         plain, replayed = (each[1:] for each in times)  # the first round warms up
         ratios = [a / b for a, b in zip(plain, replayed, strict=True)]
         print(

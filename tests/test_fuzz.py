@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ import pytest
 import yaml
 
 hypothesis = pytest.importorskip("hypothesis", reason="make setup installs it")
-from hypothesis import HealthCheck, given, settings  # noqa: E402
+from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from normbench import cli  # noqa: E402
@@ -28,15 +27,9 @@ from normbench.config.choices import GROUPS, choices, declared  # noqa: E402
 from normbench.record import COMPLETE, Record  # noqa: E402
 from normbench.spec import Part, RunSpec  # noqa: E402
 from normbench.sweeps.get_or_train import Sweep  # noqa: E402
+from random_cases import ASKED, cases  # noqa: E402
 
-ASKED = int(os.environ.get("NORMBENCH_FUZZ", "0"))
-CASES = settings(
-    max_examples=ASKED or 8,
-    derandomize=not ASKED,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+CASES = cases(8)
 
 
 def leaves(part: type[Part] = RunSpec, prefix: str = "") -> Iterator[str]:

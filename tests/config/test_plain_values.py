@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 hypothesis = pytest.importorskip("hypothesis", reason="make setup installs it")
-from hypothesis import HealthCheck, example, given, settings  # noqa: E402
+from hypothesis import example, given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from normbench.config import compose as composing  # noqa: E402
@@ -24,15 +23,9 @@ from normbench.config.job_words import listed_numbers  # noqa: E402
 from normbench.config.plain_values import has_plain_value, reads_no_other_key  # noqa: E402
 from normbench.config.search_path import CONFIG_NAME, open_loader  # noqa: E402
 from normbench.errors import InputError  # noqa: E402
+from random_cases import cases  # noqa: E402
 
-ASKED = int(os.environ.get("NORMBENCH_FUZZ", "0"))
-CASES = settings(
-    max_examples=ASKED or 150,
-    derandomize=not ASKED,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+CASES = cases(150)
 CHOICES = ("norm=bn", "norm=gn", "data=folder", "tracking=none", "placement=norm_act_conv", "norm=bm")
 KEYS = (
     "batch", "seed", "steps", "total", "norm.momentum", "norm.eps", "norm.args.num_groups", "norm.args.track",

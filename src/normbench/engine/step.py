@@ -76,10 +76,11 @@ class Step:
         self.batches.seek(number, self._part)
         self.optimizer.begin_step(multiplier(self.spec.schedule, number, self.steps))
         self.meters.steps += 1
-        phase = self.network.phase(number, self.steps)
         if self._graphs is None:
             self._perform()
-        elif isinstance(self._graphs, Replays):
+            return
+        phase = self.network.phase(number, self.steps)
+        if isinstance(self._graphs, Replays):
             self._graphs(phase, last=number == self.steps - 1)
         else:
             self._graphs(phase)
